@@ -1,0 +1,1 @@
+//! The gRPC services, scheduler and state of Orlop.

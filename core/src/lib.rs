@@ -1,0 +1,18 @@
+//! Domain words and pure decisions of Orlop: no I/O, no clock, no wire.
+//!
+//! A module may use only modules listed above it.
+
+pub mod id;
+pub mod time;
+pub mod volume;
+
+pub mod issue;
+pub mod progress;
+pub mod restore;
+
+pub use id::{ParseIdError, SnapshotId, TaskId};
+pub use issue::{Issue, IssueKind};
+pub use progress::{Monitor, NoMonitor, Progress};
+pub use restore::RestoreMode;
+pub use time::Timestamp;
+pub use volume::{Lineage, ParseVolumeError, VolumeRef};

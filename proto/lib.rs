@@ -1,0 +1,10 @@
+//! The gRPC contract of Orlop.
+
+/// Generated from `proto/orlop/v1/*.proto`.
+pub mod v1 {
+    #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated code")]
+    tonic::include_proto!("orlop.v1");
+}
+
+/// The encoded descriptor set, for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

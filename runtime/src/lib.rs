@@ -1,0 +1,1 @@
+//! What makes a program a daemon: logging, shutdown, TLS identity.
