@@ -1,1 +1,10 @@
-//! What makes a program a daemon: logging, shutdown, TLS identity.
+//! What makes a program a daemon: logging, shutdown, TLS identity, bearer token.
+
+pub mod error;
+pub mod identity;
+pub mod logging;
+mod private;
+pub mod shutdown;
+pub mod token;
+
+pub use error::{Error, Result};
