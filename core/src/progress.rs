@@ -1,10 +1,12 @@
 //! How long work tells what it has done: bars, gRPC events and tests each implement [`Monitor`].
 
+use serde::{Deserialize, Serialize};
+
 use crate::issue::Issue;
 
 /// Counters of a running backup, restore or check. They only grow, except the totals, which are
 /// estimates until the work ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Progress {
     /// Entries (files, directories, others) finished.
     pub entries_done: u64,

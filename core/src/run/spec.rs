@@ -1,0 +1,90 @@
+//! What somebody asked a run to do.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{RestoreMode, VolumeRef};
+
+/// What to back up. Without namespaces, pods and volumes: every eligible volume.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BackupSpec {
+    /// Only pods of these namespaces; empty for all.
+    pub namespaces: Vec<String>,
+    /// Only these pods, each `NAMESPACE/POD`; empty for all.
+    pub pods: Vec<String>,
+    /// Exactly these volumes; then `namespaces` and `pods` are empty.
+    pub volumes: Vec<VolumeRef>,
+    /// How long it is kept, in seconds; 0 for ever.
+    pub ttl_seconds: u64,
+    /// Patterns of entries to leave out.
+    pub exclude: Vec<String>,
+    /// Labels of the snapshots.
+    pub tags: Vec<String>,
+    /// Read every file again.
+    pub force_full: bool,
+    /// The schedule that asks for it; empty if none.
+    pub schedule: String,
+}
+
+/// A snapshot and the volume that it is restored into.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreVolume {
+    /// The snapshot: an id, a prefix of one, or `latest:NAMESPACE/POD/VOLUME`.
+    pub snapshot: String,
+    /// Where to; `None` for the volume it was made of, after mapping.
+    pub target: Option<VolumeRef>,
+}
+
+/// What to restore and where to.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RestoreSpec {
+    /// All snapshots of this backup; empty if `volumes` says which.
+    pub from_backup: String,
+    /// These snapshots.
+    pub volumes: Vec<RestoreVolume>,
+    /// Namespace of the backup → namespace of the target.
+    pub namespace_mapping: BTreeMap<String, String>,
+    /// Pod of the backup → pod of the target.
+    pub pod_mapping: BTreeMap<String, String>,
+    /// What to do with what the targets hold.
+    pub mode: RestoreMode,
+    /// Only this entry and what is below it; empty for everything.
+    pub path: Vec<u8>,
+}
+
+impl RestoreSpec {
+    /// The volume that a snapshot of `source` is restored into when no target is given.
+    pub fn target_of(&self, source: &VolumeRef) -> VolumeRef {
+        let map = |names: &BTreeMap<String, String>, name: &String| {
+            names.get(name).unwrap_or(name).clone()
+        };
+        VolumeRef {
+            namespace: map(&self.namespace_mapping, &source.namespace),
+            pod: map(&self.pod_mapping, &source.pod),
+            volume: source.volume.clone(),
+        }
+    }
+}
+
+/// What somebody asked a run to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunSpec {
+    /// A backup.
+    Backup(BackupSpec),
+    /// A restore.
+    Restore(RestoreSpec),
+}
+
+impl RunSpec {
+    /// The kind of run that it asks for.
+    pub fn kind(&self) -> super::RunKind {
+        match self {
+            Self::Backup(_) => super::RunKind::Backup,
+            Self::Restore(_) => super::RunKind::Restore,
+        }
+    }
+}

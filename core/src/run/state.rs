@@ -1,0 +1,221 @@
+//! What is known of a run and of its tasks.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Progress, SnapshotId, TaskId, VolumeRef};
+
+/// How often a task is begun before it counts as failed.
+pub const MAX_ATTEMPTS: u32 = 3;
+
+/// What a run does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunKind {
+    /// Makes snapshots of volumes.
+    Backup,
+    /// Puts snapshots back into volumes.
+    Restore,
+}
+
+impl RunKind {
+    /// The word for people, for names of objects and for the state database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::Restore => "restore",
+        }
+    }
+}
+
+impl fmt::Display for RunKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunPhase {
+    /// Accepted; its tasks are not known yet.
+    New,
+    /// Its tasks are known and none has begun.
+    Queued,
+    /// At least one task has begun.
+    Running,
+    /// All tasks have ended; the result is being recorded.
+    Finalizing,
+    /// Ended: everything is there, warnings aside.
+    Completed,
+    /// Ended: some volumes or some entries are missing.
+    PartiallyFailed,
+    /// Ended without any result.
+    Failed,
+    /// Ended because somebody asked for it.
+    Canceled,
+    /// Being deleted.
+    Deleting,
+}
+
+impl RunPhase {
+    /// Whether nothing will change any more, except by deletion.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::PartiallyFailed | Self::Failed | Self::Canceled)
+    }
+}
+
+/// How far a task has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskPhase {
+    /// Waits for its turn on its node.
+    Queued,
+    /// Given to its node's agent.
+    Running,
+    /// Ended with a result.
+    Completed,
+    /// Ended without a result.
+    Failed,
+    /// Ended because the run was canceled.
+    Canceled,
+}
+
+impl TaskPhase {
+    /// Whether the task will not run again.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Canceled)
+    }
+}
+
+/// One volume of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// The task.
+    pub id: TaskId,
+    /// The volume that is backed up or restored into.
+    pub volume: VolumeRef,
+    /// The node that has the volume.
+    pub node: String,
+    /// How far it has come.
+    pub phase: TaskPhase,
+    /// How often it was begun.
+    pub attempts: u32,
+    /// The snapshot that it made, or restores.
+    pub snapshot: Option<SnapshotId>,
+    /// What it has done; kept when it ends.
+    pub progress: Progress,
+    /// When it last began, milliseconds since 1970.
+    pub started_ms: Option<i64>,
+    /// When it ended, milliseconds since 1970.
+    pub completed_ms: Option<i64>,
+    /// Why it failed or is tried again.
+    pub message: String,
+    /// Entries that changed, vanished or were left out.
+    pub warnings: u64,
+    /// Entries that could not be read or written.
+    pub errors: u64,
+}
+
+/// Counts of a run's volumes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VolumeCounts {
+    /// Volumes selected.
+    pub total: u32,
+    /// Volumes that ended with a result.
+    pub done: u32,
+    /// Volumes that ended without one.
+    pub failed: u32,
+    /// Volumes of selected pods that were left out.
+    pub skipped: u32,
+}
+
+/// A backup or restore over many volumes. Only [`Run::apply`] changes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// What it does.
+    pub kind: RunKind,
+    /// Its name, unique among runs of its kind.
+    pub name: String,
+    /// The location that it writes to or reads from.
+    pub location: String,
+    /// How far it has come.
+    pub phase: RunPhase,
+    /// When it was accepted, milliseconds since 1970.
+    pub created_ms: i64,
+    /// When its first task began.
+    pub started_ms: Option<i64>,
+    /// When it ended.
+    pub completed_ms: Option<i64>,
+    /// Whether somebody asked it to stop.
+    pub cancel: bool,
+    /// Volumes that were left out when it was planned.
+    pub skipped: u32,
+    /// Why it failed as a whole; empty if it did not.
+    pub failure_reason: String,
+    /// Its tasks, in order of volume.
+    pub tasks: Vec<Task>,
+}
+
+impl Run {
+    /// A run that was accepted at `now_ms` and has no tasks yet.
+    pub fn new(kind: RunKind, name: &str, location: &str, now_ms: i64) -> Self {
+        Self {
+            kind,
+            name: name.to_owned(),
+            location: location.to_owned(),
+            phase: RunPhase::New,
+            created_ms: now_ms,
+            started_ms: None,
+            completed_ms: None,
+            cancel: false,
+            skipped: 0,
+            failure_reason: String::new(),
+            tasks: Vec::new(),
+        }
+    }
+
+    /// The task with this id.
+    pub fn task(&self, id: TaskId) -> Option<&Task> {
+        self.tasks.iter().find(|task| task.id == id)
+    }
+
+    /// Counts of its volumes.
+    pub fn counts(&self) -> VolumeCounts {
+        let count = |wanted: fn(TaskPhase) -> bool| {
+            self.tasks.iter().filter(|task| wanted(task.phase)).count() as u32
+        };
+        VolumeCounts {
+            total: self.tasks.len() as u32,
+            done: count(|phase| phase == TaskPhase::Completed),
+            failed: count(|phase| matches!(phase, TaskPhase::Failed | TaskPhase::Canceled)),
+            skipped: self.skipped,
+        }
+    }
+
+    /// Warnings of all tasks.
+    pub fn warnings(&self) -> u64 {
+        self.tasks.iter().map(|task| task.warnings).sum()
+    }
+
+    /// Errors of all tasks; a failed task counts as one.
+    pub fn errors(&self) -> u64 {
+        let failed = self.tasks.iter().filter(|task| task.phase == TaskPhase::Failed).count();
+        self.tasks.iter().map(|task| task.errors).sum::<u64>() + failed as u64
+    }
+
+    /// Logical bytes of the volumes that are done.
+    pub fn logical_bytes(&self) -> u64 {
+        self.tasks
+            .iter()
+            .filter(|task| task.phase == TaskPhase::Completed)
+            .map(|task| task.progress.bytes_total)
+            .sum()
+    }
+
+    /// Bytes sent to the store or fetched from it so far.
+    pub fn transferred_bytes(&self) -> u64 {
+        self.tasks.iter().map(|task| task.progress.transferred_bytes).sum()
+    }
+}

@@ -1,0 +1,396 @@
+//! Wire and domain: domain to wire without loss, wire to domain checked on receipt.
+
+use orlop_core::{
+    Issue, IssueKind, Lineage, Progress, RestoreMode, VolumeRef,
+    run::{
+        BackupSpec, KnownVolume, Outcome, RestoreSpec, RestoreVolume, Run, RunPhase, Task,
+        TaskPhase, TaskResult,
+    },
+};
+
+use crate::{
+    receive::{self, ProtocolError, Result},
+    v1,
+};
+
+/// Most volumes in an inventory or a request.
+pub const MAX_VOLUMES: usize = 100_000;
+const MAX_NAMED: usize = 10_000;
+
+impl From<&VolumeRef> for v1::VolumeRef {
+    fn from(volume: &VolumeRef) -> Self {
+        Self {
+            namespace: volume.namespace.clone(),
+            pod: volume.pod.clone(),
+            volume: volume.volume.clone(),
+        }
+    }
+}
+
+impl From<Progress> for v1::Progress {
+    fn from(progress: Progress) -> Self {
+        Self {
+            entries_done: progress.entries_done,
+            entries_total: progress.entries_total,
+            bytes_done: progress.bytes_done,
+            bytes_total: progress.bytes_total,
+            transferred_bytes: progress.transferred_bytes,
+        }
+    }
+}
+
+impl From<v1::Progress> for Progress {
+    fn from(progress: v1::Progress) -> Self {
+        Self {
+            entries_done: progress.entries_done,
+            entries_total: progress.entries_total,
+            bytes_done: progress.bytes_done,
+            bytes_total: progress.bytes_total,
+            transferred_bytes: progress.transferred_bytes,
+        }
+    }
+}
+
+impl From<&Issue> for v1::Issue {
+    fn from(issue: &Issue) -> Self {
+        let kind = match issue.kind {
+            IssueKind::Vanished => v1::IssueKind::Vanished,
+            IssueKind::Changed => v1::IssueKind::Changed,
+            IssueKind::Unreadable => v1::IssueKind::Unreadable,
+            IssueKind::Skipped => v1::IssueKind::Skipped,
+            IssueKind::Metadata => v1::IssueKind::Metadata,
+        };
+        Self {
+            path: issue.path.clone().into(),
+            kind: kind.into(),
+            errno: issue.errno,
+            message: issue.message.clone(),
+        }
+    }
+}
+
+impl TryFrom<v1::Issue> for Issue {
+    type Error = ProtocolError;
+
+    fn try_from(issue: v1::Issue) -> Result<Self> {
+        let kind = match issue.kind() {
+            v1::IssueKind::Vanished => IssueKind::Vanished,
+            v1::IssueKind::Changed => IssueKind::Changed,
+            v1::IssueKind::Unreadable => IssueKind::Unreadable,
+            v1::IssueKind::Skipped => IssueKind::Skipped,
+            v1::IssueKind::Metadata => IssueKind::Metadata,
+            v1::IssueKind::Unspecified => return Err(ProtocolError::missing("kind")),
+        };
+        Ok(Self {
+            path: receive::blob("path", issue.path, receive::MAX_PATH_BYTES)?.to_vec(),
+            kind,
+            errno: issue.errno,
+            message: receive::text("message", issue.message, receive::MAX_MESSAGE_BYTES)?,
+        })
+    }
+}
+
+impl From<RestoreMode> for v1::RestoreMode {
+    /// `NewDir` has no meaning for a volume and becomes `Empty`.
+    fn from(mode: RestoreMode) -> Self {
+        match mode {
+            RestoreMode::Empty | RestoreMode::NewDir => Self::Empty,
+            RestoreMode::Overwrite => Self::Overwrite,
+            RestoreMode::Exact => Self::Exact,
+        }
+    }
+}
+
+impl From<v1::RestoreMode> for RestoreMode {
+    fn from(mode: v1::RestoreMode) -> Self {
+        match mode {
+            v1::RestoreMode::Unspecified | v1::RestoreMode::Empty => Self::Empty,
+            v1::RestoreMode::Overwrite => Self::Overwrite,
+            v1::RestoreMode::Exact => Self::Exact,
+        }
+    }
+}
+
+fn restore_mode(field: &str, mode: i32) -> Result<RestoreMode> {
+    v1::RestoreMode::try_from(mode).map(RestoreMode::from).map_err(|_| {
+        ProtocolError::new(field, format!("{mode} is not a mode that this version knows"))
+    })
+}
+
+impl From<RunPhase> for v1::RunPhase {
+    fn from(phase: RunPhase) -> Self {
+        match phase {
+            RunPhase::New => Self::New,
+            RunPhase::Queued => Self::Queued,
+            RunPhase::Running => Self::Running,
+            RunPhase::Finalizing => Self::Finalizing,
+            RunPhase::Completed => Self::Completed,
+            RunPhase::PartiallyFailed => Self::PartiallyFailed,
+            RunPhase::Failed => Self::Failed,
+            RunPhase::Canceled => Self::Canceled,
+            RunPhase::Deleting => Self::Deleting,
+        }
+    }
+}
+
+impl From<TaskPhase> for v1::TaskPhase {
+    fn from(phase: TaskPhase) -> Self {
+        match phase {
+            TaskPhase::Queued => Self::Queued,
+            TaskPhase::Running => Self::Running,
+            TaskPhase::Completed => Self::Completed,
+            TaskPhase::Failed => Self::Failed,
+            TaskPhase::Canceled => Self::Canceled,
+        }
+    }
+}
+
+impl From<&Task> for v1::Task {
+    fn from(task: &Task) -> Self {
+        Self {
+            task_id: task.id.to_string(),
+            node: task.node.clone(),
+            volume: Some((&task.volume).into()),
+            phase: v1::TaskPhase::from(task.phase).into(),
+            snapshot_id: task.snapshot.map(|id| id.to_string()).unwrap_or_default(),
+            bytes_done: task.progress.bytes_done,
+            bytes_total: task.progress.bytes_total,
+            entries_done: task.progress.entries_done,
+            entries_total: task.progress.entries_total,
+            transferred_bytes: task.progress.transferred_bytes,
+            started_ms: task.started_ms.unwrap_or_default(),
+            completed_ms: task.completed_ms.unwrap_or_default(),
+            message: task.message.clone(),
+            attempts: task.attempts,
+            warnings: task.warnings,
+            errors: task.errors,
+        }
+    }
+}
+
+fn volume_counts(run: &Run) -> v1::VolumeCounts {
+    let counts = run.counts();
+    v1::VolumeCounts {
+        total: counts.total,
+        done: counts.done,
+        failed: counts.failed,
+        skipped: counts.skipped,
+    }
+}
+
+/// The message of a backup.
+pub fn backup(run: &Run, spec: &BackupSpec) -> v1::Backup {
+    let ttl_ms = i64::try_from(spec.ttl_seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
+    let expires_ms = if ttl_ms == 0 { 0 } else { run.created_ms.saturating_add(ttl_ms) };
+    v1::Backup {
+        name: run.name.clone(),
+        phase: v1::RunPhase::from(run.phase).into(),
+        created_ms: run.created_ms,
+        started_ms: run.started_ms.unwrap_or_default(),
+        completed_ms: run.completed_ms.unwrap_or_default(),
+        expires_ms,
+        location: run.location.clone(),
+        schedule: spec.schedule.clone(),
+        volumes: Some(volume_counts(run)),
+        objects: Some(v1::ObjectCounts::default()),
+        logical_bytes: run.logical_bytes(),
+        uploaded_bytes: run.transferred_bytes(),
+        warnings: run.warnings(),
+        errors: run.errors(),
+        failure_reason: run.failure_reason.clone(),
+        tasks: run.tasks.iter().map(v1::Task::from).collect(),
+    }
+}
+
+/// The message of a restore.
+pub fn restore(run: &Run, spec: &RestoreSpec) -> v1::Restore {
+    v1::Restore {
+        name: run.name.clone(),
+        phase: v1::RunPhase::from(run.phase).into(),
+        created_ms: run.created_ms,
+        started_ms: run.started_ms.unwrap_or_default(),
+        completed_ms: run.completed_ms.unwrap_or_default(),
+        from_backup: spec.from_backup.clone(),
+        mode: v1::RestoreMode::from(spec.mode).into(),
+        volumes: Some(volume_counts(run)),
+        objects: Some(v1::ObjectCounts::default()),
+        logical_bytes: run.logical_bytes(),
+        fetched_bytes: run.transferred_bytes(),
+        warnings: run.warnings(),
+        errors: run.errors(),
+        failure_reason: run.failure_reason.clone(),
+        tasks: run.tasks.iter().map(v1::Task::from).collect(),
+        location: run.location.clone(),
+    }
+}
+
+impl TryFrom<v1::CreateBackupRequest> for BackupSpec {
+    type Error = ProtocolError;
+
+    /// Everything of the request but its name and location.
+    fn try_from(request: v1::CreateBackupRequest) -> Result<Self> {
+        let v1::CreateBackupRequest { namespaces, pods, volumes, exclude, tags, .. } = request;
+        let names = receive::MAX_NAME_BYTES;
+        receive::at_most("volumes", &volumes, MAX_NAMED)?;
+        let volumes = volumes
+            .into_iter()
+            .enumerate()
+            .map(|(i, volume)| receive::volume(&format!("volumes[{i}]"), Some(volume)))
+            .collect::<Result<Vec<_>>>()?;
+        let spec = Self {
+            namespaces: receive::texts("namespaces", namespaces, 1000, names)?,
+            pods: receive::texts("pods", pods, MAX_NAMED, 2 * names + 1)?,
+            volumes,
+            ttl_seconds: request.ttl_seconds,
+            exclude: receive::texts("exclude", exclude, 1000, 4096)?,
+            tags: receive::texts("tags", tags, 100, names)?,
+            force_full: request.force_full,
+            schedule: receive::text("schedule", request.schedule, names)?,
+        };
+        if !spec.volumes.is_empty() && !(spec.namespaces.is_empty() && spec.pods.is_empty()) {
+            return Err(ProtocolError::new("volumes", "excludes `namespaces` and `pods`"));
+        }
+        if let Some(pod) = spec.pods.iter().find(|pod| pod.matches('/').count() != 1) {
+            return Err(ProtocolError::new("pods", format!("{pod:?} is not NAMESPACE/POD")));
+        }
+        Ok(spec)
+    }
+}
+
+impl TryFrom<v1::CreateRestoreRequest> for RestoreSpec {
+    type Error = ProtocolError;
+
+    /// Everything of the request but its name.
+    fn try_from(request: v1::CreateRestoreRequest) -> Result<Self> {
+        receive::at_most("volumes", &request.volumes, MAX_NAMED)?;
+        if request.from_backup.is_empty() == request.volumes.is_empty() {
+            let reason = "exactly one of `from_backup` and `volumes` is required";
+            return Err(ProtocolError::new("from_backup", reason));
+        }
+        let from_backup = if request.from_backup.is_empty() {
+            String::new()
+        } else {
+            receive::run_name("from_backup", request.from_backup)?
+        };
+        let volume = |(i, volume): (usize, v1::RestoreVolume)| {
+            let outer = format!("volumes[{i}]");
+            let target = volume
+                .target
+                .map(|target| receive::volume("target", Some(target)))
+                .transpose()
+                .map_err(|error| error.within(&outer))?;
+            let snapshot = receive::some_text("snapshot", volume.snapshot, 1024)
+                .map_err(|error| error.within(&outer))?;
+            Ok(RestoreVolume { snapshot, target })
+        };
+        receive::at_most("namespace_mapping", &Vec::from_iter(&request.namespace_mapping), 1000)?;
+        receive::at_most("pod_mapping", &Vec::from_iter(&request.pod_mapping), MAX_NAMED)?;
+        Ok(Self {
+            from_backup,
+            volumes: request.volumes.into_iter().enumerate().map(volume).collect::<Result<_>>()?,
+            namespace_mapping: request.namespace_mapping.into_iter().collect(),
+            pod_mapping: request.pod_mapping.into_iter().collect(),
+            mode: restore_mode("mode", request.mode)?,
+            path: receive::blob("path", request.path, 4096)?.to_vec(),
+        })
+    }
+}
+
+impl From<&KnownVolume> for v1::FoundVolume {
+    fn from(known: &KnownVolume) -> Self {
+        Self {
+            volume: Some((&known.volume).into()),
+            pod_uid: known.pod_uid.clone(),
+            plugin: known.plugin.clone(),
+            lineage: known.lineage.0.clone(),
+            selected: known.selected,
+            skip_reason: known.skip_reason.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// The inventory of `node`.
+///
+/// # Errors
+/// It is too long, or a volume in it breaks the contract.
+pub fn inventory(node: &str, volumes: Vec<v1::FoundVolume>) -> Result<Vec<KnownVolume>> {
+    receive::at_most("volumes", &volumes, MAX_VOLUMES)?;
+    let known = |(i, found)| {
+        known_volume(node, found).map_err(|error| error.within(&format!("volumes[{i}]")))
+    };
+    volumes.into_iter().enumerate().map(known).collect()
+}
+
+fn known_volume(node: &str, found: v1::FoundVolume) -> Result<KnownVolume> {
+    let names = receive::MAX_NAME_BYTES;
+    let lineage = receive::some_text("lineage", found.lineage, receive::MAX_LINEAGE_BYTES)?;
+    let reason = receive::text("skip_reason", found.skip_reason, receive::MAX_MESSAGE_BYTES)?;
+    Ok(KnownVolume {
+        volume: receive::volume("volume", found.volume)?,
+        node: node.to_owned(),
+        pod_uid: receive::text("pod_uid", found.pod_uid, names)?,
+        plugin: receive::text("plugin", found.plugin, names)?,
+        lineage: Lineage(lineage),
+        selected: found.selected,
+        skip_reason: (!reason.is_empty()).then_some(reason),
+    })
+}
+
+impl From<&Outcome> for v1::task_finished::Outcome {
+    fn from(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Completed(result) => Self::Result(v1::TaskResult {
+                snapshot_id: result.snapshot.to_string(),
+                logical_bytes: result.logical_bytes,
+                transferred_bytes: result.transferred_bytes,
+                entries: result.entries,
+                warnings: result.warnings,
+                errors: result.errors,
+            }),
+            Outcome::Failed { message, retry } => {
+                Self::Failure(v1::TaskFailure { message: clip(message), retry: *retry })
+            }
+            Outcome::Canceled => Self::Canceled(v1::TaskCanceled {}),
+        }
+    }
+}
+
+impl TryFrom<v1::task_finished::Outcome> for Outcome {
+    type Error = ProtocolError;
+
+    fn try_from(outcome: v1::task_finished::Outcome) -> Result<Self> {
+        use v1::task_finished::Outcome as Wire;
+        Ok(match outcome {
+            Wire::Result(result) => Self::Completed(TaskResult {
+                snapshot: receive::snapshot_id("result.snapshot_id", &result.snapshot_id)?,
+                logical_bytes: result.logical_bytes,
+                transferred_bytes: result.transferred_bytes,
+                entries: result.entries,
+                warnings: result.warnings,
+                errors: result.errors,
+            }),
+            Wire::Failure(failure) => Self::Failed {
+                message: receive::some_text(
+                    "failure.message",
+                    failure.message,
+                    receive::MAX_MESSAGE_BYTES,
+                )?,
+                retry: failure.retry,
+            },
+            Wire::Canceled(_) => Self::Canceled,
+        })
+    }
+}
+
+/// `message` cut to what a message for a person may have.
+pub fn clip(message: &str) -> String {
+    let mut end = message.len().min(receive::MAX_MESSAGE_BYTES);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    message[..end].to_owned()
+}
+
+#[cfg(test)]
+#[path = "convert_tests.rs"]
+mod tests;

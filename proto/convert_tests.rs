@@ -1,0 +1,88 @@
+//! What is refused on receipt, and what survives the way there and back.
+
+use orlop_core::SnapshotId;
+
+use super::*;
+
+#[test]
+fn outcomes_survive_the_wire() {
+    let completed = Outcome::Completed(TaskResult {
+        snapshot: SnapshotId::from_bytes([7; 16]),
+        logical_bytes: 1,
+        transferred_bytes: 2,
+        entries: 3,
+        warnings: 4,
+        errors: 5,
+    });
+    let failed = Outcome::Failed { message: "disk full".to_owned(), retry: true };
+    for outcome in [completed, failed, Outcome::Canceled] {
+        let wire = v1::task_finished::Outcome::from(&outcome);
+        assert_eq!(Outcome::try_from(wire), Ok(outcome));
+    }
+}
+
+#[test]
+fn issues_survive_the_wire_with_any_path() {
+    let issue = Issue {
+        path: vec![0xff, b'/', 1],
+        kind: IssueKind::Unreadable,
+        errno: 13,
+        message: "permission denied".to_owned(),
+    };
+    assert_eq!(Issue::try_from(v1::Issue::from(&issue)), Ok(issue));
+    assert_eq!(Issue::try_from(v1::Issue::default()).unwrap_err().field, "kind");
+}
+
+#[test]
+fn volumes_exclude_namespaces() {
+    let request = v1::CreateBackupRequest {
+        name: "b".to_owned(),
+        namespaces: vec!["ns".to_owned()],
+        volumes: vec![(&VolumeRef::new("ns", "p", "v")).into()],
+        ..Default::default()
+    };
+    assert_eq!(BackupSpec::try_from(request).unwrap_err().field, "volumes");
+}
+
+#[test]
+fn a_restore_names_one_source() {
+    let none = v1::CreateRestoreRequest::default();
+    assert!(RestoreSpec::try_from(none).is_err());
+    let volume = v1::RestoreVolume { snapshot: "latest:a/b/c".to_owned(), target: None };
+    let one = v1::CreateRestoreRequest { volumes: vec![volume.clone()], ..Default::default() };
+    assert_eq!(RestoreSpec::try_from(one).unwrap().volumes.len(), 1);
+    let both = v1::CreateRestoreRequest {
+        from_backup: "b".to_owned(),
+        volumes: vec![volume],
+        ..Default::default()
+    };
+    assert!(RestoreSpec::try_from(both).is_err());
+}
+
+#[test]
+fn a_bad_volume_of_an_inventory_is_named() {
+    let good = v1::FoundVolume {
+        volume: Some((&VolumeRef::new("ns", "p", "v")).into()),
+        lineage: "l".to_owned(),
+        ..Default::default()
+    };
+    let bad = v1::FoundVolume { lineage: String::new(), ..good.clone() };
+    let known = inventory("n", vec![good.clone()]).unwrap();
+    assert_eq!(v1::FoundVolume::from(&known[0]), good);
+    assert_eq!(inventory("n", vec![good, bad]).unwrap_err().field, "volumes[1].lineage");
+}
+
+#[test]
+fn long_messages_are_cut_between_characters() {
+    let long = "ü".repeat(3000);
+    assert_eq!(clip(&long).len(), 4096);
+    assert_eq!(clip("short"), "short");
+}
+
+#[test]
+fn a_backup_that_expires_says_when() {
+    let run = Run::new(orlop_core::run::RunKind::Backup, "b", "default", 1000);
+    let spec = BackupSpec { ttl_seconds: 60, ..BackupSpec::default() };
+    assert_eq!(backup(&run, &spec).expires_ms, 61_000);
+    assert_eq!(backup(&run, &BackupSpec::default()).expires_ms, 0);
+}
