@@ -1,1 +1,51 @@
-//! The storage engine of Orlop.
+//! The storage engine of Orlop: chunks, packs, index, manifests, snapshots, and the stores they are in.
+//!
+//! `docs/format.md` specifies what is stored. A module may use only modules listed above it, except
+//! that `session` and `manifest` share the pages of a snapshot.
+
+mod error;
+mod secret;
+
+pub mod store;
+
+mod chunker;
+mod config;
+mod entropy;
+mod seal;
+
+mod frame;
+mod keys;
+mod log;
+mod pack;
+
+mod index;
+mod manifest;
+mod session;
+mod snapshot;
+
+mod repository;
+
+mod check;
+mod mark;
+mod stats;
+
+pub use check::{CheckOptions, CheckReport, Damage, DamageKind};
+pub use chunker::Chunker;
+pub use config::{ChunkProfile, FORMAT};
+pub use error::{Error, Result};
+pub use frame::FrameKind;
+pub use keys::Unlock;
+pub use manifest::{
+    Content, Entry, EntryKind, EntryStatus, Extent, ExtentList, ExtentPage, HardlinkGroup,
+    Metadata, StatRecord, Xattr, compare_listing, split_path,
+};
+pub use repository::{InitOptions, Repository};
+pub use secret::{ChunkId, Key, Secret};
+pub use session::{
+    BeginWrite, CommitInfo, CommitRequest, Committer, EntryIter, ExtentIter, Location,
+    ManifestWriter, Parent, ParentCursor, ParentEntry, ReadGrant, ReadSession, SessionId, Stored,
+    UploadStats, Wanted, WriteGrant, WriteOptions, WriteSession, Writer,
+};
+pub use snapshot::{SnapshotInfo, SnapshotState, SnapshotStats};
+pub use stats::{ObjectCounts, RepositoryStats};
+pub use store::{ObjectStore, open_store};

@@ -102,8 +102,17 @@ pub enum Content {
     None,
     /// All extents.
     Extents(Vec<Extent>),
-    /// The extents are in chunks of their own (extent pages), in order.
-    Pages(Vec<Secret>),
+    /// The extents are in chunks of their own, in order.
+    Pages(Vec<ExtentPage>),
+}
+
+/// A run of a long extent list, kept in a chunk of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExtentPage {
+    /// Content secret of the page.
+    pub secret: Secret,
+    /// Content secret of the reference page that lists the page's chunks.
+    pub refs: Secret,
 }
 
 /// How well the entry could be read.

@@ -75,6 +75,8 @@ pub struct ReadGrant {
     pub snapshot: SnapshotId,
     /// Secret of the root page of its manifest.
     pub root: Secret,
+    /// Content secrets of the dedup domain: proves that what was decrypted is what was backed up.
+    pub domain_key: Key,
     /// Regular files, directories and others in it, and their logical bytes.
     pub stats: SnapshotStats,
 }

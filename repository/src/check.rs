@@ -1,0 +1,398 @@
+//! Finds damage and says whom it hits.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use orlop_core::{Monitor, Progress, SnapshotId};
+use serde::Serialize;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    error::{Error, Result},
+    log::CommitBody,
+    manifest::Extent,
+    mark::{Marked, mark, snapshot_id},
+    pack,
+    repository::Repository,
+    secret::Prefix,
+    session::ReadSession,
+};
+
+/// How deep a check looks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CheckOptions {
+    /// Read every pack whole and compare its bytes with its name and its table with the index, and
+    /// read every manifest.
+    pub read_data: bool,
+}
+
+/// What is damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DamageKind {
+    /// A pack that the index names does not exist.
+    MissingPack,
+    /// A pack's bytes are not those that were stored.
+    DamagedPack,
+    /// A snapshot's root, refset or manifest cannot be read.
+    DamagedSnapshot,
+    /// A snapshot needs a chunk that no index names.
+    MissingChunk,
+}
+
+/// One damaged object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Damage {
+    /// The object.
+    pub object: String,
+    /// What is wrong with it.
+    pub kind: DamageKind,
+    /// Snapshots that need it, oldest first.
+    pub snapshots: Vec<SnapshotId>,
+    /// Some of the paths that are hit (at most 100), as `SNAPSHOT:/path`.
+    pub paths: Vec<String>,
+    /// Whether the next backup of the volumes can make it good.
+    pub repairable: bool,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CheckReport {
+    /// `structure` or `data`.
+    pub depth: &'static str,
+    /// Whether nothing is damaged.
+    pub ok: bool,
+    /// Objects that were looked at.
+    pub objects: u64,
+    /// Bytes that were read of packs.
+    pub bytes: u64,
+    /// What is damaged.
+    pub damage: Vec<Damage>,
+}
+
+const MAX_PATHS: usize = 100;
+
+impl Repository {
+    /// Checks the log, every snapshot, every reference page, and that each chunk that is needed is
+    /// indexed in a pack that exists; with `read_data` also every byte of every pack.
+    ///
+    /// # Errors
+    /// Log or index cannot be read (without them nothing else can be judged), or the work was
+    /// cancelled. Damage is no error: it is in the report.
+    pub async fn check(
+        self: &Arc<Self>,
+        options: CheckOptions,
+        monitor: Arc<dyn Monitor>,
+        cancel: CancellationToken,
+    ) -> Result<CheckReport> {
+        self.refresh().await?;
+        let sizes: HashMap<String, u64> = self
+            .store()
+            .list("")
+            .await?
+            .into_iter()
+            .map(|object| (object.name, object.size))
+            .collect();
+        let commits = self.log_state().await.snapshots;
+        let check = Check {
+            repository: Arc::clone(self),
+            handle: Handle::current(),
+            monitor,
+            cancel,
+            commits,
+            sizes,
+            found: Mutex::default(),
+            bytes: AtomicU64::new(0),
+        };
+        tokio::task::spawn_blocking(move || check.run(options))
+            .await
+            .map_err(|e| Error::System {
+                action: "run the check",
+                source: std::io::Error::other(e),
+            })?
+    }
+}
+
+/// What is known of a damaged object while it is collected.
+#[derive(Default)]
+struct Hit {
+    chunks: HashSet<Prefix>,
+    snapshots: BTreeSet<SnapshotId>,
+    paths: BTreeSet<String>,
+}
+
+type Found = BTreeMap<(String, DamageKind), Hit>;
+
+struct Check {
+    repository: Arc<Repository>,
+    handle: Handle,
+    monitor: Arc<dyn Monitor>,
+    cancel: CancellationToken,
+    commits: Vec<CommitBody>,
+    sizes: HashMap<String, u64>,
+    found: Mutex<Found>,
+    bytes: AtomicU64,
+}
+
+impl Check {
+    fn run(self, options: CheckOptions) -> Result<CheckReport> {
+        let mut marked = Marked::default();
+        mark(
+            &self.repository,
+            &self.handle,
+            &self.commits,
+            &mut marked,
+            &mut |broken| {
+                self.report(
+                    &object_of(&broken.error),
+                    DamageKind::DamagedSnapshot,
+                    None,
+                    broken.snapshot,
+                );
+            },
+        )?;
+        self.check_roots();
+        self.check_places(&marked);
+        if options.read_data {
+            self.read_packs()?;
+        }
+        self.attribute(options.read_data)?;
+        if self.cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let found = self
+            .found
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        let damage: Vec<Damage> = found
+            .into_iter()
+            .map(|((object, kind), hit)| Damage {
+                object,
+                kind,
+                snapshots: hit.snapshots.into_iter().collect(),
+                paths: hit.paths.into_iter().collect(),
+                repairable: kind != DamageKind::DamagedSnapshot,
+            })
+            .collect();
+        Ok(CheckReport {
+            depth: if options.read_data {
+                "data"
+            } else {
+                "structure"
+            },
+            ok: damage.is_empty(),
+            objects: self.sizes.len() as u64,
+            bytes: self.bytes.load(Ordering::Relaxed),
+            damage,
+        })
+    }
+
+    fn report(
+        &self,
+        object: &str,
+        kind: DamageKind,
+        chunk: Option<Prefix>,
+        snapshot: Option<SnapshotId>,
+    ) {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let hit = found.entry((object.to_owned(), kind)).or_default();
+        hit.chunks.extend(chunk);
+        hit.snapshots.extend(snapshot);
+    }
+
+    fn check_roots(&self) {
+        for commit in &self.commits {
+            if let Err(error) = self
+                .handle
+                .block_on(self.repository.open_snapshot(&commit.snapshot))
+            {
+                self.report(
+                    &object_of(&error),
+                    DamageKind::DamagedSnapshot,
+                    None,
+                    snapshot_id(commit),
+                );
+            }
+        }
+    }
+
+    /// Every needed chunk is indexed in a pack that exists and is long enough.
+    fn check_places(&self, marked: &Marked) {
+        self.repository.with_index(|index| {
+            for prefix in &marked.ids {
+                match index.find(prefix) {
+                    None => self.report(
+                        &crate::secret::hex(prefix),
+                        DamageKind::MissingChunk,
+                        Some(*prefix),
+                        None,
+                    ),
+                    Some(place) => match self.sizes.get(&place.pack) {
+                        None => {
+                            self.report(&place.pack, DamageKind::MissingPack, Some(*prefix), None)
+                        }
+                        Some(size) if *size < u64::from(place.offset) + u64::from(place.len) => {
+                            self.report(&place.pack, DamageKind::DamagedPack, Some(*prefix), None);
+                        }
+                        Some(_) => {}
+                    },
+                }
+            }
+        });
+    }
+
+    fn read_packs(&self) -> Result<()> {
+        let packs: Vec<String> = self.repository.with_index(|index| {
+            let named: BTreeSet<String> = index.packs().iter().map(|p| p.to_string()).collect();
+            named
+                .into_iter()
+                .filter(|p| self.sizes.contains_key(p))
+                .collect()
+        });
+        let total: u64 = packs.iter().filter_map(|p| self.sizes.get(p)).sum();
+        let next = AtomicUsize::new(0);
+        let workers = std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(4);
+        std::thread::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(|| {
+                    while let Some(pack) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if self.cancel.is_cancelled() {
+                            return;
+                        }
+                        let size = self.sizes.get(pack).copied().unwrap_or_default();
+                        if self.read_pack(pack).is_err() {
+                            self.report(pack, DamageKind::DamagedPack, None, None);
+                        }
+                        let bytes = self.bytes.fetch_add(size, Ordering::Relaxed) + size;
+                        self.monitor.progress(Progress {
+                            bytes_done: bytes,
+                            bytes_total: total,
+                            transferred_bytes: bytes,
+                            ..Progress::default()
+                        });
+                    }
+                });
+            }
+        });
+        if self.cancel.is_cancelled() {
+            Err(Error::Cancelled)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn read_pack(&self, name: &str) -> Result<()> {
+        let bytes = self.handle.block_on(self.repository.store().get(name))?;
+        pack::scrub(name, &bytes)?;
+        let (_, session) = pack::parse_name(name)?;
+        let table = pack::read_table(name, &bytes, &self.repository.keys.session(session))?;
+        let indexed = self.repository.with_index(|index| {
+            table
+                .iter()
+                .all(|entry| index.find(&entry.id.prefix()).is_some())
+        });
+        if indexed {
+            Ok(())
+        } else {
+            Err(Error::damaged(name, "it holds chunks that no index names"))
+        }
+    }
+
+    /// Finds the snapshots and paths that damaged chunks belong to by reading the manifests.
+    fn attribute(&self, always: bool) -> Result<()> {
+        let mut hit: HashMap<Prefix, Vec<(String, DamageKind)>> = HashMap::new();
+        {
+            let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+            let damaged: Vec<(String, DamageKind)> = found.keys().cloned().collect();
+            if damaged.is_empty() && !always {
+                return Ok(());
+            }
+            self.repository.with_index(|index| {
+                let packs = index.packs();
+                for (prefix, pack, ..) in index.iter() {
+                    let name = &*packs[pack as usize];
+                    for kind in [DamageKind::MissingPack, DamageKind::DamagedPack] {
+                        if let Some(hit) = found.get_mut(&(name.to_owned(), kind)) {
+                            hit.chunks.insert(prefix);
+                        }
+                    }
+                }
+            });
+            for (key, object) in found.iter() {
+                object
+                    .chunks
+                    .iter()
+                    .for_each(|chunk| hit.entry(*chunk).or_default().push(key.clone()));
+            }
+        }
+        for commit in &self.commits {
+            let Some(id) = snapshot_id(commit) else {
+                continue;
+            };
+            if let Err(error) = self.attribute_snapshot(id, &hit) {
+                if error.is_cancelled() {
+                    return Err(error);
+                }
+                self.report(
+                    &object_of(&error),
+                    DamageKind::DamagedSnapshot,
+                    None,
+                    Some(id),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn attribute_snapshot(
+        &self,
+        id: SnapshotId,
+        hit: &HashMap<Prefix, Vec<(String, DamageKind)>>,
+    ) -> Result<()> {
+        let session = ReadSession::open(
+            Arc::clone(&self.repository) as _,
+            Arc::clone(self.repository.store()),
+            id,
+            self.handle.clone(),
+            self.cancel.clone(),
+        )?;
+        for entry in session.entries() {
+            let entry = entry?;
+            for extent in session.extents(&entry) {
+                let (Extent::Data { secret, .. } | Extent::Bundle { secret, .. }) = extent? else {
+                    continue;
+                };
+                for (object, kind) in hit.get(&secret.id().prefix()).into_iter().flatten() {
+                    self.report(object, *kind, None, Some(id));
+                    let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+                    if let Some(hit) = found.get_mut(&(object.clone(), *kind))
+                        && hit.paths.len() < MAX_PATHS
+                    {
+                        hit.paths
+                            .insert(format!("{id}:/{}", String::from_utf8_lossy(&entry.path)));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The object that an error is about.
+fn object_of(error: &Error) -> String {
+    match error {
+        Error::Damaged { name, .. } | Error::NotFound { name, .. } | Error::Store { name, .. } => {
+            name.clone()
+        }
+        Error::MissingChunk { id } => id.clone(),
+        other => other.to_string(),
+    }
+}

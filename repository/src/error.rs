@@ -1,0 +1,208 @@
+//! Everything that can go wrong in the storage engine, one variant a cause.
+
+use std::io;
+
+/// Result of the storage engine.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a repository operation failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The object does not exist.
+    #[error("object {name} does not exist in {store}")]
+    NotFound {
+        /// Name of the object.
+        name: String,
+        /// The store.
+        store: String,
+    },
+    /// The store could not do what was asked.
+    #[error("cannot {action} {name} in {store}")]
+    Store {
+        /// What was tried, such as `read`.
+        action: &'static str,
+        /// Object or directory.
+        name: String,
+        /// The store.
+        store: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The store has no room left.
+    #[error(
+        "no space left in {store} (writing {name}): free some space or give the repository a larger place, then run the same command again; nothing that was stored before is lost"
+    )]
+    Full {
+        /// Object that was written.
+        name: String,
+        /// The store.
+        store: String,
+    },
+    /// There is no repository at the place.
+    #[error("{store} holds no repository: check the URL, or make one with `orlop repo init`")]
+    NoRepository {
+        /// The store.
+        store: String,
+    },
+    /// There is a repository already.
+    #[error("{store} holds a repository already: use it, or choose another place")]
+    RepositoryExists {
+        /// The store.
+        store: String,
+    },
+    /// The place for a new repository holds other things.
+    #[error("{store} is not empty and holds no repository: choose an empty place")]
+    NotEmpty {
+        /// The store.
+        store: String,
+    },
+    /// The URL is not understood.
+    #[error("{url:?} is not a repository URL: {reason}; use a directory or file:///directory")]
+    Url {
+        /// What was given.
+        url: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// No key object can be opened with what was given.
+    #[error(
+        "wrong {what} for the repository at {store}: none of its {keys} keys can be opened with it"
+    )]
+    WrongKey {
+        /// `password` or `key file`.
+        what: &'static str,
+        /// How many key objects there are.
+        keys: usize,
+        /// The store.
+        store: String,
+    },
+    /// The repository is of a newer format.
+    #[error(
+        "the repository at {store} has format {found}, this program reads up to {known}: use a newer orlop"
+    )]
+    NewerFormat {
+        /// The store.
+        store: String,
+        /// Format of the repository.
+        found: u32,
+        /// Newest format that is understood.
+        known: u32,
+    },
+    /// The repository needs a feature that this program lacks.
+    #[error(
+        "the repository at {store} needs the feature {feature:?} that this program lacks: use a newer orlop"
+    )]
+    UnknownFeature {
+        /// The store.
+        store: String,
+        /// Name of the feature.
+        feature: String,
+    },
+    /// A stored object is not what it should be.
+    #[error("object {name} is damaged: {reason}")]
+    Damaged {
+        /// Name of the object.
+        name: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// A chunk is in no index.
+    #[error("chunk {id} is in no index of the repository: run `orlop repo check`")]
+    MissingChunk {
+        /// Hex id.
+        id: String,
+    },
+    /// No snapshot has the id or name.
+    #[error("no snapshot {wanted:?} in {store}{hint}")]
+    NoSnapshot {
+        /// What was asked for.
+        wanted: String,
+        /// The store.
+        store: String,
+        /// Near misses or the way to list them, with its own leading punctuation.
+        hint: String,
+    },
+    /// A path is not in the snapshot.
+    #[error("{path} is not in snapshot {snapshot}{hint}")]
+    NoPath {
+        /// The path, lossily.
+        path: String,
+        /// The snapshot.
+        snapshot: String,
+        /// Advice, with its own leading punctuation.
+        hint: String,
+    },
+    /// A session has ended or was never begun.
+    #[error("session {session} is not open: begin a new one")]
+    NoSession {
+        /// Its number.
+        session: u64,
+    },
+    /// The coordinator refused or could not be reached.
+    #[error("{action}: {message}")]
+    Remote {
+        /// What was tried.
+        action: &'static str,
+        /// What it said.
+        message: String,
+        /// Whether trying again may help.
+        transient: bool,
+    },
+    /// The system's random numbers, memory or threads failed.
+    #[error("cannot {action}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A parameter is out of range.
+    #[error("{0}")]
+    Invalid(String),
+    /// The work was cancelled.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl Error {
+    /// Whether trying the same again cannot help.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Store { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::NotADirectory
+                    | io::ErrorKind::ReadOnlyFilesystem
+            ),
+            Self::Remote { transient, .. } => !transient,
+            Self::System { .. } => false,
+            _ => true,
+        }
+    }
+
+    /// Whether it is the answer to a cancellation.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Cancelled)
+    }
+
+    /// Whether the thing asked for does not exist.
+    pub fn is_not_found(&self) -> bool {
+        matches!(
+            self,
+            Self::NotFound { .. }
+                | Self::NoRepository { .. }
+                | Self::NoSnapshot { .. }
+                | Self::NoPath { .. }
+        )
+    }
+
+    pub(crate) fn damaged(name: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Damaged {
+            name: name.into(),
+            reason: reason.into(),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Chunk ↔ frame: `nonce 12 ‖ AES-256-GCM(zstd or raw bytes) ‖ tag 16`, under a key of the chunk's own.
+
+use zstd::bulk::{Compressor, Decompressor};
+
+use crate::{
+    entropy,
+    error::{Error, Result},
+    seal,
+    secret::{ChunkId, Key, Secret},
+};
+
+/// Largest chunk in bytes.
+pub(crate) const MAX_PLAIN: usize = 16 << 20;
+/// zstd level of data and metadata.
+const LEVEL: i32 = 3;
+/// Chunks below this size are not worth a compressor's call.
+const MIN_COMPRESS: usize = 64;
+
+/// What a frame holds; part of what is authenticated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum FrameKind {
+    /// A file's chunk or a bundle.
+    Data = 1,
+    /// A page of a manifest.
+    Manifest = 2,
+    /// A page of a stat sidecar.
+    Sidecar = 3,
+    /// A reference page.
+    Refs = 4,
+    /// A page of a long extent list, or a large set of attributes.
+    Extents = 5,
+}
+
+impl FrameKind {
+    pub(crate) fn from_u8(value: u8) -> Option<Self> {
+        Some(match value {
+            1 => Self::Data,
+            2 => Self::Manifest,
+            3 => Self::Sidecar,
+            4 => Self::Refs,
+            5 => Self::Extents,
+            _ => return None,
+        })
+    }
+}
+
+/// How the plaintext is encoded in its frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Codec {
+    Raw = 0,
+    Zstd = 1,
+}
+
+/// A frame with what its table entry says of it.
+pub(crate) struct Frame {
+    pub(crate) id: ChunkId,
+    pub(crate) kind: FrameKind,
+    pub(crate) codec: Codec,
+    pub(crate) plain_len: u32,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Bytes before the frame proper that say how to open it: `kind ‖ codec ‖ plain length`.
+pub(crate) const HEADER: usize = 6;
+
+fn aad(header: &[u8], id: &ChunkId) -> [u8; HEADER + 36] {
+    let mut out = [0; HEADER + 36];
+    // 2 bytes of format, 2 of dictionary id: zero in version 0.
+    out[4..4 + HEADER].copy_from_slice(header);
+    out[4 + HEADER..].copy_from_slice(id.as_bytes());
+    out
+}
+
+fn header(kind: FrameKind, codec: Codec, plain_len: u32) -> [u8; HEADER] {
+    let mut out = [0; HEADER];
+    out[0] = kind as u8;
+    out[1] = codec as u8;
+    out[2..].copy_from_slice(&plain_len.to_le_bytes());
+    out
+}
+
+/// Makes frames; keeps a compressor and its buffer between calls.
+pub(crate) struct Encoder {
+    compressor: Compressor<'static>,
+    buffer: Vec<u8>,
+}
+
+impl Encoder {
+    pub(crate) fn new() -> Result<Self> {
+        let system = |source| Error::System {
+            action: "make a compressor",
+            source,
+        };
+        let mut compressor = Compressor::new(LEVEL).map_err(system)?;
+        compressor.include_checksum(false).map_err(system)?;
+        compressor.include_contentsize(true).map_err(system)?;
+        Ok(Self {
+            compressor,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// The frame of `plain`, whose secret is `secret`.
+    pub(crate) fn encode(
+        &mut self,
+        kind: FrameKind,
+        secret: &Secret,
+        plain: &[u8],
+    ) -> Result<Frame> {
+        if plain.len() > MAX_PLAIN {
+            return Err(Error::Invalid(format!(
+                "a chunk of {} bytes is too large",
+                plain.len()
+            )));
+        }
+        let id = secret.id();
+        let compressed = self.compress(plain)?;
+        let (codec, body) = if compressed {
+            (Codec::Zstd, &self.buffer[..])
+        } else {
+            (Codec::Raw, plain)
+        };
+        let head = header(kind, codec, plain.len() as u32);
+        let mut bytes = Vec::with_capacity(HEADER + body.len() + seal::OVERHEAD);
+        bytes.extend_from_slice(&head);
+        seal::seal_into(&secret.frame_key(), &aad(&head, &id), body, &mut bytes)?;
+        Ok(Frame {
+            id,
+            kind,
+            codec,
+            plain_len: plain.len() as u32,
+            bytes,
+        })
+    }
+
+    /// Compresses into the buffer; false if raw bytes are the better choice.
+    fn compress(&mut self, plain: &[u8]) -> Result<bool> {
+        if plain.len() < MIN_COMPRESS || !entropy::looks_compressible(plain) {
+            return Ok(false);
+        }
+        self.buffer.clear();
+        self.buffer
+            .reserve(zstd::zstd_safe::compress_bound(plain.len()));
+        self.compressor
+            .compress_to_buffer(plain, &mut self.buffer)
+            .map_err(|source| Error::System {
+                action: "compress a chunk",
+                source,
+            })?;
+        Ok(self.buffer.len() + self.buffer.len() / 64 < plain.len())
+    }
+}
+
+/// Opens frames; keeps a decompressor between calls.
+pub(crate) struct Decoder {
+    decompressor: Decompressor<'static>,
+}
+
+impl Decoder {
+    pub(crate) fn new() -> Result<Self> {
+        let decompressor = Decompressor::new().map_err(|source| Error::System {
+            action: "make a decompressor",
+            source,
+        })?;
+        Ok(Self { decompressor })
+    }
+
+    /// The plaintext of `frame`, proven to be the chunk of `secret` under `key`.
+    ///
+    /// `key` is the key that content secrets are made with, if the reader has it; a reader that has
+    /// only the secret proves as much through the authenticated encryption, whose key comes from it.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] under the name `what`.
+    pub(crate) fn decode(
+        &mut self,
+        what: &dyn Fn() -> String,
+        kind: FrameKind,
+        secret: &Secret,
+        key: Option<&Key>,
+        frame: &[u8],
+    ) -> Result<Vec<u8>> {
+        let fail =
+            |reason: &str| Error::damaged(what(), format!("chunk {}: {reason}", secret.id()));
+        if frame.len() < HEADER + seal::OVERHEAD {
+            return Err(fail("the frame is too short"));
+        }
+        let (head, sealed) = frame.split_at(HEADER);
+        if FrameKind::from_u8(head[0]) != Some(kind) {
+            return Err(fail("the frame is of another kind"));
+        }
+        let plain_len = u32::from_le_bytes([head[2], head[3], head[4], head[5]]) as usize;
+        if plain_len > MAX_PLAIN {
+            return Err(fail("the frame says that it holds too much"));
+        }
+        let mut body = sealed.to_vec();
+        let opened = seal::open(&secret.frame_key(), &aad(head, &secret.id()), &mut body)
+            .ok_or_else(|| fail("its authentication tag is wrong"))?;
+        let plain = match head[1] {
+            0 => opened.to_vec(),
+            1 => self
+                .decompressor
+                .decompress(opened, plain_len)
+                .map_err(|_| fail("it cannot be decompressed"))?,
+            _ => return Err(fail("its encoding is unknown")),
+        };
+        if plain.len() != plain_len {
+            return Err(fail("its length is wrong"));
+        }
+        if key.is_some_and(|key| Secret::of(key, &plain) != *secret) {
+            return Err(fail("its content is not what its secret was made of"));
+        }
+        Ok(plain)
+    }
+}

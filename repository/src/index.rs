@@ -1,0 +1,282 @@
+//! Which chunk is in which pack: immutable sorted segments in the store, merged runs in memory.
+//!
+//! A segment is `magic 8 ‖ session 8 ‖ sealed(plain bytes, packs, records)`; a record has 28 bytes: id prefix 16,
+//! pack ordinal 4, offset 4, frame length and kind 4.
+
+use std::sync::Arc;
+
+use crate::{
+    error::{Error, Result},
+    frame::FrameKind,
+    pack::TableEntry,
+    seal,
+    secret::{Key, Prefix, hex},
+    session::Location,
+};
+
+const MAGIC: &[u8; 8] = b"ORLOPIX0";
+const AAD: &[u8] = b"orlop 2026 v0 index segment";
+const RECORD: usize = 28;
+/// A frame's length must fit in 28 bits beside the kind's 4.
+const LEN_BITS: u32 = 28;
+const MAX_SEGMENT: usize = 256 << 20;
+
+/// One chunk's place, with the pack as an ordinal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Record {
+    prefix: Prefix,
+    pack: u32,
+    offset: u32,
+    len_kind: u32,
+}
+
+impl Record {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.prefix);
+        for word in [self.pack, self.offset, self.len_kind] {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+        Some(Self {
+            prefix: bytes.get(..16)?.try_into().ok()?,
+            pack: word(16)?,
+            offset: word(20)?,
+            len_kind: word(24)?,
+        })
+    }
+}
+
+/// Collects the records of finished packs and makes segments of them.
+#[derive(Default)]
+pub(crate) struct SegmentBuilder {
+    packs: Vec<String>,
+    records: Vec<Record>,
+    plain_data: u64,
+}
+
+impl SegmentBuilder {
+    pub(crate) fn push(&mut self, pack: String, table: &[TableEntry]) {
+        let ordinal = self.packs.len() as u32;
+        self.packs.push(pack);
+        let data = table.iter().filter(|entry| entry.kind == FrameKind::Data);
+        self.plain_data += data.map(|entry| u64::from(entry.plain_len)).sum::<u64>();
+        self.records.extend(table.iter().map(|entry| Record {
+            prefix: entry.id.prefix(),
+            pack: ordinal,
+            offset: entry.offset,
+            len_kind: entry.len | (entry.kind as u32) << LEN_BITS,
+        }));
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Name and bytes of the segment; the builder is empty afterwards.
+    pub(crate) fn finish(&mut self, session: u64, session_key: &Key) -> Result<(String, Vec<u8>)> {
+        self.records.sort_unstable();
+        let mut body = Vec::with_capacity(self.records.len() * RECORD + self.packs.len() * 80 + 8);
+        body.extend_from_slice(&self.plain_data.to_le_bytes());
+        body.extend_from_slice(&(self.packs.len() as u32).to_le_bytes());
+        for pack in &self.packs {
+            body.push(pack.len() as u8);
+            body.extend_from_slice(pack.as_bytes());
+        }
+        body.extend_from_slice(&(self.records.len() as u32).to_le_bytes());
+        self.records
+            .iter()
+            .for_each(|record| record.encode(&mut body));
+        let mut bytes = Vec::with_capacity(body.len() + 64);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&session.to_le_bytes());
+        seal::seal_into(session_key, AAD, &body, &mut bytes)?;
+        *self = Self::default();
+        let name = format!("i/0/{}.{session}", hex(blake3::hash(&bytes).as_bytes()));
+        Ok((name, bytes))
+    }
+}
+
+/// A segment as read.
+struct Segment {
+    packs: Vec<Arc<str>>,
+    records: Vec<Record>,
+    plain_data: u64,
+}
+
+fn decode(name: &str, bytes: &[u8], session_key: &Key) -> Result<Segment> {
+    let fail = |reason: &str| Error::damaged(name, reason);
+    if bytes.len() < 16 || bytes.len() > MAX_SEGMENT || &bytes[..8] != MAGIC {
+        return Err(fail("it does not begin as an index segment does"));
+    }
+    let body = seal::open_vec(session_key, AAD, &bytes[16..])
+        .ok_or_else(|| fail("it cannot be opened"))?;
+    let parse = || -> Option<Segment> {
+        let word =
+            |at: usize| Some(u32::from_le_bytes(body.get(at..at + 4)?.try_into().ok()?) as usize);
+        let plain_data = u64::from_le_bytes(body.get(..8)?.try_into().ok()?);
+        let mut at = 12;
+        let mut packs = Vec::new();
+        for _ in 0..word(8)? {
+            let len = usize::from(*body.get(at)?);
+            let text = std::str::from_utf8(body.get(at + 1..at + 1 + len)?).ok()?;
+            packs.push(Arc::from(text));
+            at += 1 + len;
+        }
+        let count = word(at)?;
+        let rest = body.get(at + 4..)?;
+        if rest.len() != count.checked_mul(RECORD)? {
+            return None;
+        }
+        let records: Vec<Record> = rest
+            .chunks_exact(RECORD)
+            .map(Record::decode)
+            .collect::<Option<_>>()?;
+        let sane = records.is_sorted() && records.iter().all(|r| (r.pack as usize) < packs.len());
+        sane.then_some(Segment {
+            packs,
+            records,
+            plain_data,
+        })
+    };
+    parse().ok_or_else(|| fail("it makes no sense"))
+}
+
+/// All segments of a repository, merged so that a look-up searches few runs.
+#[derive(Default)]
+pub(crate) struct Index {
+    packs: Vec<Arc<str>>,
+    runs: Vec<Vec<Record>>,
+    plain_data: u64,
+}
+
+impl Index {
+    /// Adds a stored segment.
+    pub(crate) fn add(&mut self, name: &str, bytes: &[u8], session_key: &Key) -> Result<()> {
+        let mut segment = decode(name, bytes, session_key)?;
+        let first = self.packs.len() as u32;
+        self.packs.append(&mut segment.packs);
+        self.plain_data += segment.plain_data;
+        segment
+            .records
+            .iter_mut()
+            .for_each(|record| record.pack += first);
+        self.runs.push(segment.records);
+        // Merge runs of like size: a logarithmic number of them stays.
+        while let [.., a, b] = self.runs.as_slice() {
+            if a.len() > 2 * b.len() {
+                break;
+            }
+            let mut merged = self.runs.pop().expect("two runs");
+            merged.extend(self.runs.pop().expect("two runs"));
+            merged.sort_unstable();
+            self.runs.push(merged);
+        }
+        Ok(())
+    }
+
+    /// Where a chunk is; the place that was indexed last wins.
+    pub(crate) fn find(&self, prefix: &Prefix) -> Option<Location> {
+        self.runs.iter().rev().find_map(|run| {
+            let end = run.partition_point(|record| record.prefix <= *prefix);
+            let record = run[..end]
+                .last()
+                .filter(|record| record.prefix == *prefix)?;
+            Some(Location {
+                pack: self.packs[record.pack as usize].to_string(),
+                offset: record.offset,
+                len: record.len_kind & ((1 << LEN_BITS) - 1),
+            })
+        })
+    }
+
+    /// How many places are indexed.
+    pub(crate) fn len(&self) -> usize {
+        self.runs.iter().map(Vec::len).sum()
+    }
+
+    /// Bytes of files' chunks before compression, as their writers counted them.
+    pub(crate) fn plain_data_bytes(&self) -> u64 {
+        self.plain_data
+    }
+
+    /// Names of all packs.
+    pub(crate) fn packs(&self) -> &[Arc<str>] {
+        &self.packs
+    }
+
+    /// Every place: id prefix, pack ordinal, frame length, kind.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Prefix, u32, u32, Option<FrameKind>)> {
+        self.runs.iter().flatten().map(|record| {
+            let len = record.len_kind & ((1 << LEN_BITS) - 1);
+            (
+                record.prefix,
+                record.pack,
+                len,
+                FrameKind::from_u8((record.len_kind >> LEN_BITS) as u8),
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::ChunkId;
+
+    fn entry(n: u32) -> TableEntry {
+        let id = ChunkId::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes());
+        TableEntry {
+            id,
+            offset: n,
+            len: n + 50,
+            plain_len: n,
+            kind: FrameKind::Data,
+            codec: 0,
+        }
+    }
+
+    #[test]
+    fn what_was_added_is_found_and_nothing_else() {
+        let key = Key::from_bytes([9; 32]);
+        let mut index = Index::default();
+        for round in 0..20u32 {
+            let mut builder = SegmentBuilder::default();
+            let table: Vec<TableEntry> = (round * 100..round * 100 + 100).map(entry).collect();
+            builder.push(format!("p/{round}"), &table);
+            let (name, bytes) = builder.finish(3, &key).unwrap();
+            index.add(&name, &bytes, &key).unwrap();
+        }
+        assert_eq!(index.len(), 2000);
+        assert!(index.runs.len() < 8);
+        for n in 0..2000 {
+            let found = index.find(&entry(n).id.prefix()).unwrap();
+            assert_eq!(
+                found,
+                Location {
+                    pack: format!("p/{}", n / 100),
+                    offset: n,
+                    len: n + 50
+                }
+            );
+        }
+        assert_eq!(index.find(&entry(2000).id.prefix()), None);
+    }
+
+    #[test]
+    fn a_damaged_segment_is_refused_by_name() {
+        let key = Key::from_bytes([9; 32]);
+        let mut builder = SegmentBuilder::default();
+        builder.push("p/1".to_owned(), &[entry(1), entry(2)]);
+        let (name, bytes) = builder.finish(3, &key).unwrap();
+        for at in (0..8).chain(16..bytes.len()) {
+            let mut copy = bytes.clone();
+            copy[at] ^= 1;
+            let error = Index::default().add(&name, &copy, &key).unwrap_err();
+            assert!(error.to_string().contains(&name));
+            assert!(Index::default().add(&name, &copy[..at], &key).is_err());
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Writes the three trees of a snapshot in step.
+
+use super::{
+    entry::{Content, Entry},
+    extents,
+    order::compare_listing,
+    page::{self, LeafBuilder},
+    refs::RefsPage,
+    sidecar::{self, SidecarBuilder, StatRecord},
+};
+use crate::{
+    error::{Error, Result},
+    frame::FrameKind,
+    secret::{Key, Secret},
+    snapshot::TreeRoots,
+};
+
+/// A leaf closes at the first boundary path after this many bytes (of the estimate below) …
+const LEAF_MIN: usize = 24 << 10;
+/// … and at this many in any case.
+const LEAF_MAX: usize = 192 << 10;
+const LEAF_MAX_ENTRIES: usize = 4096;
+/// One path in 128 is a boundary.
+const LEAF_MASK: u8 = 0x7f;
+const NODE_MIN: usize = 16;
+const NODE_MAX: usize = 512;
+const NODE_MASK: u8 = 0x3f;
+
+/// Takes finished pages. The key that a page's secret is made with follows from its kind.
+pub(crate) trait PageSink {
+    /// Stores a page unless the repository has it, and returns its secret.
+    fn store_page(&mut self, kind: FrameKind, plain: &[u8]) -> Result<Secret>;
+}
+
+/// A finished subtree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ChildRef {
+    pub(crate) manifest: Secret,
+    pub(crate) sidecar: Secret,
+    pub(crate) refs: Secret,
+    /// Path of its first entry.
+    pub(crate) first_path: Vec<u8>,
+    /// Entries in it.
+    pub(crate) entries: u64,
+}
+
+/// Builds the trees from entries in listing order, in memory of a page a level.
+pub(crate) struct TreeBuilder {
+    boundary_key: Key,
+    leaf: LeafBuilder,
+    sidecar: SidecarBuilder,
+    refs: RefsPage,
+    first_path: Vec<u8>,
+    last_path: Option<Vec<u8>>,
+    entries: usize,
+    estimate: usize,
+    levels: Vec<Vec<ChildRef>>,
+}
+
+impl TreeBuilder {
+    pub(crate) fn new(domain_key: &Key) -> Self {
+        Self {
+            boundary_key: domain_key.derive("page boundaries", &[]),
+            leaf: LeafBuilder::default(),
+            sidecar: SidecarBuilder::default(),
+            refs: RefsPage::default(),
+            first_path: Vec::new(),
+            last_path: None,
+            entries: 0,
+            estimate: 0,
+            levels: Vec::new(),
+        }
+    }
+
+    /// Whether no entry waits for its leaf to close, so that a whole leaf may follow.
+    pub(crate) fn at_boundary(&self) -> bool {
+        self.entries == 0
+    }
+
+    /// Appends an entry. Entries come in listing order, each path once.
+    pub(crate) fn push(
+        &mut self,
+        entry: &Entry,
+        stat: &StatRecord,
+        sink: &mut dyn PageSink,
+    ) -> Result<()> {
+        let (dir, name) = (entry.parent(), entry.name());
+        if let Some(last) = &self.last_path {
+            let last = super::split_path(last);
+            if compare_listing(last, (dir, name)).is_ge() {
+                let path = String::from_utf8_lossy(&entry.path);
+                return Err(Error::Invalid(format!("entry {path:?} is out of order")));
+            }
+        }
+        if self.entries == 0 {
+            self.first_path.clone_from(&entry.path);
+        }
+        self.leaf.push(entry);
+        self.sidecar.push(dir, name, stat);
+        self.entries += 1;
+        self.estimate += 48 + name.len() + entry.target.len();
+        self.estimate += entry
+            .meta
+            .xattrs
+            .iter()
+            .map(|x| x.name.len() + x.value.len() + 4)
+            .sum::<usize>();
+        match &entry.content {
+            Content::None => {}
+            Content::Extents(list) => {
+                for secret in extents::secrets(list) {
+                    self.refs.add_id(&secret.id());
+                }
+                let inline = |e: &super::Extent| {
+                    if let super::Extent::Inline(b) = e {
+                        b.len()
+                    } else {
+                        0
+                    }
+                };
+                self.estimate += list.iter().map(|e| 16 + inline(e)).sum::<usize>();
+            }
+            Content::Pages(pages) => {
+                for page in pages {
+                    self.refs.add_id(&page.secret.id());
+                    self.refs.children.push(page.refs);
+                }
+                self.estimate += pages.len() * 64;
+            }
+        }
+        self.last_path = Some(entry.path.clone());
+        let full = self.estimate >= LEAF_MAX || self.entries >= LEAF_MAX_ENTRIES;
+        if full || (self.estimate >= LEAF_MIN && self.is_boundary(&entry.path, LEAF_MASK)) {
+            self.close_leaf(sink)?;
+        }
+        Ok(())
+    }
+
+    /// Appends a leaf of the parent that is unchanged as a whole; only at a boundary.
+    pub(crate) fn push_leaf(
+        &mut self,
+        leaf: ChildRef,
+        last_path: Vec<u8>,
+        sink: &mut dyn PageSink,
+    ) -> Result<()> {
+        debug_assert!(self.at_boundary(), "a leaf may only follow a closed leaf");
+        self.last_path = Some(last_path);
+        self.add_child(0, leaf, sink)
+    }
+
+    fn is_boundary(&self, path: &[u8], mask: u8) -> bool {
+        blake3::keyed_hash(self.boundary_key.as_bytes(), path).as_bytes()[0] & mask == 0
+    }
+
+    fn close_leaf(&mut self, sink: &mut dyn PageSink) -> Result<()> {
+        let child = ChildRef {
+            manifest: sink.store_page(FrameKind::Manifest, &self.leaf.finish())?,
+            sidecar: sink.store_page(FrameKind::Sidecar, &self.sidecar.finish())?,
+            refs: sink.store_page(FrameKind::Refs, &std::mem::take(&mut self.refs).encode())?,
+            first_path: std::mem::take(&mut self.first_path),
+            entries: std::mem::take(&mut self.entries) as u64,
+        };
+        self.estimate = 0;
+        self.add_child(0, child, sink)
+    }
+
+    fn add_child(&mut self, level: usize, child: ChildRef, sink: &mut dyn PageSink) -> Result<()> {
+        if self.levels.len() == level {
+            self.levels.push(Vec::new());
+        }
+        let boundary = self.is_boundary(&child.first_path, NODE_MASK);
+        let children = &mut self.levels[level];
+        children.push(child);
+        if children.len() >= NODE_MAX || (children.len() >= NODE_MIN && boundary) {
+            let children = std::mem::take(children);
+            let node = store_node(&children, sink)?;
+            self.add_child(level + 1, node, sink)?;
+        }
+        Ok(())
+    }
+
+    /// Roots of the trees, and the secret of the reference page that covers everything.
+    pub(crate) fn finish(mut self, sink: &mut dyn PageSink) -> Result<(TreeRoots, Secret)> {
+        if self.entries > 0 {
+            self.close_leaf(sink)?;
+        }
+        let mut level = 0;
+        let root = loop {
+            let children = std::mem::take(
+                self.levels
+                    .get_mut(level)
+                    .ok_or_else(|| Error::Invalid("a manifest needs a root entry".to_owned()))?,
+            );
+            let above_is_empty = self.levels[level + 1..].iter().all(Vec::is_empty);
+            match children.as_slice() {
+                [] => level += 1,
+                [only] if above_is_empty => break only.clone(),
+                _ => {
+                    let node = store_node(&children, sink)?;
+                    if self.levels.len() == level + 1 {
+                        self.levels.push(Vec::new());
+                    }
+                    self.levels[level + 1].push(node);
+                    level += 1;
+                }
+            }
+        };
+        let mut top = RefsPage::default();
+        top.add_id(&root.manifest.id());
+        top.add_id(&root.sidecar.id());
+        top.children.push(root.refs);
+        let top = sink.store_page(FrameKind::Refs, &top.encode())?;
+        Ok((
+            TreeRoots {
+                manifest: root.manifest,
+                sidecar: root.sidecar,
+                refs: root.refs,
+            },
+            top,
+        ))
+    }
+}
+
+fn store_node(children: &[ChildRef], sink: &mut dyn PageSink) -> Result<ChildRef> {
+    let mut refs = RefsPage::default();
+    for child in children {
+        refs.add_id(&child.manifest.id());
+        refs.add_id(&child.sidecar.id());
+        refs.children.push(child.refs);
+    }
+    Ok(ChildRef {
+        manifest: sink.store_page(FrameKind::Manifest, &page::encode_node(children))?,
+        sidecar: sink.store_page(FrameKind::Sidecar, &sidecar::encode_node(children))?,
+        refs: sink.store_page(FrameKind::Refs, &refs.encode())?,
+        first_path: children
+            .first()
+            .map(|c| c.first_path.clone())
+            .unwrap_or_default(),
+        entries: children.iter().map(|c| c.entries).sum(),
+    })
+}

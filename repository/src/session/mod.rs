@@ -1,0 +1,20 @@
+//! The only public ways in: a write session makes one snapshot, a read session reads one.
+
+mod committer;
+mod fetch;
+mod packer;
+mod pages;
+mod parent;
+mod read;
+mod write;
+
+pub use committer::{
+    BeginWrite, CommitRequest, Committer, Location, Parent, ReadGrant, SessionId, WriteGrant,
+};
+pub use fetch::Wanted;
+pub(crate) use pages::PageReader;
+pub use parent::{ParentCursor, ParentEntry};
+pub use read::{EntryIter, ExtentIter, ReadSession};
+pub use write::{
+    CommitInfo, ManifestWriter, Stored, UploadStats, WriteOptions, WriteSession, Writer,
+};

@@ -1,0 +1,248 @@
+//! Frames → packs → store, with a bound on what is in memory.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, sync::Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::WriteGrant;
+use crate::{
+    error::{Error, Result},
+    frame::{Frame, FrameKind},
+    index::SegmentBuilder,
+    pack::{FinishedPack, OpenPack, PackClass},
+    secret::Key,
+    store::{Durability, ObjectStore, Put},
+};
+
+/// Records after which an index segment is stored.
+const SEGMENT_RECORDS: usize = 256 << 10;
+/// Index of the open pack that takes a kind of frame.
+const SLOTS: usize = 4;
+
+/// What was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Sent {
+    pub(crate) bytes: u64,
+    pub(crate) objects: u64,
+}
+
+struct Shared {
+    store: Arc<dyn ObjectStore>,
+    session: u64,
+    session_key: Key,
+    bytes: AtomicU64,
+    objects: AtomicU64,
+    records: Mutex<SegmentBuilder>,
+    segments: Mutex<Vec<String>>,
+    failure: Mutex<Option<Error>>,
+}
+
+/// Fills packs and uploads them.
+pub(crate) struct Packer {
+    shared: Arc<Shared>,
+    handle: Handle,
+    cancel: CancellationToken,
+    pack_bytes: usize,
+    permits: Arc<Semaphore>,
+    uploads: u32,
+    open: [Mutex<Option<OpenPack>>; SLOTS],
+    next_data: AtomicU64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Packer {
+    /// A packer that has at most `uploads` finished packs in memory.
+    pub(crate) fn new(
+        grant: &WriteGrant,
+        store: Arc<dyn ObjectStore>,
+        handle: Handle,
+        uploads: u32,
+        cancel: CancellationToken,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                store,
+                session: grant.session,
+                session_key: grant.session_key.clone(),
+                bytes: AtomicU64::new(0),
+                objects: AtomicU64::new(0),
+                records: Mutex::default(),
+                segments: Mutex::default(),
+                failure: Mutex::default(),
+            }),
+            handle,
+            cancel,
+            pack_bytes: grant.pack_bytes as usize,
+            permits: Arc::new(Semaphore::new(uploads as usize)),
+            uploads,
+            open: Default::default(),
+            next_data: AtomicU64::new(0),
+        }
+    }
+
+    /// Adds a frame to an open pack; uploads the pack if that fills it. Blocks while too many packs
+    /// are on their way.
+    pub(crate) fn push(&self, frame: Frame) -> Result<()> {
+        self.check()?;
+        // Data goes to two packs in turn, so that a pack's frames do not show a file's chunk lengths
+        // in order; the sidecar has packs of its own, so that the next incremental reads few ranges.
+        let slot = match frame.kind {
+            FrameKind::Data => (self.next_data.fetch_add(1, Ordering::Relaxed) % 2) as usize,
+            FrameKind::Sidecar => 2,
+            _ => 3,
+        };
+        let full = {
+            let mut open = lock(&self.open[slot]);
+            let class = PackClass::of(frame.kind);
+            let pack = open.get_or_insert_with(|| OpenPack::new(class, self.shared.session));
+            pack.push(frame);
+            if pack.is_full(self.pack_bytes) {
+                open.take()
+            } else {
+                None
+            }
+        };
+        full.map_or(Ok(()), |pack| self.upload(pack))
+    }
+
+    /// The first failure of an upload, or the cancellation.
+    pub(crate) fn check(&self) -> Result<()> {
+        if let Some(error) = lock(&self.shared.failure).take() {
+            self.cancel.cancel();
+            return Err(error);
+        }
+        if self.cancel.is_cancelled() {
+            Err(Error::Cancelled)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn upload(&self, pack: OpenPack) -> Result<()> {
+        let permits = Arc::clone(&self.permits);
+        let cancel = self.cancel.clone();
+        let permit = self.handle.block_on(async move {
+            tokio::select! {
+                permit = permits.acquire_owned() => permit.map_err(|_| Error::Cancelled),
+                () = cancel.cancelled() => Err(Error::Cancelled),
+            }
+        });
+        let permit = match permit {
+            Ok(permit) => permit,
+            Err(error) => return Err(self.check().err().unwrap_or(error)),
+        };
+        let pack = pack.finish(&self.shared.session_key)?;
+        let (shared, cancel) = (Arc::clone(&self.shared), self.cancel.clone());
+        self.handle.spawn(async move {
+            if let Err(error) = shared.send(pack, &cancel).await {
+                lock(&shared.failure).get_or_insert(error);
+            }
+            drop(permit);
+        });
+        Ok(())
+    }
+
+    /// Uploads what is left and makes everything durable, packs before index segments.
+    pub(crate) fn finish(&self) -> Result<Vec<String>> {
+        for slot in &self.open {
+            let pack = lock(slot).take().filter(|pack| !pack.is_empty());
+            if let Some(pack) = pack {
+                self.upload(pack)?;
+            }
+        }
+        self.join()?;
+        self.check()?;
+        let shared = Arc::clone(&self.shared);
+        self.handle.block_on(async move {
+            shared.store.barrier().await?;
+            shared.flush_segment(1).await?;
+            shared.store.barrier().await
+        })?;
+        Ok(lock(&self.shared.segments).clone())
+    }
+
+    /// Waits until no upload is on its way.
+    pub(crate) fn join(&self) -> Result<()> {
+        let (permits, uploads) = (Arc::clone(&self.permits), self.uploads);
+        self.handle
+            .block_on(async move { permits.acquire_many_owned(uploads).await.map(drop) })
+            .map_err(|_| Error::Cancelled)
+    }
+
+    /// What was sent so far.
+    pub(crate) fn sent(&self) -> Sent {
+        Sent {
+            bytes: self.shared.bytes.load(Ordering::Relaxed),
+            objects: self.shared.objects.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Shared {
+    async fn send(&self, pack: FinishedPack, cancel: &CancellationToken) -> Result<()> {
+        self.put(&pack.name, pack.parts, pack.len, cancel).await?;
+        lock(&self.records).push(pack.name, &pack.table);
+        if lock(&self.records).len() >= SEGMENT_RECORDS {
+            // A segment names packs, so they must be durable before it.
+            self.store.barrier().await?;
+            self.flush_segment(SEGMENT_RECORDS).await?;
+        }
+        Ok(())
+    }
+
+    async fn flush_segment(&self, at_least: usize) -> Result<()> {
+        let (name, bytes) = {
+            let mut records = lock(&self.records);
+            if records.len() < at_least {
+                return Ok(());
+            }
+            records.finish(self.session, &self.session_key)?
+        };
+        let len = bytes.len() as u64;
+        self.put(&name, vec![bytes.into()], len, &CancellationToken::new())
+            .await?;
+        lock(&self.segments).push(name);
+        Ok(())
+    }
+
+    /// Stores an object, tries again on passing failures.
+    async fn put(
+        &self,
+        name: &str,
+        parts: Vec<bytes::Bytes>,
+        len: u64,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        let mut tries = 0u32;
+        loop {
+            let attempt = tokio::select! {
+                result = self.store.put(name, parts.clone(), Durability::Barrier) => result,
+                () = cancel.cancelled() => return Err(Error::Cancelled),
+            };
+            match attempt {
+                // Names hold the hash of their bytes: what exists is what was to be stored.
+                Ok(Put::Created | Put::Exists) => {
+                    self.bytes.fetch_add(len, Ordering::Relaxed);
+                    self.objects.fetch_add(1, Ordering::Relaxed);
+                    return Ok(());
+                }
+                Err(error) if error.is_permanent() || tries == 4 => return Err(error),
+                Err(error) => {
+                    tracing::warn!(name, attempt = tries, %error, "upload failed, trying again");
+                    tokio::time::sleep(Duration::from_millis(50 << (2 * tries))).await;
+                    tries += 1;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Objects as files of a directory: local disk or NFS.
+//!
+//! A put writes `tmp/<random>`, makes its data durable, and renames it to its name without replacing
+//! (a hard link where the file system cannot do that). Directories are made durable at once for
+//! [`Durability::Now`], else by the next barrier.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File, OpenOptions},
+    io::{self, IoSlice, Write as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::{Durability, ObjectInfo, ObjectStore, Put, check_name, check_prefix};
+use crate::{
+    error::{Error, Result},
+    secret::{hex, random_bytes},
+};
+
+const TMP: &str = "tmp";
+
+/// A directory that holds objects. It is created by the first put.
+#[derive(Debug, Clone)]
+pub struct DirectoryStore {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    /// Directories with renames that are not durable yet.
+    unsynced: Mutex<BTreeSet<PathBuf>>,
+}
+
+impl DirectoryStore {
+    /// The store in `root`, which need not exist yet.
+    pub fn new(root: PathBuf) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                root,
+                unsynced: Mutex::default(),
+            }),
+        }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let inner = Arc::clone(&self.inner);
+        tokio::task::spawn_blocking(move || work(&inner))
+            .await
+            .map_err(|e| Error::System {
+                action: "run a file operation",
+                source: io::Error::other(e),
+            })?
+    }
+}
+
+impl Inner {
+    fn store(&self) -> String {
+        self.root.display().to_string()
+    }
+
+    fn fail(&self, action: &'static str, name: &str) -> impl FnOnce(io::Error) -> Error {
+        let (name, store) = (name.to_owned(), self.store());
+        move |source| match source.kind() {
+            io::ErrorKind::NotFound => Error::NotFound { name, store },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Error::Full { name, store }
+            }
+            _ => Error::Store {
+                action,
+                name,
+                store,
+                source,
+            },
+        }
+    }
+
+    /// Makes a directory and the missing ones above it, each durable in the one that holds it.
+    fn make_dir(&self, path: &Path) -> io::Result<()> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+            self.make_dir(parent)?;
+        }
+        match fs::DirBuilder::new().mode(0o700).create(path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(e) => Err(e),
+            Ok(()) => match path.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
+                _ => sync_dir(Path::new(".")),
+            },
+        }
+    }
+
+    fn put(&self, name: &str, parts: &[Bytes], durability: Durability) -> Result<Put> {
+        check_name(name)?;
+        let path = self.root.join(name);
+        if path.symlink_metadata().is_ok() {
+            return Ok(Put::Exists);
+        }
+        let directory = path
+            .parent()
+            .expect("an object's name has a directory")
+            .to_owned();
+        self.make_dir(&self.root.join(TMP))
+            .map_err(self.fail("make the directory of", name))?;
+        self.make_dir(&directory)
+            .map_err(self.fail("make the directory of", name))?;
+        let temporary = self.root.join(TMP).join(hex(&random_bytes::<12>()?));
+        let result = write_file(&temporary, parts)
+            .and_then(|()| publish(&temporary, &path))
+            .map_err(self.fail("write", name));
+        if !matches!(result, Ok(Put::Created)) {
+            // Gone already, or garbage that the next collection removes.
+            let _ = fs::remove_file(&temporary);
+        }
+        let put = result?;
+        match durability {
+            Durability::Now => sync_dir(&directory).map_err(self.fail("make durable", name))?,
+            Durability::Barrier => {
+                self.unsynced
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(directory);
+            }
+        }
+        Ok(put)
+    }
+
+    fn get_range(&self, name: &str, range: Option<(u64, u64)>) -> Result<Bytes> {
+        check_name(name)?;
+        let file = File::open(self.root.join(name)).map_err(self.fail("open", name))?;
+        let size = file.metadata().map_err(self.fail("stat", name))?.len();
+        let (offset, len) = range.unwrap_or((0, size));
+        if offset.checked_add(len).is_none_or(|end| end > size) {
+            return Err(Error::damaged(
+                name,
+                format!("it has {size} bytes, {len} at {offset} were wanted"),
+            ));
+        }
+        let mut buffer = vec![0; len as usize];
+        file.read_exact_at(&mut buffer, offset)
+            .map_err(self.fail("read", name))?;
+        Ok(Bytes::from(buffer))
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>> {
+        check_prefix(prefix)?;
+        let mut found = Vec::new();
+        let mut todo = vec![prefix.trim_end_matches('/').to_owned()];
+        while let Some(directory) = todo.pop() {
+            let entries = match fs::read_dir(self.root.join(&directory)) {
+                Ok(entries) => entries,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(self.fail("list", &directory)(e)),
+            };
+            for entry in entries {
+                let entry = entry.map_err(self.fail("list", &directory))?;
+                let Ok(leaf) = entry.file_name().into_string() else {
+                    continue;
+                };
+                let name = if directory.is_empty() {
+                    leaf
+                } else {
+                    format!("{directory}/{leaf}")
+                };
+                if check_name(&name).is_err() {
+                    continue;
+                }
+                let kind = entry.file_type().map_err(self.fail("stat", &name))?;
+                if kind.is_dir() {
+                    todo.push(name);
+                } else if kind.is_file() {
+                    match entry.metadata() {
+                        Ok(meta) => found.push(ObjectInfo {
+                            name,
+                            size: meta.len(),
+                        }),
+                        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                        Err(e) => return Err(self.fail("stat", &name)(e)),
+                    }
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    fn barrier(&self) -> Result<()> {
+        let directories =
+            std::mem::take(&mut *self.unsynced.lock().unwrap_or_else(PoisonError::into_inner));
+        for directory in &directories {
+            if let Err(e) = sync_dir(directory) {
+                let error = self.fail("make durable", &directory.display().to_string())(e);
+                self.unsynced
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .extend(directories);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sync_dir(path: &Path) -> io::Result<()> {
+    match File::open(path)?.sync_all() {
+        // Some network file systems have no notion of a directory's durability.
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        other => other,
+    }
+}
+
+fn write_file(path: &Path, parts: &[Bytes]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+    let mut rest: &mut [IoSlice<'_>] = &mut slices;
+    IoSlice::advance_slices(&mut rest, 0);
+    while !rest.is_empty() {
+        let batch = rest.len().min(1024);
+        match file.write_vectored(&rest[..batch]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => IoSlice::advance_slices(&mut rest, n),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    file.sync_data()
+}
+
+/// Gives the finished file its name, unless another has it.
+fn publish(temporary: &Path, path: &Path) -> io::Result<Put> {
+    match renameat_with(CWD, temporary, CWD, path, RenameFlags::NOREPLACE) {
+        Ok(()) => return Ok(Put::Created),
+        Err(rustix::io::Errno::EXIST) => return Ok(Put::Exists),
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {}
+        Err(e) => return Err(e.into()),
+    }
+    match fs::hard_link(temporary, path) {
+        Ok(()) => {
+            fs::remove_file(temporary)?;
+            Ok(Put::Created)
+        }
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(Put::Exists),
+        Err(e) => Err(e),
+    }
+}
+
+#[async_trait]
+impl ObjectStore for DirectoryStore {
+    async fn put(&self, name: &str, parts: Vec<Bytes>, durability: Durability) -> Result<Put> {
+        let name = name.to_owned();
+        self.blocking(move |inner| inner.put(&name, &parts, durability))
+            .await
+    }
+
+    async fn get(&self, name: &str) -> Result<Bytes> {
+        let name = name.to_owned();
+        self.blocking(move |inner| inner.get_range(&name, None))
+            .await
+    }
+
+    async fn get_range(&self, name: &str, offset: u64, len: u64) -> Result<Bytes> {
+        let name = name.to_owned();
+        self.blocking(move |inner| inner.get_range(&name, Some((offset, len))))
+            .await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>> {
+        let prefix = prefix.to_owned();
+        self.blocking(move |inner| inner.list(&prefix)).await
+    }
+
+    async fn stat(&self, name: &str) -> Result<Option<ObjectInfo>> {
+        let name = name.to_owned();
+        self.blocking(move |inner| {
+            check_name(&name)?;
+            match fs::symlink_metadata(inner.root.join(&name)) {
+                Ok(meta) => Ok(Some(ObjectInfo {
+                    name,
+                    size: meta.len(),
+                })),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(e) => Err(inner.fail("stat", &name)(e)),
+            }
+        })
+        .await
+    }
+
+    async fn delete(&self, name: &str) -> Result<()> {
+        let name = name.to_owned();
+        self.blocking(move |inner| {
+            check_name(&name)?;
+            match fs::remove_file(inner.root.join(&name)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    Err(inner.fail("delete", &name)(e))
+                }
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
+    async fn barrier(&self) -> Result<()> {
+        self.blocking(Inner::barrier).await
+    }
+
+    fn description(&self) -> String {
+        self.inner.store()
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_directory_keeps_the_contract() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(DirectoryStore::new(directory.path().join("a/b")));
+        crate::store::contract::check(store).await;
+    }
+
+    #[tokio::test]
+    async fn no_temporary_file_stays_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = DirectoryStore::new(directory.path().to_owned());
+        for _ in 0..2 {
+            store
+                .put("log/1", vec![Bytes::from_static(b"x")], Durability::Now)
+                .await
+                .unwrap();
+        }
+        assert_eq!(fs::read_dir(directory.path().join(TMP)).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,103 @@
+//! A store that fails on command: for tests of what a crash or a broken store leaves behind.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{Durability, ObjectInfo, ObjectStore, Put};
+use crate::error::{Error, Result};
+
+/// Which calls fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plan {
+    /// Every put from the `n`th on (counted from 0) fails without effect.
+    PutsFrom(u64),
+    /// The `n`th put happens, and its answer is lost; all later calls fail.
+    LoseAnswerOf(u64),
+    /// Every put answers that the store is full, from the `n`th on.
+    FullFrom(u64),
+}
+
+/// A decorator that makes another store fail.
+pub struct FaultyStore {
+    inner: Arc<dyn ObjectStore>,
+    plan: Plan,
+    puts: AtomicU64,
+}
+
+impl FaultyStore {
+    /// `inner`, failing as `plan` says.
+    pub fn new(inner: Arc<dyn ObjectStore>, plan: Plan) -> Self {
+        Self {
+            inner,
+            plan,
+            puts: AtomicU64::new(0),
+        }
+    }
+
+    /// How many puts were tried.
+    pub fn puts(&self) -> u64 {
+        self.puts.load(Ordering::SeqCst)
+    }
+
+    fn failure(&self, name: &str) -> Error {
+        Error::Store {
+            action: "write",
+            name: name.to_owned(),
+            store: self.description(),
+            source: std::io::Error::other("injected failure"),
+        }
+    }
+}
+
+#[async_trait]
+impl ObjectStore for FaultyStore {
+    async fn put(&self, name: &str, parts: Vec<Bytes>, durability: Durability) -> Result<Put> {
+        let n = self.puts.fetch_add(1, Ordering::SeqCst);
+        match self.plan {
+            Plan::PutsFrom(from) if n >= from => Err(self.failure(name)),
+            Plan::FullFrom(from) if n >= from => Err(Error::Full {
+                name: name.to_owned(),
+                store: self.description(),
+            }),
+            Plan::LoseAnswerOf(lost) if n == lost => {
+                self.inner.put(name, parts, durability).await?;
+                Err(self.failure(name))
+            }
+            Plan::LoseAnswerOf(lost) if n > lost => Err(self.failure(name)),
+            _ => self.inner.put(name, parts, durability).await,
+        }
+    }
+
+    async fn get(&self, name: &str) -> Result<Bytes> {
+        self.inner.get(name).await
+    }
+
+    async fn get_range(&self, name: &str, offset: u64, len: u64) -> Result<Bytes> {
+        self.inner.get_range(name, offset, len).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>> {
+        self.inner.list(prefix).await
+    }
+
+    async fn stat(&self, name: &str) -> Result<Option<ObjectInfo>> {
+        self.inner.stat(name).await
+    }
+
+    async fn delete(&self, name: &str) -> Result<()> {
+        self.inner.delete(name).await
+    }
+
+    async fn barrier(&self) -> Result<()> {
+        self.inner.barrier().await
+    }
+
+    fn description(&self) -> String {
+        self.inner.description()
+    }
+}

@@ -1,0 +1,155 @@
+//! Where objects are kept: a flat namespace of immutable objects, each created once and whole.
+
+use std::{path::PathBuf, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::error::{Error, Result};
+
+#[cfg(feature = "testing")]
+pub mod contract;
+mod directory;
+#[cfg(feature = "testing")]
+mod faulty;
+mod memory;
+
+pub use directory::DirectoryStore;
+#[cfg(feature = "testing")]
+pub use faulty::{FaultyStore, Plan};
+pub use memory::MemoryStore;
+
+/// An object's name and size.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectInfo {
+    /// Full name.
+    pub name: String,
+    /// Size in bytes.
+    pub size: u64,
+}
+
+/// When a put must be durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// When `put` returns.
+    Now,
+    /// When the next `barrier` returns: cheaper for many objects.
+    Barrier,
+}
+
+/// What a put did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// The object is new.
+    Created,
+    /// An object of that name exists; it was not touched.
+    Exists,
+}
+
+/// A store of objects. Names are relative paths of `[A-Za-z0-9._-]` components joined by `/`.
+///
+/// All calls may run at once. Dropping a call's future cancels it: a put may then have happened or
+/// not, but never in part.
+#[async_trait]
+pub trait ObjectStore: Send + Sync {
+    /// Creates an object from `parts`, in order, unless one of that name exists. Readers see all of
+    /// it or nothing; of racing puts of one name exactly one answers [`Put::Created`].
+    ///
+    /// # Errors
+    /// The name is malformed or the store failed; the object may then exist nevertheless.
+    async fn put(&self, name: &str, parts: Vec<Bytes>, durability: Durability) -> Result<Put>;
+
+    /// A whole object.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or the store failed.
+    async fn get(&self, name: &str) -> Result<Bytes>;
+
+    /// `len` bytes at `offset`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Damaged`] if the object is shorter; or the store failed.
+    async fn get_range(&self, name: &str, offset: u64, len: u64) -> Result<Bytes>;
+
+    /// All objects whose names begin with `prefix`, which is empty or ends with `/`, by name.
+    ///
+    /// # Errors
+    /// The store failed.
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>>;
+
+    /// Size of an object, `None` if there is none.
+    ///
+    /// # Errors
+    /// The store failed.
+    async fn stat(&self, name: &str) -> Result<Option<ObjectInfo>>;
+
+    /// Removes an object; one that does not exist is no error.
+    ///
+    /// # Errors
+    /// The store failed.
+    async fn delete(&self, name: &str) -> Result<()>;
+
+    /// Makes every put that returned before durable.
+    ///
+    /// # Errors
+    /// The store failed; what was put since the last barrier may be lost.
+    async fn barrier(&self) -> Result<()>;
+
+    /// The place, for messages; never holds credentials.
+    fn description(&self) -> String;
+}
+
+/// Opens the store that `url` names: a directory, or `file:///directory`.
+///
+/// # Errors
+/// The URL is not understood.
+pub fn open_store(url: &str) -> Result<Arc<dyn ObjectStore>> {
+    let fail = |reason: &str| {
+        Err(Error::Url {
+            url: url.to_owned(),
+            reason: reason.to_owned(),
+        })
+    };
+    if let Some(path) = url.strip_prefix("file://") {
+        if !path.starts_with('/') {
+            return fail("file:// needs an absolute path, as in file:///srv/backup");
+        }
+        return Ok(Arc::new(DirectoryStore::new(PathBuf::from(path))));
+    }
+    if let Some((scheme, _)) = url.split_once("://") {
+        return fail(&format!("stores of kind {scheme:?} are not known"));
+    }
+    if url.is_empty() {
+        return fail("it is empty");
+    }
+    Ok(Arc::new(DirectoryStore::new(PathBuf::from(url))))
+}
+
+/// Whether `name` may name an object.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    let component = |part: &str| {
+        !part.is_empty()
+            && part.len() <= 200
+            && !part.starts_with('.')
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    };
+    if name.len() <= 900 && name.split('/').all(component) && name.split('/').next() != Some("tmp")
+    {
+        Ok(())
+    } else {
+        Err(Error::Invalid(format!("{name:?} cannot name an object")))
+    }
+}
+
+/// Whether `prefix` may be listed.
+pub(crate) fn check_prefix(prefix: &str) -> Result<()> {
+    match prefix.strip_suffix('/') {
+        Some(directory) => check_name(directory),
+        None if prefix.is_empty() => Ok(()),
+        None => Err(Error::Invalid(format!(
+            "{prefix:?} is no prefix: it must end with a slash"
+        ))),
+    }
+}
