@@ -1,1 +1,23 @@
 //! The gRPC services, scheduler and state of Orlop.
+//!
+//! ```text
+//! clients ──► service ──► runs (decides by core's state machine) ──► agents
+//!                          │        │
+//!                          │        └─► records: what is finished, in the object store
+//!                          └─► state: what is in flight, in SQLite
+//! ```
+
+mod clock;
+mod cluster;
+mod config;
+mod error;
+mod records;
+mod runs;
+mod server;
+mod service;
+mod state;
+mod tasks;
+
+pub use config::{CoordinatorConfig, Limits};
+pub use error::{Error, Result};
+pub use server::Coordinator;

@@ -1,0 +1,49 @@
+//! Why a coordinator cannot begin or go on.
+
+use std::{io, net::SocketAddr, path::PathBuf};
+
+/// Result of the coordinator.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a coordinator cannot begin or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The address cannot be listened on.
+    #[error("listen on {address}: is another orlop running? choose another address with --listen")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The state database cannot be used.
+    #[error("open the state database {path}: it may be deleted, finished backups are kept in the repository")]
+    OpenState {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The state database was made by a newer version.
+    #[error("the state database {path} has version {found}, this program knows up to {known}: use a newer orlop or delete the file")]
+    NewerState {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The newest version that is known.
+        known: i64,
+    },
+    /// The state database failed.
+    #[error("use the state database")]
+    State(#[from] rusqlite::Error),
+    /// The repository failed.
+    #[error("read what is finished from the repository")]
+    Repository(#[from] orlop_repository::Error),
+    /// TLS, reflection or the server itself failed.
+    #[error("serve gRPC: {0}")]
+    Serve(String),
+}

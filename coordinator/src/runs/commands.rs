@@ -1,0 +1,162 @@
+//! Commands to agents, and the context by which a task is known again when the state database is gone.
+
+use orlop_core::{
+    SnapshotId, TaskId, VolumeRef,
+    run::{Event, NewTask, Run, RunKind, RunSpec, Task},
+};
+use orlop_proto::v1;
+use serde::{Deserialize, Serialize};
+
+use super::agents::command;
+use crate::records::Document;
+
+/// Larger contexts name only their own task.
+const MAX_CONTEXT_BYTES: usize = 256 << 10;
+
+/// Enough of a run to finish it.
+#[derive(Serialize, Deserialize)]
+struct Context {
+    name: String,
+    location: String,
+    created_ms: i64,
+    skipped: u32,
+    spec: RunSpec,
+    tasks: Vec<ContextTask>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ContextTask {
+    id: TaskId,
+    volume: VolumeRef,
+    node: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    snapshot: Option<SnapshotId>,
+}
+
+/// Begin `task` of the run in `document`.
+pub(super) fn start(document: &Document, task: &Task, store_url: &str) -> v1::AgentCommand {
+    let work = match &document.spec {
+        RunSpec::Backup(spec) => v1::start_task::Work::Backup(v1::BackupTask {
+            exclude: spec.exclude.clone(),
+            tags: spec.tags.clone(),
+            force_full: spec.force_full,
+        }),
+        RunSpec::Restore(spec) => v1::start_task::Work::Restore(v1::RestoreTask {
+            snapshot_id: task.snapshot.map(|id| id.to_string()).unwrap_or_default(),
+            mode: v1::RestoreMode::from(spec.mode).into(),
+            path: spec.path.clone().into(),
+        }),
+    };
+    command(v1::agent_command::Command::Start(v1::StartTask {
+        task_id: task.id.to_string(),
+        run: document.run.name.clone(),
+        volume: Some((&task.volume).into()),
+        store_url: store_url.to_owned(),
+        context: context(document, task).into(),
+        work: Some(work),
+    }))
+}
+
+/// Stop a task.
+pub(super) fn cancel(id: TaskId) -> v1::AgentCommand {
+    let task_id = id.to_string();
+    command(v1::agent_command::Command::Cancel(v1::CancelTask { task_id }))
+}
+
+/// Forget a task that has ended.
+pub(super) fn acknowledge(id: TaskId) -> v1::AgentCommand {
+    let task_id = id.to_string();
+    command(v1::agent_command::Command::Acknowledge(v1::AcknowledgeTask { task_id }))
+}
+
+fn context(document: &Document, own: &Task) -> Vec<u8> {
+    let all = encode(document, document.run.tasks.iter());
+    if all.len() <= MAX_CONTEXT_BYTES { all } else { encode(document, std::iter::once(own)) }
+}
+
+fn encode<'a>(document: &Document, tasks: impl Iterator<Item = &'a Task>) -> Vec<u8> {
+    let run = &document.run;
+    let restores = run.kind == RunKind::Restore;
+    let task = |task: &Task| ContextTask {
+        id: task.id,
+        volume: task.volume.clone(),
+        node: task.node.clone(),
+        snapshot: task.snapshot.filter(|_| restores),
+    };
+    let context = Context {
+        name: run.name.clone(),
+        location: run.location.clone(),
+        created_ms: run.created_ms,
+        skipped: run.skipped,
+        spec: document.spec.clone(),
+        tasks: tasks.map(task).collect(),
+    };
+    serde_json::to_vec(&context).expect("names and numbers are always JSON")
+}
+
+/// The run of a task that an agent still has, with all its tasks queued; `None` if the context is not one.
+pub(super) fn recovered(context: &[u8]) -> Option<Document> {
+    let context: Context = serde_json::from_slice(context).ok()?;
+    let kind = context.spec.kind();
+    let mut run = Run::new(kind, &context.name, &context.location, context.created_ms);
+    let task = |task: ContextTask| NewTask {
+        id: task.id,
+        volume: task.volume,
+        node: task.node,
+        snapshot: task.snapshot,
+    };
+    let tasks: Vec<NewTask> = context.tasks.into_iter().map(task).collect();
+    if tasks.is_empty() {
+        return None;
+    }
+    // A plan with tasks asks for nothing.
+    let _ = run.apply(Event::Planned { tasks, skipped: context.skipped }, context.created_ms);
+    let mut document = Document::new(context.spec, run);
+    document.recovered = true;
+    Some(document)
+}
+
+#[cfg(test)]
+mod tests {
+    use orlop_core::run::{BackupSpec, TaskPhase};
+
+    use super::*;
+
+    #[test]
+    fn a_run_is_put_together_again_from_a_context() {
+        let mut run = Run::new(RunKind::Backup, "b", "default", 7);
+        let task = |id: u8| NewTask {
+            id: TaskId::from_bytes([id; 16]),
+            volume: VolumeRef::new("ns", "p", format!("v{id}")),
+            node: "n".to_owned(),
+            snapshot: None,
+        };
+        let _ = run.apply(Event::Planned { tasks: vec![task(1), task(2)], skipped: 3 }, 7);
+        let mut progressed = run.clone();
+        let _ = progressed.apply(Event::Assigned { task: TaskId::from_bytes([1; 16]) }, 8);
+        let spec = RunSpec::Backup(BackupSpec { force_full: true, ..BackupSpec::default() });
+        let document = Document::new(spec.clone(), progressed.clone());
+        let again = recovered(&context(&document, &progressed.tasks[0])).unwrap();
+        assert_eq!((again.run, again.spec, again.recovered), (run, spec, true));
+        assert!(recovered(b"{}").is_none());
+    }
+
+    #[test]
+    fn a_context_that_is_too_large_names_its_own_task_only() {
+        let mut run = Run::new(RunKind::Backup, "b", "default", 7);
+        let task = |id: u32| NewTask {
+            id: TaskId::new(u64::from(id), [0; 10]),
+            volume: VolumeRef::new("n".repeat(200), "p".repeat(200), format!("v{id:06}")),
+            node: "n".to_owned(),
+            snapshot: None,
+        };
+        let _ = run.apply(Event::Planned { tasks: (0..2000).map(task).collect(), skipped: 0 }, 7);
+        let document = Document::new(RunSpec::Backup(BackupSpec::default()), run);
+        let context = context(&document, &document.run.tasks[3]);
+        assert!(context.len() < MAX_CONTEXT_BYTES);
+        let again = recovered(&context).unwrap();
+        assert_eq!(again.run.tasks.len(), 1);
+        assert_eq!(again.run.tasks[0].id, document.run.tasks[3].id);
+        assert_eq!(again.run.tasks[0].phase, TaskPhase::Queued);
+    }
+}

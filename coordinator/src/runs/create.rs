@@ -1,0 +1,244 @@
+//! Accepting a backup or restore: what it concerns is decided before it is accepted.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use orlop_core::{
+    TaskId, VolumeRef,
+    run::{
+        BackupSpec, Event, KnownVolume, NewTask, RestoreSpec, Run, RunKind, RunSpec, SelectError,
+        not_found, select,
+    },
+};
+use orlop_proto::v1::LogLevel;
+use orlop_repository::{SnapshotInfo, SnapshotState};
+use rand::Rng as _;
+
+use super::{RunKey, Runs, agents::Agent};
+use crate::{clock::now_ms, records::Document};
+
+/// How long agents may take to look for volumes before an older inventory is used.
+const INVENTORY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a request is not fulfilled.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// What was named does not exist.
+    NotFound {
+        /// Its kind: `backup`, `volume`, …
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// The sentence for a person.
+        message: String,
+    },
+    /// The name is in use for something else.
+    Exists {
+        /// The kind of run.
+        kind: RunKind,
+        /// The name.
+        name: String,
+    },
+    /// A field of the request cannot be fulfilled as it is.
+    Invalid {
+        /// The field.
+        field: &'static str,
+        /// Why.
+        message: String,
+    },
+    /// The state of things does not allow it now.
+    Precondition(String),
+    /// The task does not hold what it asks for.
+    Forbidden(String),
+    /// Nothing can be done at the moment; another time it can.
+    Unavailable(String),
+    /// The repository failed.
+    Repository(orlop_repository::Error),
+}
+
+impl From<orlop_repository::Error> for Refusal {
+    fn from(error: orlop_repository::Error) -> Self {
+        Self::Repository(error)
+    }
+}
+
+impl From<SelectError> for Refusal {
+    fn from(error: SelectError) -> Self {
+        let message = error.to_string();
+        match error {
+            SelectError::Unknown(_) => Self::NotFound { kind: "volume", name: String::new(), message },
+            _ => Self::Precondition(message),
+        }
+    }
+}
+
+impl Refusal {
+    /// There is no such run; near misses are among `names`.
+    pub(super) fn unknown_run(key: &RunKey, names: Vec<String>) -> Self {
+        let message = not_found(key.kind.as_str(), &key.name, names.iter().map(String::as_str));
+        Self::NotFound { kind: key.kind.as_str(), name: key.name.clone(), message }
+    }
+}
+
+/// A run that was planned.
+struct Plan {
+    tasks: Vec<NewTask>,
+    skipped: Vec<(VolumeRef, String)>,
+}
+
+impl Runs {
+    /// Begins the run that is asked for, unless the same request was accepted before. True if it is new.
+    pub(crate) async fn create(
+        &self,
+        name: String,
+        location: &str,
+        spec: RunSpec,
+    ) -> Result<(Document, bool), Refusal> {
+        if !location.is_empty() && location != self.parts.location {
+            let own = self.parts.location.as_str();
+            let message = not_found("location", location, [own]);
+            return Err(Refusal::NotFound { kind: "location", name: location.to_owned(), message });
+        }
+        let key = RunKey::new(spec.kind(), name);
+        if let Some(existing) = self.same_request(&key, &spec)? {
+            return Ok((existing, false));
+        }
+        if !self.refresh_inventories(INVENTORY_PATIENCE).await {
+            let message = "no agent is connected: start one on the node that has the volumes";
+            return Err(Refusal::Unavailable(message.to_owned()));
+        }
+        let plan = match &spec {
+            RunSpec::Backup(spec) => self.plan_backup(spec)?,
+            RunSpec::Restore(spec) => self.plan_restore(spec).await?,
+        };
+        self.accept(&key, spec, plan)
+    }
+
+    fn same_request(&self, key: &RunKey, spec: &RunSpec) -> Result<Option<Document>, Refusal> {
+        let table = self.lock();
+        match table.document(key) {
+            None => Ok(None),
+            Some(existing) if existing.spec == *spec => Ok(Some(existing.clone())),
+            Some(_) => Err(Refusal::Exists { kind: key.kind, name: key.name.clone() }),
+        }
+    }
+
+    fn accept(
+        &self,
+        key: &RunKey,
+        spec: RunSpec,
+        plan: Plan,
+    ) -> Result<(Document, bool), Refusal> {
+        if let Some(existing) = self.same_request(key, &spec)? {
+            return Ok((existing, false));
+        }
+        let now = now_ms();
+        let mut table = self.lock();
+        if table.document(key).is_some() {
+            return Err(Refusal::Exists { kind: key.kind, name: key.name.clone() });
+        }
+        let run = Run::new(key.kind, &key.name, &self.parts.location, now);
+        table.insert(Document::new(spec, run), 0);
+        for (volume, reason) in &plan.skipped {
+            let line = format!("{volume}: left out: {reason}");
+            table.log(key, LogLevel::Warning, None, &line, now);
+        }
+        for task in &plan.tasks {
+            table.tasks.insert(task.id, key.clone());
+            table.agents.entry(task.node.clone()).or_insert_with(Agent::awaited);
+        }
+        let skipped = plan.skipped.len() as u32;
+        table.apply(key, Event::Planned { tasks: plan.tasks, skipped }, now);
+        let document = table.document(key).cloned();
+        document.map(|document| (document, true)).ok_or_else(|| Refusal::unknown_run(key, vec![]))
+    }
+
+    fn plan_backup(&self, spec: &BackupSpec) -> Result<Plan, Refusal> {
+        let selection = select(spec, &self.parts.cluster.volumes())?;
+        if selection.taken.is_empty() {
+            let message = "no volume is eligible: `orlop status` shows what the agents have found";
+            return Err(Refusal::Precondition(message.to_owned()));
+        }
+        let tasks = selection.taken.into_iter().map(|found| NewTask {
+            id: new_task_id(),
+            volume: found.volume,
+            node: found.node,
+            snapshot: None,
+        });
+        Ok(Plan { tasks: tasks.collect(), skipped: selection.skipped })
+    }
+
+    async fn plan_restore(&self, spec: &RestoreSpec) -> Result<Plan, Refusal> {
+        let sources = self.sources(spec).await?;
+        let known = self.parts.cluster.volumes();
+        let mut tasks: BTreeMap<VolumeRef, NewTask> = BTreeMap::new();
+        for (snapshot, target) in sources {
+            let target = target.unwrap_or_else(|| spec.target_of(&snapshot.volume));
+            let node = node_of(&target, &known)?;
+            let task = NewTask {
+                id: new_task_id(),
+                volume: target.clone(),
+                node,
+                snapshot: Some(snapshot.id),
+            };
+            if tasks.insert(target.clone(), task).is_some() {
+                let message = format!("two snapshots would be restored into {target}");
+                return Err(Refusal::Invalid { field: "volumes", message });
+            }
+        }
+        Ok(Plan { tasks: tasks.into_values().collect(), skipped: Vec::new() })
+    }
+
+    /// The snapshots to restore, each with the target that was asked for.
+    async fn sources(
+        &self,
+        spec: &RestoreSpec,
+    ) -> Result<Vec<(SnapshotInfo, Option<VolumeRef>)>, Refusal> {
+        let repository = &self.parts.repository;
+        if spec.from_backup.is_empty() {
+            let mut sources = Vec::with_capacity(spec.volumes.len());
+            for volume in &spec.volumes {
+                let snapshot = repository.resolve(&volume.snapshot).await?;
+                sources.push((snapshot, volume.target.clone()));
+            }
+            return Ok(sources);
+        }
+        let backup = RunKey::new(RunKind::Backup, spec.from_backup.clone());
+        // The last snapshot of a volume counts: an attempt before it may have left another.
+        let mut newest = BTreeMap::new();
+        for snapshot in repository.snapshots().await? {
+            if snapshot.backup == backup.name && snapshot.state != SnapshotState::Partial {
+                newest.insert(snapshot.volume.clone(), snapshot);
+            }
+        }
+        let document = self.get(&backup);
+        if newest.is_empty() {
+            document?;
+            let message = format!("backup {} has no snapshot to restore", backup.name);
+            return Err(Refusal::Precondition(message));
+        }
+        if let Ok(document) = document
+            && !document.run.phase.is_final()
+        {
+            let message = format!("backup {} has not ended yet: wait for it", backup.name);
+            return Err(Refusal::Precondition(message));
+        }
+        Ok(newest.into_values().map(|snapshot| (snapshot, None)).collect())
+    }
+}
+
+fn node_of(target: &VolumeRef, known: &[KnownVolume]) -> Result<String, Refusal> {
+    let Some(found) = known.iter().find(|known| known.volume == *target) else {
+        let names: Vec<String> = known.iter().map(|known| known.volume.to_string()).collect();
+        let name = target.to_string();
+        let message = not_found("volume", &name, names.iter().map(String::as_str));
+        return Err(Refusal::NotFound { kind: "volume", name, message });
+    };
+    if let Some(reason) = &found.skip_reason {
+        return Err(Refusal::Precondition(format!("volume {target} cannot be restored: {reason}")));
+    }
+    Ok(found.node.clone())
+}
+
+fn new_task_id() -> TaskId {
+    TaskId::new(now_ms().cast_unsigned(), rand::rng().random())
+}

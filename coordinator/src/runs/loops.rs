@@ -1,0 +1,168 @@
+//! The two loops beside the services: whose turn it is, and what is to be made durable.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use orlop_core::{
+    TaskId, VolumeRef,
+    run::{Event, Limits, Outcome, RunKind, TaskResult, schedule},
+};
+use orlop_repository::{SnapshotInfo, SnapshotState};
+use tokio_util::sync::CancellationToken;
+
+use super::{RunKey, Runs, table::Job};
+use crate::clock::now_ms;
+
+/// Silent agents are looked for this often.
+const TICK: Duration = Duration::from_secs(1);
+/// A store that failed is left alone for this long.
+const STORE_PAUSE: Duration = Duration::from_secs(5);
+/// Lines of a log that are kept with a record.
+const RECORDED_LINES: usize = 10_000;
+
+/// A task whose turn it is.
+struct Turn {
+    key: RunKey,
+    task: TaskId,
+    volume: VolumeRef,
+    /// An earlier attempt may have made its snapshot.
+    tried: bool,
+}
+
+impl Runs {
+    /// Gives tasks to agents whenever something has changed, until `shutdown`.
+    pub(crate) async fn run_scheduler(self: Arc<Self>, shutdown: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.signals.schedule.notified() => {}
+                () = tokio::time::sleep(TICK) => {}
+            }
+            self.expire();
+            self.assign_due().await;
+        }
+    }
+
+    async fn assign_due(&self) {
+        let turns = self.due();
+        let mut made = HashMap::new();
+        if turns.iter().any(|turn| turn.tried) {
+            match self.parts.repository.snapshots().await {
+                Ok(snapshots) => made = by_backup_volume(snapshots),
+                Err(error) => {
+                    tracing::warn!(error = %error, "cannot look for snapshots of earlier attempts");
+                    return;
+                }
+            }
+        }
+        for turn in turns {
+            let of = (turn.key.name.clone(), turn.volume.clone());
+            let snapshot = made.get(&of).filter(|_| turn.tried);
+            let task = turn.task;
+            let event = match snapshot {
+                Some(snapshot) => Event::Finished { task, outcome: outcome_of(snapshot) },
+                None => Event::Assigned { task },
+            };
+            self.lock().apply(&turn.key, event, now_ms());
+        }
+    }
+
+    fn due(&self) -> Vec<Turn> {
+        let table = self.lock();
+        let limits = Limits {
+            nodes: table.node_limits(self.parts.limits.tasks_per_node).collect(),
+            location: self.parts.limits.tasks_per_location,
+        };
+        let mut open: Vec<_> = table
+            .entries
+            .values()
+            .map(|entry| &entry.document)
+            .filter(|document| !document.run.phase.is_final())
+            .collect();
+        open.sort_by_key(|document| document.run.created_ms);
+        let due = schedule(open.iter().map(|document| &document.run), &limits);
+        let turn = |due: &orlop_core::run::Due<'_>| {
+            let task = due.run.task(due.task)?;
+            let key = RunKey::of(due.run);
+            let recovered = table.document(&key).is_some_and(|document| document.recovered);
+            let tried = key.kind == RunKind::Backup && (task.attempts > 0 || recovered);
+            Some(Turn { key, task: due.task, volume: task.volume.clone(), tried })
+        };
+        due.iter().filter_map(turn).collect()
+    }
+
+    /// Makes results durable and removes what was deleted, one after the other, until `shutdown`.
+    pub(crate) async fn run_recorder(self: Arc<Self>, shutdown: CancellationToken) {
+        loop {
+            let job = self.lock().jobs.pop_front();
+            let Some(job) = job else {
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = self.signals.record.notified() => continue,
+                }
+            };
+            let done = match &job {
+                Job::Record(key) => self.record(key).await,
+                Job::Remove(key) => self.remove(key).await,
+            };
+            if let Err(error) = done {
+                tracing::warn!(error = %error, "cannot write a record and will try again");
+                self.lock().push_job(job);
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = tokio::time::sleep(STORE_PAUSE) => {}
+                }
+            }
+        }
+    }
+
+    async fn record(&self, key: &RunKey) -> orlop_repository::Result<()> {
+        let now = now_ms();
+        let (document, log) = {
+            let table = self.lock();
+            let Some(mut document) = table.document(key).cloned() else { return Ok(()) };
+            // The record is of the run as it will be once the record is durable.
+            let _ = document.run.apply(Event::Recorded, now);
+            if !document.run.phase.is_final() {
+                return Ok(());
+            }
+            document.recovered = false;
+            let mut log = Vec::new();
+            while log.len() < RECORDED_LINES {
+                let after = log.last().map_or(0, |line: &crate::state::LogLine| line.number);
+                let lines = table.log_lines(key, after);
+                if lines.is_empty() {
+                    break;
+                }
+                log.extend(lines);
+            }
+            (document, log)
+        };
+        self.records.put(&document, &log).await?;
+        self.lock().apply(key, Event::Recorded, now);
+        Ok(())
+    }
+
+    async fn remove(&self, key: &RunKey) -> orlop_repository::Result<()> {
+        self.records.remove(key.kind, &key.name).await?;
+        self.lock().forget(key);
+        Ok(())
+    }
+}
+
+/// The newest whole snapshot of each volume of each backup.
+fn by_backup_volume(snapshots: Vec<SnapshotInfo>) -> HashMap<(String, VolumeRef), SnapshotInfo> {
+    let whole = snapshots.into_iter().filter(|s| s.state != SnapshotState::Partial);
+    whole.map(|s| ((s.backup.clone(), s.volume.clone()), s)).collect()
+}
+
+fn outcome_of(snapshot: &SnapshotInfo) -> Outcome {
+    let stats = snapshot.stats;
+    Outcome::Completed(TaskResult {
+        snapshot: snapshot.id,
+        logical_bytes: stats.logical_bytes,
+        transferred_bytes: stats.uploaded_bytes,
+        entries: stats.files + stats.dirs + stats.others,
+        warnings: stats.warnings,
+        errors: stats.errors,
+    })
+}

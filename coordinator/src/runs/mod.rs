@@ -1,0 +1,119 @@
+//! All runs and agents: one table behind one lock, changed only by events of core's state machine.
+
+mod agents;
+mod commands;
+mod create;
+mod load;
+mod loops;
+mod sessions;
+mod table;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub(crate) use agents::{Connection, NodeView, Registration};
+pub(crate) use create::Refusal;
+use orlop_core::run::{Event, RunKind};
+use orlop_repository::Repository;
+pub(crate) use sessions::Holder;
+pub(crate) use table::RunKey;
+use table::Table;
+use tokio::sync::{Notify, broadcast, watch};
+
+use crate::{
+    clock::now_ms,
+    cluster::Cluster,
+    config::Limits,
+    records::{Document, Records},
+    state::LogLine,
+};
+
+/// What the runs work with.
+pub(crate) struct Parts {
+    /// Pods and volumes.
+    pub(crate) cluster: Arc<dyn Cluster>,
+    /// The repository of the location.
+    pub(crate) repository: Arc<Repository>,
+    /// URL by which agents reach its store.
+    pub(crate) store_url: String,
+    /// The location's name.
+    pub(crate) location: String,
+    /// Limits.
+    pub(crate) limits: Limits,
+}
+
+/// Wakes those who wait for the table.
+#[derive(Clone)]
+pub(crate) struct Signals {
+    /// A run has changed.
+    changes: broadcast::Sender<RunKey>,
+    /// It may be somebody's turn.
+    schedule: Arc<Notify>,
+    /// There is something to make durable.
+    record: Arc<Notify>,
+    /// An agent has come, gone or told its inventory.
+    agents: watch::Sender<()>,
+}
+
+/// All runs and agents.
+pub(crate) struct Runs {
+    /// What they work with.
+    pub(crate) parts: Parts,
+    records: Records,
+    signals: Signals,
+    table: Mutex<Table>,
+}
+
+impl Runs {
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A receiver of the keys of runs that change. One that lags must look at everything again.
+    pub(crate) fn changes(&self) -> broadcast::Receiver<RunKey> {
+        self.signals.changes.subscribe()
+    }
+
+    /// One run, or why there is none.
+    pub(crate) fn get(&self, key: &RunKey) -> Result<Document, Refusal> {
+        let table = self.lock();
+        let found = table.document(key).cloned();
+        found.ok_or_else(|| Refusal::unknown_run(key, table.names(key.kind)))
+    }
+
+    /// All runs of a kind, oldest first.
+    pub(crate) fn list(&self, kind: RunKind) -> Vec<Document> {
+        let mut all: Vec<Document> = self.lock().documents(kind).cloned().collect();
+        all.sort_by(|a, b| (a.run.created_ms, &a.run.name).cmp(&(b.run.created_ms, &b.run.name)));
+        all
+    }
+
+    /// Asks a run to stop.
+    pub(crate) fn cancel(&self, key: &RunKey) -> Result<Document, Refusal> {
+        self.lock().apply(key, Event::Cancel, now_ms());
+        self.get(key)
+    }
+
+    /// Asks for a run to be deleted; one that does not exist is no error.
+    pub(crate) fn delete(&self, key: &RunKey) {
+        self.lock().apply(key, Event::Delete, now_ms());
+    }
+
+    /// Lines of a run's log after line `after`, some hundred at a time, and whether there will be no more
+    /// than these.
+    pub(crate) fn log(&self, key: &RunKey, after: u64) -> Result<(Vec<LogLine>, bool), Refusal> {
+        let table = self.lock();
+        let Some(document) = table.document(key) else {
+            return Err(Refusal::unknown_run(key, table.names(key.kind)));
+        };
+        let lines = table.log_lines(key, after);
+        let last = lines.last().map_or(after, |line| line.number);
+        let ended = document.run.phase.is_final() && last >= table.last_line(key);
+        Ok((lines, ended))
+    }
+
+    /// How many runs of a kind have not ended.
+    pub(crate) fn unfinished(&self, kind: RunKind) -> u32 {
+        let table = self.lock();
+        table.documents(kind).filter(|document| !document.run.phase.is_final()).count() as u32
+    }
+}

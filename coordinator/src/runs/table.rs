@@ -1,0 +1,307 @@
+//! The table itself: applies events, keeps the state database in step, and passes actions on.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use orlop_core::{
+    TaskId,
+    run::{Action, Event, Run, RunKind, RunPhase, Task, TaskPhase},
+};
+use orlop_proto::v1::LogLevel;
+
+use super::{Signals, agents::Agent, commands};
+use crate::{
+    records::Document,
+    state::{LogLine, StateDb},
+};
+
+/// A run that logs more lines than this says so and is silent.
+const MAX_LINES: u64 = 100_000;
+/// Lines that are read from the database at once.
+const LINES_AT_ONCE: u32 = 500;
+
+/// Names a run.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct RunKey {
+    /// Backup or restore.
+    pub(crate) kind: RunKind,
+    /// Its name.
+    pub(crate) name: String,
+}
+
+impl RunKey {
+    /// The run of this kind and name.
+    pub(crate) fn new(kind: RunKind, name: impl Into<String>) -> Self {
+        Self { kind, name: name.into() }
+    }
+
+    /// The key of `run`.
+    pub(crate) fn of(run: &Run) -> Self {
+        Self::new(run.kind, run.name.clone())
+    }
+}
+
+/// Something that takes a while and must not be done under the lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Job {
+    /// Make the result of a run durable.
+    Record(RunKey),
+    /// Remove a run's records.
+    Remove(RunKey),
+}
+
+pub(super) struct Entry {
+    pub(super) document: Document,
+    /// Lines in its log.
+    pub(super) lines: u64,
+}
+
+/// All runs and agents.
+pub(super) struct Table {
+    pub(super) entries: BTreeMap<RunKey, Entry>,
+    /// Which run a task belongs to.
+    pub(super) tasks: HashMap<TaskId, RunKey>,
+    pub(super) agents: BTreeMap<String, Agent>,
+    pub(super) jobs: VecDeque<Job>,
+    pub(super) db: StateDb,
+    pub(super) signals: Signals,
+    /// URL of the store, for tasks.
+    pub(super) store_url: String,
+}
+
+impl Table {
+    /// A run.
+    pub(super) fn document(&self, key: &RunKey) -> Option<&Document> {
+        self.entries.get(key).map(|entry| &entry.document)
+    }
+
+    /// All runs of a kind.
+    pub(super) fn documents(&self, kind: RunKind) -> impl Iterator<Item = &Document> {
+        let entries = self.entries.iter().filter(move |(key, _)| key.kind == kind);
+        entries.map(|(_, entry)| &entry.document)
+    }
+
+    /// Names of all runs of a kind.
+    pub(super) fn names(&self, kind: RunKind) -> Vec<String> {
+        self.documents(kind).map(|document| document.run.name.clone()).collect()
+    }
+
+    /// Takes a run in, without saving it.
+    pub(super) fn insert(&mut self, document: Document, lines: u64) {
+        let key = RunKey::of(&document.run);
+        for task in &document.run.tasks {
+            self.tasks.insert(task.id, key.clone());
+        }
+        self.entries.insert(key, Entry { document, lines });
+    }
+
+    /// Applies an event to a run, makes the new state as durable as the database is, then acts on it. A run
+    /// that does not exist is ignored.
+    pub(super) fn apply(&mut self, key: &RunKey, event: Event, now_ms: i64) {
+        let quiet = matches!(event, Event::Progressed { .. });
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let before = entry.document.run.phase;
+        let tasks_before: Vec<TaskPhase> = if quiet {
+            Vec::new()
+        } else {
+            entry.document.run.tasks.iter().map(|task| task.phase).collect()
+        };
+        let actions = entry.document.run.apply(event, now_ms);
+        if !quiet {
+            self.log_changes(key, before, &tasks_before, now_ms);
+            self.save(key);
+            self.signals.schedule.notify_one();
+        }
+        for action in actions {
+            self.act(key, &action);
+        }
+        self.changed(key);
+    }
+
+    /// Tells those who watch.
+    pub(super) fn changed(&self, key: &RunKey) {
+        // An error says that nobody watches.
+        let _ = self.signals.changes.send(key.clone());
+    }
+
+    /// Keeps a run in the state database. A failure is logged: the run goes on without it.
+    pub(super) fn save(&mut self, key: &RunKey) {
+        let Some(entry) = self.entries.get(key) else { return };
+        if let Err(error) = self.db.save_run(key.kind, &key.name, &entry.document.to_json()) {
+            tracing::error!(run_id = key.name, error = %error, "cannot write the state database");
+        }
+    }
+
+    fn act(&mut self, key: &RunKey, action: &Action) {
+        match action {
+            Action::Start(id) => {
+                let Some(entry) = self.entries.get(key) else { return };
+                let Some(task) = entry.document.run.task(*id) else { return };
+                let command = commands::start(&entry.document, task, &self.store_url);
+                let node = task.node.clone();
+                self.send(&node, command);
+            }
+            Action::Stop(id) => self.send_to_task(key, *id, commands::cancel(*id)),
+            Action::Acknowledge(id) => {
+                if let Err(error) = self.db.release_sessions(*id) {
+                    tracing::error!(task_id = %id, error = %error, "cannot write the state database");
+                }
+                self.send_to_task(key, *id, commands::acknowledge(*id));
+            }
+            Action::Record => self.push_job(Job::Record(key.clone())),
+            Action::Remove => self.push_job(Job::Remove(key.clone())),
+        }
+    }
+
+    fn send_to_task(
+        &mut self,
+        key: &RunKey,
+        id: TaskId,
+        command: orlop_proto::v1::AgentCommand,
+    ) {
+        let task = self.document(key).and_then(|document| document.run.task(id));
+        if let Some(node) = task.map(|task| task.node.clone()) {
+            self.send(&node, command);
+        }
+    }
+
+    /// Leaves a job to the recorder, once.
+    pub(super) fn push_job(&mut self, job: Job) {
+        if !self.jobs.contains(&job) {
+            self.jobs.push_back(job);
+        }
+        self.signals.record.notify_one();
+    }
+
+    /// Forgets a run that was removed.
+    pub(super) fn forget(&mut self, key: &RunKey) {
+        if let Some(entry) = self.entries.remove(key) {
+            for task in &entry.document.run.tasks {
+                self.tasks.remove(&task.id);
+            }
+        }
+        if let Err(error) = self.db.remove_run(key.kind, &key.name) {
+            tracing::error!(run_id = key.name, error = %error, "cannot write the state database");
+        }
+        self.changed(key);
+    }
+
+    /// Appends a line to a run's log.
+    pub(super) fn log(
+        &mut self,
+        key: &RunKey,
+        level: LogLevel,
+        task: Option<TaskId>,
+        message: &str,
+        now_ms: i64,
+    ) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        if entry.lines > MAX_LINES {
+            return;
+        }
+        entry.lines += 1;
+        let full = entry.lines > MAX_LINES;
+        let line = LogLine {
+            number: entry.lines,
+            time_ms: now_ms,
+            level: level.into(),
+            task: task.map(|id| id.to_string()).unwrap_or_default(),
+            message: if full {
+                "more lines than a log may have: the rest is left out".to_owned()
+            } else {
+                one_line(message)
+            },
+        };
+        if let Err(error) = self.db.append_log(key.kind, &key.name, &line) {
+            tracing::error!(run_id = key.name, error = %error, "cannot write the state database");
+        }
+    }
+
+    /// Some lines of a run's log.
+    pub(super) fn log_lines(&self, key: &RunKey, after: u64) -> Vec<LogLine> {
+        self.db.log(key.kind, &key.name, after, LINES_AT_ONCE).unwrap_or_else(|error| {
+            tracing::error!(run_id = key.name, error = %error, "cannot read the state database");
+            Vec::new()
+        })
+    }
+
+    /// Number of the last line of a run's log.
+    pub(super) fn last_line(&self, key: &RunKey) -> u64 {
+        self.entries.get(key).map_or(0, |entry| entry.lines)
+    }
+
+    fn log_changes(
+        &mut self,
+        key: &RunKey,
+        before: RunPhase,
+        tasks_before: &[TaskPhase],
+        now_ms: i64,
+    ) {
+        let Some(entry) = self.entries.get(key) else { return };
+        let run = &entry.document.run;
+        let mut lines = Vec::new();
+        for (i, task) in run.tasks.iter().enumerate() {
+            let was = tasks_before.get(i).copied();
+            if was != Some(task.phase)
+                && let Some((level, message)) = task_line(task, was)
+            {
+                lines.push((level, Some(task.id), message));
+            }
+        }
+        if run.phase != before {
+            lines.push(run_line(run));
+        }
+        for (level, task, message) in lines {
+            tracing::info!(run_id = key.name, kind = %key.kind, message, "run has moved on");
+            self.log(key, level, task, &message, now_ms);
+        }
+    }
+}
+
+fn task_line(task: &Task, was: Option<TaskPhase>) -> Option<(LogLevel, String)> {
+    let volume = &task.volume;
+    Some(match task.phase {
+        TaskPhase::Queued if was.is_none() => return None,
+        TaskPhase::Queued => (LogLevel::Warning, format!("{volume}: {}", task.message)),
+        TaskPhase::Running => {
+            let node = &task.node;
+            (LogLevel::Info, format!("{volume}: begun on {node} (attempt {})", task.attempts))
+        }
+        TaskPhase::Completed => {
+            let progress = task.progress;
+            let message = format!(
+                "{volume}: done, {} entries, {} bytes, {} bytes transferred, {} warnings, {} errors",
+                progress.entries_total,
+                progress.bytes_total,
+                progress.transferred_bytes,
+                task.warnings,
+                task.errors
+            );
+            (if task.errors > 0 { LogLevel::Error } else { LogLevel::Info }, message)
+        }
+        TaskPhase::Failed => (LogLevel::Error, format!("{volume}: failed: {}", task.message)),
+        TaskPhase::Canceled => (LogLevel::Warning, format!("{volume}: canceled")),
+    })
+}
+
+fn run_line(run: &Run) -> (LogLevel, Option<TaskId>, String) {
+    let kind = run.kind;
+    let (level, message) = match run.phase {
+        RunPhase::New => (LogLevel::Info, format!("{kind} accepted")),
+        RunPhase::Queued => (LogLevel::Info, format!("{kind} of {} volumes queued", run.tasks.len())),
+        RunPhase::Running => (LogLevel::Info, format!("{kind} begun")),
+        RunPhase::Finalizing => (LogLevel::Info, "all volumes have ended".to_owned()),
+        RunPhase::Completed => (LogLevel::Info, format!("{kind} completed")),
+        RunPhase::PartiallyFailed => {
+            (LogLevel::Error, format!("{kind} partially failed: {}", run.failure_reason))
+        }
+        RunPhase::Failed => (LogLevel::Error, format!("{kind} failed: {}", run.failure_reason)),
+        RunPhase::Canceled => (LogLevel::Warning, format!("{kind} canceled")),
+        RunPhase::Deleting => (LogLevel::Info, format!("{kind} is being deleted")),
+    };
+    (level, None, message)
+}
+
+/// Without control characters: a hostile name must not forge a line.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}

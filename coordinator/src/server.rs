@@ -1,0 +1,153 @@
+//! The coordinator as a whole: listens, serves, schedules, records.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use orlop_proto::{
+    DESCRIPTORS,
+    v1::{
+        agents_server::AgentsServer, backups_server::BackupsServer,
+        restores_server::RestoresServer, sessions_server::SessionsServer,
+        snapshots_server::SnapshotsServer, system_server::SystemServer,
+    },
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    service::interceptor::InterceptedService,
+    transport::{
+        Identity, Server, ServerTlsConfig,
+        server::{Router, TcpIncoming},
+    },
+};
+use tonic_reflection::server::Builder as Reflection;
+
+use crate::{
+    clock::now_ms,
+    cluster::Directory,
+    config::CoordinatorConfig,
+    error::{Error, Result},
+    runs::{Parts, Runs},
+    service::{
+        AgentsService, Auth, BackupsService, Context, RestoresService, SessionsService,
+        SnapshotsService, SystemService,
+    },
+    tasks::Tasks,
+};
+
+/// Inventories and commits of large volumes are larger than gRPC's default of 4 MiB.
+const MAX_MESSAGE_BYTES: usize = 64 << 20;
+/// Streams get so long to end at a shutdown.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
+/// A peer that does not answer for this long is taken to be gone.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// A coordinator that listens but does not serve yet.
+pub struct Coordinator {
+    listener: TcpListener,
+    address: SocketAddr,
+    router: Router,
+    context: Context,
+}
+
+impl Coordinator {
+    /// Listens, opens the state database, and reads from the repository what is finished.
+    ///
+    /// # Errors
+    /// The address is in use, the state database or the repository cannot be read, or the identity is no TLS
+    /// identity.
+    pub async fn bind(config: CoordinatorConfig) -> Result<Self> {
+        let listen = config.listen;
+        let fail = |source| Error::Bind { address: listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(fail)?;
+        let address = listener.local_addr().map_err(fail)?;
+        let parts = Parts {
+            cluster: Arc::new(Directory::default()),
+            repository: config.repository,
+            store_url: config.store_url,
+            location: config.location,
+            limits: config.limits,
+        };
+        let context = Context {
+            runs: Arc::new(Runs::load(parts, &config.state_db).await?),
+            tasks: Arc::default(),
+            shutdown: CancellationToken::new(),
+            started_ms: now_ms(),
+        };
+        let identity = Identity::from_pem(config.identity.cert_pem, config.identity.key_pem);
+        let server = Server::builder()
+            .tls_config(ServerTlsConfig::new().identity(identity))
+            .map_err(|error| Error::Serve(error.to_string()))?
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE));
+        let router = services(server, &context, &Auth::new(&config.token)).await?;
+        Ok(Self { listener, address, router, context })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown`. Tasks run on in their agents, and are taken up again by the next coordinator.
+    ///
+    /// # Errors
+    /// The server failed.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
+        let Self { listener, address, router, context } = self;
+        let own: Tasks = Tasks::default();
+        own.spawn(Arc::clone(&context.runs).run_scheduler(context.shutdown.clone()));
+        own.spawn(Arc::clone(&context.runs).run_recorder(context.shutdown.clone()));
+        tracing::info!(%address, "coordinator listens");
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let ending = context.shutdown.clone();
+        let signal = ending.clone().cancelled_owned();
+        let serve = router.serve_with_incoming_shutdown(incoming, signal);
+        tokio::pin!(serve);
+        let served = tokio::select! {
+            served = &mut serve => Some(served),
+            () = shutdown.cancelled() => None,
+        };
+        ending.cancel();
+        context.runs.cut_all();
+        let served = match served {
+            Some(served) => served,
+            // Connections that do not end in time are dropped.
+            None => tokio::time::timeout(SHUTDOWN_PATIENCE, serve).await.unwrap_or(Ok(())),
+        };
+        own.join().await;
+        context.tasks.join().await;
+        tracing::info!("coordinator has ended");
+        served.map_err(|error| Error::Serve(error.to_string()))
+    }
+}
+
+async fn services(mut server: Server, context: &Context, auth: &Auth) -> Result<Router> {
+    macro_rules! guarded {
+        ($server:ident, $service:ident) => {{
+            let service = $server::new($service(context.clone()))
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES);
+            InterceptedService::new(service, auth.clone())
+        }};
+    }
+    let reflection = || {
+        Reflection::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let fail = |error: tonic_reflection::server::Error| Error::Serve(error.to_string());
+    let v1 = reflection().build_v1().map_err(fail)?;
+    let v1alpha = reflection().build_v1alpha().map_err(fail)?;
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    Ok(server
+        .add_service(health)
+        .add_service(InterceptedService::new(v1, auth.clone()))
+        .add_service(InterceptedService::new(v1alpha, auth.clone()))
+        .add_service(guarded!(BackupsServer, BackupsService))
+        .add_service(guarded!(RestoresServer, RestoresService))
+        .add_service(guarded!(SnapshotsServer, SnapshotsService))
+        .add_service(guarded!(SystemServer, SystemService))
+        .add_service(guarded!(AgentsServer, AgentsService))
+        .add_service(guarded!(SessionsServer, SessionsService)))
+}

@@ -1,0 +1,43 @@
+//! The gRPC services: messages are checked here, `runs` and the repository do the work, and refusals become
+//! `google.rpc.Status` with details.
+
+mod agents;
+mod auth;
+mod backups;
+mod restores;
+mod sessions;
+mod snapshots;
+mod status;
+mod system;
+mod watch;
+
+use std::{pin::Pin, sync::Arc};
+
+pub(crate) use agents::AgentsService;
+pub(crate) use auth::Auth;
+pub(crate) use backups::BackupsService;
+pub(crate) use restores::RestoresService;
+pub(crate) use sessions::SessionsService;
+pub(crate) use snapshots::SnapshotsService;
+pub(crate) use system::SystemService;
+use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::{runs::Runs, tasks::Tasks};
+
+/// What every service works with.
+#[derive(Clone)]
+pub(crate) struct Context {
+    /// Runs and agents.
+    pub(crate) runs: Arc<Runs>,
+    /// Owner of what runs beside a call.
+    pub(crate) tasks: Arc<Tasks>,
+    /// Ends streams.
+    pub(crate) shutdown: CancellationToken,
+    /// When the coordinator started, milliseconds since 1970.
+    pub(crate) started_ms: i64,
+}
+
+/// A stream of answers.
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;

@@ -1,0 +1,208 @@
+//! The state database: runs in flight, a cache of those that are finished, their logs, and which task
+//! holds which session.
+//!
+//! Nothing in it is the only copy of anything that is finished.
+
+use std::{path::Path, time::Duration};
+
+use orlop_core::{TaskId, run::RunKind};
+use orlop_repository::SessionId;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::error::{Error, Result};
+
+const VERSION: i64 = 1;
+const SCHEMA: &str = "
+    CREATE TABLE run (
+        kind TEXT NOT NULL, name TEXT NOT NULL, document TEXT NOT NULL,
+        PRIMARY KEY (kind, name)) WITHOUT ROWID;
+    CREATE TABLE log_line (
+        kind TEXT NOT NULL, name TEXT NOT NULL, number INTEGER NOT NULL, time_ms INTEGER NOT NULL,
+        level INTEGER NOT NULL, task TEXT NOT NULL, message TEXT NOT NULL,
+        PRIMARY KEY (kind, name, number)) WITHOUT ROWID;
+    CREATE TABLE session (id INTEGER PRIMARY KEY, task TEXT NOT NULL);
+";
+
+/// One line of a run's log.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct LogLine {
+    /// From 1, without gaps.
+    pub(crate) number: u64,
+    /// Milliseconds since 1970.
+    pub(crate) time_ms: i64,
+    /// As in `orlop.v1.LogLevel`.
+    pub(crate) level: i32,
+    /// The task it is about, or empty.
+    pub(crate) task: String,
+    /// The line.
+    pub(crate) message: String,
+}
+
+/// The open database.
+pub(crate) struct StateDb {
+    connection: Connection,
+}
+
+impl StateDb {
+    /// Opens the database; makes or migrates it.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let fail = |source| Error::OpenState { path: path.to_owned(), source };
+        let connection = Connection::open(path).map_err(fail)?;
+        connection.busy_timeout(Duration::from_secs(5)).map_err(fail)?;
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(fail)?;
+        // A power cut may lose the last transactions: agents and snapshots tell again what they said.
+        connection.pragma_update(None, "synchronous", "NORMAL").map_err(fail)?;
+        let found: i64 =
+            connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(fail)?;
+        if found > VERSION {
+            return Err(Error::NewerState { path: path.to_owned(), found, known: VERSION });
+        }
+        if found == 0 {
+            let schema = format!("BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;");
+            connection.execute_batch(&schema).map_err(fail)?;
+        }
+        Ok(Self { connection })
+    }
+
+    /// The documents of all runs.
+    pub(crate) fn runs(&self) -> Result<Vec<String>> {
+        let mut statement = self.connection.prepare("SELECT document FROM run")?;
+        let rows = statement.query_map([], |row| row.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Keeps the document of a run in the place of an earlier one.
+    pub(crate) fn save_run(&self, kind: RunKind, name: &str, document: &str) -> Result<()> {
+        self.connection
+            .prepare_cached("INSERT OR REPLACE INTO run VALUES (?1, ?2, ?3)")?
+            .execute(params![kind.as_str(), name, document])?;
+        Ok(())
+    }
+
+    /// Forgets a run and its log.
+    pub(crate) fn remove_run(&self, kind: RunKind, name: &str) -> Result<()> {
+        for table in ["run", "log_line"] {
+            let sql = format!("DELETE FROM {table} WHERE kind = ?1 AND name = ?2");
+            self.connection.execute(&sql, params![kind.as_str(), name])?;
+        }
+        Ok(())
+    }
+
+    /// Appends a line to a run's log.
+    pub(crate) fn append_log(&self, kind: RunKind, name: &str, line: &LogLine) -> Result<()> {
+        self.connection
+            .prepare_cached("INSERT OR IGNORE INTO log_line VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+            .execute(params![
+                kind.as_str(),
+                name,
+                line.number.cast_signed(),
+                line.time_ms,
+                line.level,
+                line.task,
+                line.message
+            ])?;
+        Ok(())
+    }
+
+    /// At most `count` lines of a run's log after line `after`.
+    pub(crate) fn log(
+        &self,
+        kind: RunKind,
+        name: &str,
+        after: u64,
+        count: u32,
+    ) -> Result<Vec<LogLine>> {
+        let sql = "SELECT number, time_ms, level, task, message FROM log_line
+            WHERE kind = ?1 AND name = ?2 AND number > ?3 ORDER BY number LIMIT ?4";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let line = |row: &rusqlite::Row<'_>| {
+            Ok(LogLine {
+                number: row.get::<_, i64>(0)?.cast_unsigned(),
+                time_ms: row.get(1)?,
+                level: row.get(2)?,
+                task: row.get(3)?,
+                message: row.get(4)?,
+            })
+        };
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        let rows = statement.query_map(params![kind.as_str(), name, after, count], line)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Number of the last line of a run's log, 0 if it has none.
+    pub(crate) fn last_line(&self, kind: RunKind, name: &str) -> Result<u64> {
+        let sql = "SELECT max(number) FROM log_line WHERE kind = ?1 AND name = ?2";
+        let last: Option<i64> =
+            self.connection.query_row(sql, params![kind.as_str(), name], |row| row.get(0))?;
+        Ok(last.unwrap_or_default().cast_unsigned())
+    }
+
+    /// The task that holds a session.
+    pub(crate) fn session(&self, session: SessionId) -> Result<Option<TaskId>> {
+        let task: Option<String> = self
+            .connection
+            .prepare_cached("SELECT task FROM session WHERE id = ?1")?
+            .query_row([session.cast_signed()], |row| row.get(0))
+            .optional()?;
+        Ok(task.and_then(|task| task.parse().ok()))
+    }
+
+    /// Remembers which task holds a session.
+    pub(crate) fn bind_session(&self, session: SessionId, task: TaskId) -> Result<()> {
+        self.connection
+            .prepare_cached("INSERT OR REPLACE INTO session VALUES (?1, ?2)")?
+            .execute(params![session.cast_signed(), task.to_string()])?;
+        Ok(())
+    }
+
+    /// Forgets the sessions of a task that has ended.
+    pub(crate) fn release_sessions(&self, task: TaskId) -> Result<()> {
+        self.connection.execute("DELETE FROM session WHERE task = ?1", [task.to_string()])?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(number: u64) -> LogLine {
+        LogLine { number, time_ms: 5, level: 1, task: String::new(), message: "m".to_owned() }
+    }
+
+    #[test]
+    fn what_is_written_is_there_after_opening_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let task = TaskId::from_bytes([3; 16]);
+        {
+            let db = StateDb::open(&path).unwrap();
+            db.save_run(RunKind::Backup, "a", "1").unwrap();
+            db.save_run(RunKind::Backup, "a", "2").unwrap();
+            db.save_run(RunKind::Restore, "a", "3").unwrap();
+            for number in 1..=3 {
+                db.append_log(RunKind::Backup, "a", &line(number)).unwrap();
+            }
+            db.bind_session(7, task).unwrap();
+        }
+        let db = StateDb::open(&path).unwrap();
+        assert_eq!(db.runs().unwrap(), ["2", "3"]);
+        assert_eq!(db.log(RunKind::Backup, "a", 1, 1).unwrap(), [line(2)]);
+        assert_eq!(db.last_line(RunKind::Backup, "a").unwrap(), 3);
+        assert_eq!(db.session(7).unwrap(), Some(task));
+        db.release_sessions(task).unwrap();
+        assert_eq!(db.session(7).unwrap(), None);
+        db.remove_run(RunKind::Backup, "a").unwrap();
+        assert_eq!(db.runs().unwrap(), ["3"]);
+        assert_eq!(db.last_line(RunKind::Backup, "a").unwrap(), 0);
+    }
+
+    #[test]
+    fn a_newer_database_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let db = StateDb::open(&path).unwrap();
+        db.connection.pragma_update(None, "user_version", 99).unwrap();
+        assert!(matches!(StateDb::open(&path), Err(Error::NewerState { found: 99, .. })));
+    }
+}
