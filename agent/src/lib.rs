@@ -1,1 +1,4 @@
 //! The node side of Orlop.
+
+pub mod backup;
+pub mod scan;

@@ -193,6 +193,7 @@ impl Index {
     }
 
     /// How many places are indexed.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.runs.iter().map(Vec::len).sum()
     }

@@ -135,11 +135,6 @@ impl OpenPack {
         self.append(frame.bytes);
     }
 
-    /// Bytes so far.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.table.is_empty()
     }

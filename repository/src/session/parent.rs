@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     frame::FrameKind,
     manifest::{
-        ChildRef, Entry, ManifestPage, SidecarLeaf, SidecarPage, StatRecord, compare_listing,
+        ChildRef, Entry, EntryKind, ManifestPage, SidecarLeaf, SidecarPage, StatRecord, compare_listing,
         decode_manifest, decode_sidecar,
     },
     secret::Secret,
@@ -65,7 +65,7 @@ impl ParentCursor {
     }
 
     /// The parent's entry of that directory and name, if it had one. Calls must come in listing
-    /// order; what the walk passed over counts as removed.
+    /// order; regular files that the walk passed over count as removed.
     ///
     /// # Errors
     /// A page cannot be read.
@@ -83,8 +83,8 @@ impl ParentCursor {
             };
             match compare_listing((leaf_dir, leaf_name), (dir, name)) {
                 Ordering::Less => {
+                    self.removed += u64::from(record.kind == EntryKind::File);
                     self.position += 1;
-                    self.removed += 1;
                 }
                 Ordering::Equal => {
                     let found = ParentEntry {

@@ -1,7 +1,7 @@
 //! A write session: chunks in, one snapshot out.
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -120,12 +120,15 @@ pub struct WriteSession {
     digest_key: Key,
     parent: Option<(SnapshotId, ChildRef)>,
     stored: Vec<Mutex<HashSet<Prefix>>>,
+    leaves: Mutex<VecDeque<(u64, Arc<Vec<Entry>>)>>,
     chunks_new: AtomicU64,
     chunks_reused: AtomicU64,
     new_bytes: AtomicU64,
 }
 
 const SHARDS: usize = 16;
+/// Leaves of the parent that are kept.
+const LEAVES: usize = 8;
 
 impl WriteSession {
     /// Begins a session.
@@ -191,6 +194,7 @@ impl WriteSession {
             handle,
             parent,
             stored: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            leaves: Mutex::default(),
             chunks_new: AtomicU64::new(0),
             chunks_reused: AtomicU64::new(0),
             new_bytes: AtomicU64::new(0),
@@ -217,14 +221,21 @@ impl WriteSession {
     /// # Errors
     /// Its page cannot be read.
     pub fn parent_entry(&self, found: &ParentEntry) -> Result<Entry> {
-        let mut entries = read_leaf(&self.pages, &self.keys, &found.leaf.child.manifest)?;
-        if found.position >= entries.len() {
-            return Err(Error::damaged(
-                "manifest",
-                "a leaf and its sidecar differ in length",
-            ));
+        let leaf = self.parent_leaf(&found.leaf)?;
+        let entry = leaf.get(found.position).cloned();
+        entry.ok_or_else(|| Error::damaged("manifest", "a leaf and its sidecar differ in length"))
+    }
+
+    /// The entries of a parent's leaf; neighbours are asked for together, so the last few are kept.
+    fn parent_leaf(&self, leaf: &ParentLeaf) -> Result<Arc<Vec<Entry>>> {
+        let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, entries)) = leaves.iter().find(|(ordinal, _)| *ordinal == leaf.ordinal) {
+            return Ok(Arc::clone(entries));
         }
-        Ok(entries.swap_remove(found.position))
+        let entries = Arc::new(read_leaf(&self.pages, &self.keys, &leaf.child.manifest)?);
+        leaves.truncate(LEAVES - 1);
+        leaves.push_front((leaf.ordinal, Arc::clone(&entries)));
+        Ok(entries)
     }
 
     /// The chunker of the domain.

@@ -1,0 +1,108 @@
+//! What passes between walk, workers and assembler.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use orlop_repository::{Entry, ParentEntry, Stored, StatRecord};
+
+use crate::scan::{Directory, FileStat};
+
+/// A regular file that must be read.
+pub(super) struct Member {
+    pub(super) dir: Arc<Directory>,
+    pub(super) name: Box<[u8]>,
+    pub(super) stat: FileStat,
+    pub(super) found: Option<ParentEntry>,
+}
+
+/// The finished entry of a member; `None` if the file is gone.
+pub(super) type Finished = Option<(Entry, StatRecord)>;
+
+/// Where a result appears once. Dropping the sending half without a result tells the waiting one.
+struct Slot<T> {
+    state: Mutex<State<T>>,
+    ready: Condvar,
+}
+
+enum State<T> {
+    Waiting,
+    Ready(T),
+    Lost,
+}
+
+/// The half that gives the result.
+pub(super) struct Promise<T>(Arc<Slot<T>>);
+
+/// The half that waits for it.
+pub(super) struct Future<T>(Arc<Slot<T>>);
+
+/// Both halves.
+pub(super) fn promise<T>() -> (Promise<T>, Future<T>) {
+    let slot = Arc::new(Slot { state: Mutex::new(State::Waiting), ready: Condvar::new() });
+    (Promise(Arc::clone(&slot)), Future(slot))
+}
+
+impl<T> Promise<T> {
+    pub(super) fn keep(self, value: T) {
+        *self.0.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Ready(value);
+    }
+}
+
+impl<T> Drop for Promise<T> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*state, State::Waiting) {
+            *state = State::Lost;
+        }
+        self.0.ready.notify_all();
+    }
+}
+
+impl<T> Future<T> {
+    /// The result; `None` if there will never be one.
+    pub(super) fn wait(self) -> Option<T> {
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match std::mem::replace(&mut *state, State::Lost) {
+                State::Ready(value) => return Some(value),
+                State::Lost => return None,
+                State::Waiting => {
+                    *state = State::Waiting;
+                    state = self.0.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+
+    /// Whether [`Self::wait`] would return at once.
+    pub(super) fn is_ready(&self) -> bool {
+        !matches!(*self.0.state.lock().unwrap_or_else(PoisonError::into_inner), State::Waiting)
+    }
+}
+
+/// Work for a worker.
+pub(super) enum Job {
+    /// Small files that share a bundle.
+    Small(Vec<Member>, Promise<Vec<Finished>>),
+    /// A file with chunks of its own.
+    Large(Member, Promise<Vec<Finished>>),
+}
+
+/// A chunk of a large file that another worker may hash, compress and seal.
+pub(super) struct ChunkJob {
+    pub(super) bytes: Vec<u8>,
+    pub(super) result: Promise<Stored>,
+}
+
+/// One entry on its way to the manifest, in listing order.
+pub(super) enum Item {
+    /// As it was in the parent.
+    Keep(ParentEntry, u64),
+    /// A directory, link or special that is new or changed.
+    Ready(Box<Entry>, StatRecord),
+    /// The first of the next members of a job, whose results come in order.
+    Job(Future<Vec<Finished>>),
+    /// The next member of the job before.
+    Next,
+    /// Another name of a file that was read under its first name.
+    Link(Box<Member>),
+}

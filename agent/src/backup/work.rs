@@ -1,0 +1,189 @@
+//! The worker threads: whole small files, large files, and single chunks of large files.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, select};
+use orlop_core::{Issue, IssueKind};
+use orlop_repository::{Entry, EntryStatus, HardlinkGroup, WriteSession, Writer};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    BackupError,
+    detect::Clock,
+    feed::{SMALL, metadata},
+    job::{ChunkJob, Finished, Job, Member},
+    large::LargeReader,
+    report::Tally,
+    small::SmallReader,
+};
+use crate::scan::{FileStat, ScanError};
+
+/// How often a worker that has nothing else to do looks whether a large file still needs help.
+const TAIL: Duration = Duration::from_millis(5);
+
+/// What all workers share.
+pub(super) struct Pool<'a> {
+    pub(super) session: &'a WriteSession,
+    pub(super) tally: &'a Tally,
+    pub(super) clock: Clock,
+    pub(super) stop: &'a CancellationToken,
+    pub(super) jobs: Receiver<Job>,
+    pub(super) chunks: Receiver<ChunkJob>,
+    pub(super) chunks_in: Sender<ChunkJob>,
+    /// Workers that are reading a large file.
+    pub(super) owners: AtomicUsize,
+    /// Workers that wait for work.
+    pub(super) idle: AtomicUsize,
+    /// The first failure of a worker.
+    pub(super) failure: Mutex<Option<BackupError>>,
+}
+
+impl Pool<'_> {
+    /// Works until there are no more jobs. After an error the assembler meets a result that never comes
+    /// and asks for the cause.
+    pub(super) fn run(&self) {
+        let result = self.session.writer().map_err(BackupError::from).and_then(|mut writer| self.work(&mut writer));
+        if let Err(error) = result {
+            if !error.is_cancelled() {
+                self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            }
+            self.stop.cancel();
+            // Drop what is queued, so that nobody waits for it.
+            while self.jobs.recv().is_ok() {}
+            while self.chunks.try_recv().is_ok() {}
+        }
+    }
+
+    /// Why the workers stopped.
+    pub(super) fn cause(&self) -> BackupError {
+        let first = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        first.unwrap_or(BackupError::Cancelled)
+    }
+
+    fn work(&self, writer: &mut Writer<'_>) -> Result<(), BackupError> {
+        let mut small = SmallReader::default();
+        let mut large = LargeReader::default();
+        loop {
+            if self.stop.is_cancelled() {
+                return Err(BackupError::Cancelled);
+            }
+            match self.chunks.try_recv() {
+                Ok(chunk) => {
+                    chunk.result.keep(writer.store(&chunk.bytes)?);
+                    continue;
+                }
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
+            }
+            self.idle.fetch_add(1, SeqCst);
+            let next = select! {
+                recv(self.chunks) -> chunk => Next::Chunk(chunk.ok()),
+                recv(self.jobs) -> job => Next::Job(job.ok()),
+            };
+            self.idle.fetch_sub(1, SeqCst);
+            match next {
+                Next::Chunk(Some(chunk)) => chunk.result.keep(writer.store(&chunk.bytes)?),
+                Next::Job(Some(Job::Small(members, result))) => {
+                    result.keep(small.read(self, writer, members)?);
+                }
+                Next::Job(Some(Job::Large(member, result))) => {
+                    self.owners.fetch_add(1, SeqCst);
+                    let finished = large.read(self, writer, &member);
+                    self.owners.fetch_sub(1, SeqCst);
+                    result.keep(vec![finished?]);
+                }
+                Next::Job(None) | Next::Chunk(None) => return self.help(writer),
+            }
+        }
+    }
+
+    /// There are no more jobs: helps those who still read large files.
+    fn help(&self, writer: &mut Writer<'_>) -> Result<(), BackupError> {
+        loop {
+            self.idle.fetch_add(1, SeqCst);
+            let next = self.chunks.recv_timeout(TAIL);
+            self.idle.fetch_sub(1, SeqCst);
+            match next {
+                Ok(chunk) => chunk.result.keep(writer.store(&chunk.bytes)?),
+                Err(RecvTimeoutError::Timeout) if self.owners.load(SeqCst) > 0 && !self.stop.is_cancelled() => {}
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// Reads one file of any size: for names whose first name could not be read.
+    pub(super) fn read_one(&self, writer: &mut Writer<'_>, member: Member) -> Result<Finished, BackupError> {
+        if member.stat.size >= SMALL {
+            return LargeReader::default().read(self, writer, &member);
+        }
+        Ok(SmallReader::default().read(self, writer, vec![member])?.pop().flatten())
+    }
+
+    /// The entry of a file without its content.
+    pub(super) fn entry(member: &Member, stat: &FileStat) -> Entry {
+        Entry {
+            path: member.dir.join(&member.name),
+            kind: stat.kind,
+            meta: metadata(stat),
+            size: 0,
+            target: Vec::new(),
+            hardlink: (stat.nlink > 1).then_some(HardlinkGroup { id: stat.ino, links: stat.nlink }),
+            content: orlop_repository::Content::None,
+            digest: [0; 16],
+            status: EntryStatus::Ok,
+        }
+    }
+
+    /// What becomes of a file that cannot be read: gone ones are left out, others keep their
+    /// metadata and are told apart by their status.
+    pub(super) fn failed(&self, member: &Member, error: &ScanError) -> Finished {
+        let path = member.dir.join(&member.name);
+        match error {
+            ScanError::Vanished | ScanError::Changed => {
+                self.tally.vanished(&member.stat);
+                self.tally.issue(Issue {
+                    path,
+                    kind: IssueKind::Vanished,
+                    errno: error.errno(),
+                    message: "it was removed or replaced while the volume was walked".to_owned(),
+                });
+                None
+            }
+            error => {
+                self.tally.issue(Issue {
+                    path,
+                    kind: IssueKind::Unreadable,
+                    errno: error.errno(),
+                    message: error.to_string(),
+                });
+                let mut entry = Self::entry(member, &member.stat);
+                entry.status = EntryStatus::Unreadable(error.errno());
+                let mut record = self.clock.record(&member.stat);
+                // Try again next time, whatever its times say.
+                record.racy = true;
+                Some((entry, record))
+            }
+        }
+    }
+
+    /// Notes that a file changed while it was read.
+    pub(super) fn changed(&self, entry: &mut Entry) {
+        entry.status = EntryStatus::Changed;
+        self.tally.issue(Issue {
+            path: entry.path.clone(),
+            kind: IssueKind::Changed,
+            errno: 0,
+            message: "it changed while it was read; the stored copy may mix two states".to_owned(),
+        });
+    }
+}
+
+enum Next {
+    Chunk(Option<ChunkJob>),
+    Job(Option<Job>),
+}

@@ -1,0 +1,146 @@
+//! Patterns of paths that a walk leaves out.
+
+use std::str::FromStr;
+
+/// A pattern: `*` and `?` stand for any run of bytes and any byte but `/`, `**` for any run of bytes;
+/// `\` takes the next character as it is. With a leading `/` it is matched against the whole path
+/// below the root, otherwise against every tail of it that starts at a component. A trailing `/`
+/// matches directories only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    tokens: Vec<Token>,
+    anchored: bool,
+    directories_only: bool,
+    /// It cannot match across `/`, so that only the last component needs a look.
+    single: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Token {
+    Byte(u8),
+    AnyByte,
+    AnyName,
+    AnyPath,
+}
+
+/// A text that is not a pattern.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not an exclude pattern: {reason}")]
+pub struct PatternError {
+    /// What was parsed.
+    pub text: String,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+impl FromStr for Pattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        let fail = |reason| PatternError { text: text.to_owned(), reason };
+        let (anchored, rest) = match text.strip_prefix('/') {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let (directories_only, rest) = match rest.strip_suffix('/') {
+            Some(rest) => (true, rest),
+            None => (false, rest),
+        };
+        if rest.is_empty() {
+            return Err(fail("it is empty"));
+        }
+        if rest.starts_with('/') || rest.contains("//") {
+            return Err(fail("it has an empty component"));
+        }
+        let mut tokens = Vec::new();
+        let mut bytes = rest.bytes().peekable();
+        while let Some(byte) = bytes.next() {
+            let token = match byte {
+                b'\\' => Token::Byte(bytes.next().ok_or_else(|| fail("it ends with a backslash"))?),
+                b'?' => Token::AnyByte,
+                b'*' if bytes.peek() == Some(&b'*') => {
+                    while bytes.next_if_eq(&b'*').is_some() {}
+                    // `a/**/b` also matches `a/b`.
+                    let whole = tokens.last().is_none_or(|last| *last == Token::Byte(b'/'));
+                    if whole {
+                        bytes.next_if_eq(&b'/');
+                    }
+                    Token::AnyPath
+                }
+                b'*' => Token::AnyName,
+                byte => Token::Byte(byte),
+            };
+            tokens.push(token);
+        }
+        let single = !tokens.contains(&Token::Byte(b'/')) && !tokens.contains(&Token::AnyPath);
+        Ok(Self { tokens, anchored, directories_only, single })
+    }
+}
+
+impl Pattern {
+    /// Whether the entry at `path` below the root is left out.
+    pub fn matches(&self, path: &[u8], is_directory: bool) -> bool {
+        if self.directories_only && !is_directory {
+            return false;
+        }
+        if self.anchored {
+            return self.matches_whole(path);
+        }
+        if self.single {
+            let at = path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+            return self.matches_whole(&path[at..]);
+        }
+        let starts = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at + 1);
+        std::iter::once(0).chain(starts).any(|at| self.matches_whole(&path[at..]))
+    }
+
+    /// Linear in path times pattern: a star is retried only from the last one of its kind, as a
+    /// later `**` makes earlier stars irrelevant.
+    fn matches_whole(&self, text: &[u8]) -> bool {
+        let tokens = &self.tokens;
+        let (mut t, mut p) = (0, 0);
+        let mut name_star: Option<(usize, usize)> = None;
+        let mut path_star: Option<(usize, usize)> = None;
+        loop {
+            match tokens.get(p) {
+                Some(Token::AnyPath) => {
+                    path_star = Some((p + 1, t));
+                    name_star = None;
+                    p += 1;
+                    continue;
+                }
+                Some(Token::AnyName) => {
+                    name_star = Some((p + 1, t));
+                    p += 1;
+                    continue;
+                }
+                Some(Token::Byte(byte)) if text.get(t) == Some(byte) => {
+                    t += 1;
+                    p += 1;
+                    continue;
+                }
+                Some(Token::AnyByte) if text.get(t).is_some_and(|b| *b != b'/') => {
+                    t += 1;
+                    p += 1;
+                    continue;
+                }
+                None if t == text.len() => return true,
+                _ => {}
+            }
+            if let Some((after, from)) = name_star
+                && text.get(from).is_some_and(|b| *b != b'/')
+            {
+                name_star = Some((after, from + 1));
+                (p, t) = (after, from + 1);
+            } else if let Some((after, from)) = path_star
+                && from < text.len()
+            {
+                path_star = Some((after, from + 1));
+                name_star = None;
+                (p, t) = (after, from + 1);
+            } else {
+                return false;
+            }
+        }
+    }
+}
