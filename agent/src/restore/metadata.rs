@@ -1,0 +1,175 @@
+//! Owner, attributes, mode and times, in the order in which none undoes another: changing the owner
+//! clears setuid and capabilities, attributes may change the mode, everything changes times.
+
+use std::{
+    ffi::CStr,
+    os::fd::{AsFd, BorrowedFd},
+};
+
+use orlop_core::{IssueKind, Timestamp};
+use orlop_repository::{Metadata, Xattr};
+use rustix::{
+    fs::{
+        AtFlags, CWD, Gid, IFlags, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmodat,
+        chownat, fchmod, fchown, fremovexattr, fsetxattr, futimens, ioctl_getflags, ioctl_setflags,
+        lsetxattr, utimensat,
+    },
+    io::Errno,
+};
+
+use super::{
+    dirs::ACL_ACCESS,
+    shared::Shared,
+    tally::{Denied, Tally},
+};
+use crate::scan::{KEPT_FLAGS, Want, magic_path};
+
+/// The label belongs to the node: a label of the pod that was backed up would lock out the new one.
+const RELABELLED: &[u8] = b"security.selinux";
+
+const SET_ID: u32 = 0o6000;
+
+/// What an object has before its metadata is set; `None` for what is not known.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Present {
+    pub(super) owner: Option<(u32, u32)>,
+    pub(super) mode: Option<u32>,
+    /// It inherited an access control list.
+    pub(super) acl: bool,
+}
+
+/// Sets everything but inode flags on an open file or directory.
+pub(super) fn set_open(
+    tally: &Tally,
+    path: &[u8],
+    fd: BorrowedFd<'_>,
+    meta: &Metadata,
+    present: Present,
+) {
+    let mut mode = meta.mode;
+    let chown = present.owner != Some((meta.uid, meta.gid));
+    if chown && let Err(errno) = own(fd, meta, present) {
+        tally.denied(Denied::Owner, path, errno.raw_os_error());
+        mode &= !SET_ID;
+    }
+    if present.acl && !meta.xattrs.iter().any(|xattr| xattr.name == ACL_ACCESS.as_bytes()) {
+        let _ = fremovexattr(fd, ACL_ACCESS);
+    }
+    for xattr in &meta.xattrs {
+        set_xattr(tally, path, xattr, |name, value| {
+            fsetxattr(fd, name, value, XattrFlags::empty())
+        });
+    }
+    if (chown || present.acl || !meta.xattrs.is_empty() || present.mode != Some(mode))
+        && let Err(errno) = fchmod(fd, Mode::from_raw_mode(mode))
+    {
+        metadata_issue(tally, path, errno, "set its mode");
+    }
+    if let Err(errno) = futimens(fd, &times(meta.mtime)) {
+        metadata_issue(tally, path, errno, "set its times");
+    }
+}
+
+fn own(fd: BorrowedFd<'_>, meta: &Metadata, present: Present) -> Result<(), Errno> {
+    let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
+    let result = fchown(fd, Some(uid), Some(gid));
+    if result.is_err() && present.owner.is_none_or(|owner| owner.1 != meta.gid) {
+        // An ordinary user may still give it to one of the own groups.
+        let group = fchown(fd, None, Some(gid));
+        if present.owner.is_some_and(|owner| owner.0 == meta.uid) {
+            return group;
+        }
+    }
+    result
+}
+
+/// Sets what a link, pipe, socket or device has, by its name in `dir`.
+pub(super) fn set_named(
+    shared: &Shared,
+    path: &[u8],
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+    meta: &Metadata,
+    is_link: bool,
+) {
+    let tally = &shared.tally;
+    let mut mode = meta.mode;
+    let owner = shared.opener.stat(dir, name).ok().map(|stat| (stat.file.uid, stat.file.gid));
+    if owner != Some((meta.uid, meta.gid)) {
+        let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
+        let nofollow = AtFlags::SYMLINK_NOFOLLOW;
+        if let Err(errno) = chownat(dir, name, Some(uid), Some(gid), nofollow) {
+            tally.denied(Denied::Owner, path, errno.raw_os_error());
+            mode &= !SET_ID;
+        }
+    }
+    if !meta.xattrs.is_empty() {
+        let magic = magic_path(dir, name.to_bytes());
+        for xattr in &meta.xattrs {
+            set_xattr(tally, path, xattr, |name, value| {
+                lsetxattr(&magic, name, value, XattrFlags::empty())
+            });
+        }
+    }
+    // Links have no mode of their own. The others are reached through a handle, as `fchmodat`
+    // would follow a link that took their place.
+    if !is_link && let Ok((handle, stat)) = shared.opener.open(dir, name, Want::Handle, None) {
+        let magic = magic_path(handle.as_fd(), b"");
+        if stat.file.mode != mode
+            && stat.file.kind != orlop_repository::EntryKind::Symlink
+            && let Err(errno) = chmodat(CWD, &magic, Mode::from_raw_mode(mode), AtFlags::empty())
+        {
+            metadata_issue(tally, path, errno, "set its mode");
+        }
+    }
+    if let Err(errno) = utimensat(dir, name, &times(meta.mtime), AtFlags::SYMLINK_NOFOLLOW) {
+        metadata_issue(tally, path, errno, "set its times");
+    }
+}
+
+/// Sets the kept inode flags, leaving the others as they are.
+pub(super) fn set_flags(tally: &Tally, path: &[u8], fd: BorrowedFd<'_>, flags: u32) {
+    let result = ioctl_getflags(fd).and_then(|now| {
+        let wanted = (now.bits() & !KEPT_FLAGS) | (flags & KEPT_FLAGS);
+        if wanted == now.bits() {
+            return Ok(());
+        }
+        ioctl_setflags(fd, IFlags::from_bits_retain(wanted))
+    });
+    if let Err(errno) = result {
+        tally.denied(Denied::Flags, path, errno.raw_os_error());
+    }
+}
+
+fn set_xattr(
+    tally: &Tally,
+    path: &[u8],
+    xattr: &Xattr,
+    set: impl FnOnce(&[u8], &[u8]) -> Result<(), Errno>,
+) {
+    if xattr.name == RELABELLED {
+        return;
+    }
+    match set(&xattr.name, &xattr.value) {
+        Ok(()) => {}
+        Err(errno @ (Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP)) => {
+            tally.denied(Denied::Attribute, path, errno.raw_os_error());
+        }
+        Err(errno) => {
+            let action = format!("set attribute {}", String::from_utf8_lossy(&xattr.name));
+            metadata_issue(tally, path, errno, &action);
+        }
+    }
+}
+
+pub(super) fn metadata_issue(tally: &Tally, path: &[u8], errno: Errno, action: &str) {
+    let message = format!("cannot {action}: {errno}");
+    tally.issue(path, IssueKind::Metadata, errno.raw_os_error(), message);
+}
+
+fn times(mtime: Timestamp) -> Timestamps {
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT.into() },
+        last_modification: Timespec { tv_sec: mtime.secs, tv_nsec: mtime.nanos.into() },
+    }
+}

@@ -1,0 +1,74 @@
+//! The list of volumes that an operator gives: JSON, or lines.
+
+use std::path::{Path, PathBuf};
+
+use orlop_core::VolumeRef;
+use serde::Deserialize;
+
+use super::{DiscoverError, FoundVolume, read_file};
+
+const EXPECTED: &str = "JSON objects with namespace, pod, volume and path, or lines \
+                        NAMESPACE/POD/VOLUME PATH";
+
+#[derive(Deserialize)]
+struct Listed {
+    namespace: String,
+    pod: String,
+    volume: String,
+    path: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Document {
+    List(Vec<Listed>),
+    Wrapped { volumes: Vec<Listed> },
+}
+
+/// The volumes that the file lists; all are selected.
+pub(super) fn read_volumes(file: &Path) -> Result<Vec<FoundVolume>, DiscoverError> {
+    let text = read_file(file)?;
+    let fail = |reason: String| DiscoverError::Parse {
+        path: file.to_owned(),
+        reason,
+        expected: EXPECTED,
+    };
+    if text.trim_start().starts_with(['[', '{']) {
+        let document = serde_json::from_str(&text).map_err(|error| fail(error.to_string()))?;
+        let (Document::List(listed) | Document::Wrapped { volumes: listed }) = document;
+        return listed
+            .into_iter()
+            .map(|one| {
+                let text = format!("{}/{}/{}", one.namespace, one.pod, one.volume);
+                let volume = text.parse::<VolumeRef>().map_err(|error| fail(error.to_string()))?;
+                Ok(found(volume, one.path))
+            })
+            .collect();
+    }
+    let mut volumes = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let fail = |reason: String| fail(format!("line {}: {reason}", number + 1));
+        let Some((name, path)) = line.split_once(char::is_whitespace) else {
+            return Err(fail("it has no path".to_owned()));
+        };
+        let volume = name.parse::<VolumeRef>().map_err(|error| fail(error.to_string()))?;
+        volumes.push(found(volume, PathBuf::from(path.trim_start())));
+    }
+    Ok(volumes)
+}
+
+fn found(volume: VolumeRef, path: PathBuf) -> FoundVolume {
+    FoundVolume {
+        lineage: volume.default_lineage(),
+        volume,
+        pod_uid: String::new(),
+        plugin: "path".to_owned(),
+        path,
+        selected: true,
+        skip: None,
+    }
+}
