@@ -1,0 +1,105 @@
+//! The command line: one file per verb.
+
+mod agent;
+mod backup;
+mod completions;
+mod coordinator;
+mod repo;
+mod restore;
+mod restore_wait;
+pub(crate) mod run;
+mod snapshot;
+pub(crate) mod standalone;
+mod status;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use orlop_runtime::logging::{self, LogFormat};
+use tokio_util::sync::CancellationToken;
+
+use crate::{demo, exit::Outcome};
+
+/// Backs up and restores the volumes of Kubernetes pods, node by node
+#[derive(Debug, Parser)]
+#[command(
+    name = "orlop",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Work on a repository directly, without a server
+    #[command(subcommand)]
+    Repo(repo::RepoCommand),
+    /// Back up volumes through the server, and look at backups
+    #[command(subcommand)]
+    Backup(backup::BackupCommand),
+    /// Restore volumes through the server, and look at restores
+    #[command(subcommand)]
+    Restore(restore::RestoreCommand),
+    /// Look into snapshots through the server
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotCommand),
+    /// Show nodes, volumes and locations: is everything in order?
+    Status(status::StatusArgs),
+    /// Run coordinator and agent in one process on one machine
+    Standalone(standalone::StandaloneArgs),
+    /// Run the coordinator
+    Coordinator(coordinator::CoordinatorArgs),
+    /// Run the agent of this node
+    Agent(agent::AgentArgs),
+    /// Wait in an init container until the restore of the pod's volumes has ended
+    RestoreWait(restore_wait::RestoreWaitArgs),
+    /// Show the whole job on made-up data, in a temporary directory
+    Demo(demo::DemoArgs),
+    /// Print a script that completes orlop's words in a shell
+    Completions(completions::CompletionsArgs),
+}
+
+impl Cli {
+    /// Runs the verb; `cancel` is cancelled by a signal.
+    pub(crate) async fn run(self, cancel: CancellationToken) -> Result<Outcome> {
+        let daemon = matches!(
+            self.command,
+            Command::Standalone(_) | Command::Coordinator(_) | Command::Agent(_)
+        );
+        let json = std::env::var("ORLOP_LOG_FORMAT").is_ok_and(|format| format == "json");
+        let format = if json {
+            LogFormat::Json
+        } else {
+            LogFormat::Text
+        };
+        logging::init_from(format, if daemon { "info" } else { "warn" });
+        match self.command {
+            Command::Repo(command) => command.run(cancel).await,
+            Command::Backup(command) => command.run(cancel).await,
+            Command::Restore(command) => command.run(cancel).await,
+            Command::Snapshot(command) => command.run(cancel).await,
+            Command::Status(args) => args.run().await,
+            Command::Standalone(args) => args.run(cancel).await,
+            Command::Coordinator(args) => args.run(cancel).await,
+            Command::Agent(args) => args.run(cancel).await,
+            Command::RestoreWait(args) => args.run(cancel).await,
+            Command::Demo(args) => demo::run(args, cancel).await,
+            Command::Completions(args) => Ok(args.run()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,104 @@
+//! `orlop repo backup`.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use orlop_agent::backup::{self, BackupJob, Budget};
+use orlop_core::{Monitor, VolumeRef};
+use orlop_repository::Committer;
+use tokio_util::sync::CancellationToken;
+
+use super::{RepoArgs, on_thread};
+use crate::{
+    exit::{self, Outcome},
+    node,
+    output::OutputArgs,
+    progress::Display,
+    shapes::BackupShape,
+};
+
+/// What to back up.
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    #[command(flatten)]
+    repo: RepoArgs,
+    /// The volume that the directory is: later backups of the same volume build on this one
+    #[arg(long, value_name = "NS/POD/VOL")]
+    volume: VolumeRef,
+    /// The directory
+    path: PathBuf,
+    /// Leave out entries that match, as in a .gitignore file
+    #[arg(long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// Label of the snapshot
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// Read every file again instead of trusting the previous snapshot's times and sizes
+    #[arg(long)]
+    force_full: bool,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl BackupArgs {
+    pub(crate) async fn run(self, cancel: CancellationToken) -> Result<Outcome> {
+        let root = open_root(&self.path)?;
+        let repository = self.repo.open().await?;
+        let (volume, lineage) = (self.volume.clone(), self.volume.default_lineage());
+        let job = BackupJob {
+            root: root.into(),
+            volume: self.volume,
+            lineage: lineage.clone(),
+            node: node::name(),
+            backup: String::new(),
+            tags: self.tags,
+            exclude: self.exclude,
+            force_full: self.force_full,
+            budget: Budget::default(),
+        };
+        let display = Arc::new(Display::new("backup", self.quiet));
+        let monitor: Arc<dyn Monitor> = display.clone();
+        let committer: Arc<dyn Committer> = repository.clone();
+        let (store, runtime) = (
+            repository.store().clone(),
+            tokio::runtime::Handle::current(),
+        );
+        let stop = cancel.clone();
+        let report =
+            on_thread(move || Ok(backup::run(job, committer, store, runtime, monitor, stop)?))
+                .await;
+        display.finish();
+        if report.is_err() && cancel.is_cancelled() {
+            return Err(exit::interrupted());
+        }
+        let report = report?;
+        let shape = BackupShape::new(&volume, &lineage, &report);
+        self.output.print(&shape, BackupShape::table)?;
+        Ok(Outcome::with_errors(report.errors > 0))
+    }
+}
+
+/// The directory, opened for reading.
+fn open_root(path: &Path) -> Result<File> {
+    let kind = std::fs::metadata(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            exit::not_found(format!("{} does not exist", path.display()))
+        }
+        _ => anyhow::Error::new(error).context(format!("cannot open {}", path.display())),
+    })?;
+    if !kind.is_dir() {
+        return Err(exit::usage(format!(
+            "{} is not a directory: give the volume's root directory",
+            path.display()
+        )));
+    }
+    File::open(path).with_context(|| format!("cannot open {}", path.display()))
+}

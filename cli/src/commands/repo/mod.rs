@@ -1,0 +1,174 @@
+//! `orlop repo …`: verbs that open a repository themselves; the last resort on the worst day.
+
+mod backup;
+mod cat;
+mod check;
+mod init;
+mod ls;
+mod restore;
+mod snapshots;
+mod stats;
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand};
+use orlop_core::SnapshotId;
+use orlop_repository::{Committer, ReadSession, Repository, Unlock, open_store};
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::{self, Outcome};
+
+/// Verbs on a repository.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RepoCommand {
+    /// Make a repository
+    Init(init::InitArgs),
+    /// Back up a directory as a volume
+    Backup(backup::BackupArgs),
+    /// List snapshots, oldest first
+    Snapshots(snapshots::SnapshotsArgs),
+    /// List what is in a snapshot
+    Ls(ls::LsArgs),
+    /// Print a file of a snapshot
+    Cat(cat::CatArgs),
+    /// Restore a snapshot, or a part of it, into a directory
+    Restore(restore::RestoreArgs),
+    /// Look for damage
+    Check(check::CheckArgs),
+    /// Count and measure
+    Stats(stats::StatsArgs),
+}
+
+impl RepoCommand {
+    pub(crate) async fn run(self, cancel: CancellationToken) -> Result<Outcome> {
+        match self {
+            Self::Init(args) => args.run().await,
+            Self::Backup(args) => args.run(cancel).await,
+            Self::Snapshots(args) => args.run().await,
+            Self::Ls(args) => args.run(cancel).await,
+            Self::Cat(args) => args.run(cancel).await,
+            Self::Restore(args) => args.run(cancel).await,
+            Self::Check(args) => args.run(cancel).await,
+            Self::Stats(args) => args.run().await,
+        }
+    }
+}
+
+/// Which repository, and what opens it.
+#[derive(Debug, Args)]
+pub(crate) struct RepoArgs {
+    /// The repository: a directory or file:///DIRECTORY
+    #[arg(
+        short = 'r',
+        long = "repository",
+        env = "ORLOP_REPOSITORY",
+        value_name = "URL"
+    )]
+    pub(crate) repository: String,
+    #[command(flatten)]
+    pub(crate) unlock: UnlockArgs,
+}
+
+/// What opens a repository: the password in `ORLOP_PASSWORD`, or a file.
+#[derive(Debug, Args)]
+pub(crate) struct UnlockArgs {
+    /// File that holds the password (default: the variable ORLOP_PASSWORD)
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// File that holds a random key of 32 bytes or more, instead of a password
+    #[arg(long, value_name = "FILE", conflicts_with = "password_file")]
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+impl UnlockArgs {
+    /// The key or password; `None` if neither is given.
+    pub(crate) fn find(&self) -> Result<Option<Unlock>> {
+        if let Some(path) = &self.key_file {
+            let bytes = std::fs::read(path)
+                .with_context(|| format!("cannot read the key file {}", path.display()))?;
+            return Ok(Some(Unlock::KeyFile(bytes)));
+        }
+        if let Some(path) = &self.password_file {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read the password file {}", path.display()))?;
+            return Ok(Some(Unlock::Passphrase(
+                text.trim_end_matches(['\r', '\n']).to_owned(),
+            )));
+        }
+        match std::env::var("ORLOP_PASSWORD") {
+            Ok(text) => Ok(Some(Unlock::Passphrase(text))),
+            Err(std::env::VarError::NotPresent) => Ok(None),
+            Err(std::env::VarError::NotUnicode(_)) => Err(exit::usage(
+                "ORLOP_PASSWORD is not UTF-8: use --password-file or --key-file",
+            )),
+        }
+    }
+
+    fn require(&self) -> Result<Unlock> {
+        self.find()?.ok_or_else(|| {
+            exit::usage(
+                "no password for the repository: set ORLOP_PASSWORD, or give --password-file or --key-file",
+            )
+        })
+    }
+}
+
+impl RepoArgs {
+    async fn open(&self) -> Result<Arc<Repository>> {
+        let store = open_store(&self.repository)?;
+        Ok(Repository::open(store, &self.unlock.require()?).await?)
+    }
+}
+
+/// Runs `work` on a thread that may wait for disks and locks.
+async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .context("a thread of the program died")?
+}
+
+/// Runs `work` on a thread that may wait, with an open snapshot; the session is ended whatever `work`
+/// answers.
+async fn with_session<T: Send + 'static>(
+    repository: Arc<Repository>,
+    snapshot: SnapshotId,
+    cancel: CancellationToken,
+    work: impl FnOnce(&ReadSession) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let runtime = tokio::runtime::Handle::current();
+    on_thread(move || {
+        let store = repository.store().clone();
+        let committer: Arc<dyn Committer> = repository;
+        let session = ReadSession::open(committer, store, snapshot, runtime, cancel)?;
+        let result = work(&session);
+        session.end();
+        result
+    })
+    .await
+}
+
+/// The bytes of a path as manifests hold it: no slash at either end, no `.` components.
+pub(crate) fn manifest_path(path: &std::ffi::OsStr) -> Vec<u8> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let parts: Vec<&[u8]> = path
+        .as_bytes()
+        .split(|b| *b == b'/')
+        .filter(|part| !part.is_empty() && *part != b".")
+        .collect();
+    parts.join(&b'/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_loses_its_outer_slashes() {
+        for (given, wanted) in [("/", ""), (".", ""), ("/a//b/", "a/b"), ("./a", "a")] {
+            assert_eq!(manifest_path(given.as_ref()), wanted.as_bytes());
+        }
+    }
+}

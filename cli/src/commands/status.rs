@@ -1,0 +1,217 @@
+//! `orlop status`.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use clap::Args;
+use orlop_proto::v1;
+use serde::Serialize;
+
+use crate::{
+    client::{ClientArgs, refused},
+    exit::Outcome,
+    output::OutputArgs,
+    shapes::{present, time},
+    text,
+};
+
+/// Which server.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Serialize)]
+struct StatusShape {
+    version: String,
+    started: Option<String>,
+    running_backups: u32,
+    running_restores: u32,
+    nodes: Vec<NodeShape>,
+    locations: Vec<LocationShape>,
+}
+
+#[derive(Serialize)]
+struct NodeShape {
+    node: String,
+    version: String,
+    connected: bool,
+    last_seen: Option<String>,
+    running_tasks: u32,
+    task_limit: u32,
+    volumes: Vec<VolumeShape>,
+}
+
+#[derive(Serialize)]
+struct VolumeShape {
+    namespace: String,
+    pod: String,
+    volume: String,
+    pod_uid: Option<String>,
+    plugin: Option<String>,
+    lineage: String,
+    selected: bool,
+    skip_reason: Option<String>,
+}
+
+#[derive(Serialize)]
+struct LocationShape {
+    location: String,
+    url: String,
+    repository_id: Option<String>,
+    available: bool,
+    message: Option<String>,
+    snapshots: u64,
+}
+
+impl StatusArgs {
+    /// Everything is in order (exit 0) if each agent is connected and each location available.
+    pub(crate) async fn run(self) -> Result<Outcome> {
+        let mut system = self.client.connect().await?.system();
+        let answer = system
+            .get_status(v1::GetStatusRequest {})
+            .await
+            .map_err(refused)?;
+        let status = StatusShape::from(answer.into_inner());
+        self.output.print(&status, StatusShape::table)?;
+        let healthy = status.nodes.iter().all(|node| node.connected)
+            && status.locations.iter().all(|location| location.available);
+        Ok(Outcome::with_errors(!healthy))
+    }
+}
+
+impl From<v1::GetStatusResponse> for StatusShape {
+    fn from(status: v1::GetStatusResponse) -> Self {
+        Self {
+            version: status.version,
+            started: time(status.started_ms),
+            running_backups: status.running_backups,
+            running_restores: status.running_restores,
+            nodes: status.nodes.into_iter().map(NodeShape::from).collect(),
+            locations: status
+                .locations
+                .into_iter()
+                .map(LocationShape::from)
+                .collect(),
+        }
+    }
+}
+
+impl From<v1::NodeStatus> for NodeShape {
+    fn from(node: v1::NodeStatus) -> Self {
+        Self {
+            node: node.node,
+            version: node.version,
+            connected: node.connected,
+            last_seen: time(node.last_seen_ms),
+            running_tasks: node.running_tasks,
+            task_limit: node.task_limit,
+            volumes: node.volumes.into_iter().map(VolumeShape::from).collect(),
+        }
+    }
+}
+
+impl From<v1::FoundVolume> for VolumeShape {
+    fn from(found: v1::FoundVolume) -> Self {
+        let volume = found.volume.unwrap_or_default();
+        Self {
+            namespace: volume.namespace,
+            pod: volume.pod,
+            volume: volume.volume,
+            pod_uid: present(&found.pod_uid),
+            plugin: present(&found.plugin),
+            lineage: found.lineage,
+            selected: found.selected,
+            skip_reason: present(&found.skip_reason),
+        }
+    }
+}
+
+impl From<v1::LocationStatus> for LocationShape {
+    fn from(location: v1::LocationStatus) -> Self {
+        Self {
+            location: location.location,
+            url: location.url,
+            repository_id: present(&location.repository_id),
+            available: location.available,
+            message: present(&location.message),
+            snapshots: location.snapshots,
+        }
+    }
+}
+
+impl StatusShape {
+    fn table(&self) -> String {
+        let mut out = String::new();
+        let started = self.started.as_deref().unwrap_or("-");
+        let _ = writeln!(out, "coordinator {}, started {started}", self.version);
+        let _ = writeln!(
+            out,
+            "{} and {} running\n",
+            text::count(u64::from(self.running_backups), "backup"),
+            text::count(u64::from(self.running_restores), "restore")
+        );
+        let locations: Vec<Vec<String>> = self
+            .locations
+            .iter()
+            .map(|location| {
+                vec![
+                    location.location.clone(),
+                    location.url.clone(),
+                    if location.available {
+                        "available"
+                    } else {
+                        "unavailable"
+                    }
+                    .to_owned(),
+                    location.snapshots.to_string(),
+                    location.message.clone().unwrap_or_default(),
+                ]
+            })
+            .collect();
+        out.push_str(&text::table(
+            &["LOCATION", "URL", "STATE", "SNAPSHOTS", "MESSAGE"],
+            &locations,
+        ));
+        out.push('\n');
+        let nodes: Vec<Vec<String>> = self
+            .nodes
+            .iter()
+            .map(|node| {
+                vec![
+                    node.node.clone(),
+                    node.version.clone(),
+                    if node.connected { "connected" } else { "gone" }.to_owned(),
+                    format!("{}/{}", node.running_tasks, node.task_limit),
+                    node.volumes.len().to_string(),
+                ]
+            })
+            .collect();
+        out.push_str(&text::table(
+            &["NODE", "VERSION", "AGENT", "TASKS", "VOLUMES"],
+            &nodes,
+        ));
+        out.push('\n');
+        let volumes: Vec<Vec<String>> = self
+            .nodes
+            .iter()
+            .flat_map(|node| node.volumes.iter().map(move |volume| (node, volume)))
+            .map(|(node, volume)| {
+                vec![
+                    format!("{}/{}/{}", volume.namespace, volume.pod, volume.volume),
+                    node.node.clone(),
+                    match &volume.skip_reason {
+                        Some(reason) => format!("no: {reason}"),
+                        None if volume.selected => "yes".to_owned(),
+                        None => "only by name".to_owned(),
+                    },
+                ]
+            })
+            .collect();
+        out.push_str(&text::table(&["VOLUME", "NODE", "BACKED UP"], &volumes));
+        out
+    }
+}

@@ -1,0 +1,206 @@
+//! The JSON shapes, field by field and in order: programs read them, so they may only grow.
+
+use orlop_agent::backup::{BackupReport, FileCounts};
+use orlop_core::{Issue, IssueKind, Lineage, SnapshotId, VolumeRef};
+use orlop_proto::v1;
+use orlop_repository::{
+    CheckReport, Damage, DamageKind, ObjectCounts, RepositoryStats, SnapshotInfo, SnapshotState,
+    SnapshotStats,
+};
+
+use super::{BackupRunShape, BackupShape, RestoreRunShape, SnapshotShape};
+
+fn json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap()
+}
+
+fn volume() -> v1::VolumeRef {
+    v1::VolumeRef {
+        namespace: "ns".into(),
+        pod: "pod".into(),
+        volume: "vol".into(),
+    }
+}
+
+#[test]
+fn a_snapshot_has_the_same_shape_from_repository_and_server() {
+    let info = SnapshotInfo {
+        id: SnapshotId::from_bytes([0; 16]),
+        volume: VolumeRef::new("ns", "pod", "vol"),
+        lineage: Lineage("ns/pod/vol".to_owned()),
+        time_ms: 1_500,
+        state: SnapshotState::Complete,
+        parent: None,
+        backup: String::new(),
+        node: "n".to_owned(),
+        tags: vec!["t".to_owned()],
+        stats: SnapshotStats {
+            files: 1,
+            dirs: 2,
+            others: 3,
+            logical_bytes: 4,
+            uploaded_bytes: 5,
+            warnings: 6,
+            errors: 7,
+        },
+    };
+    let expected = r#"{"id":"00000000000000000000000000","namespace":"ns","pod":"pod","volume":"vol","lineage":"ns/pod/vol","time":"1970-01-01T00:00:01.5Z","state":"complete","parent":null,"backup":null,"node":"n","tags":["t"],"files":1,"dirs":2,"others":3,"logical_bytes":4,"uploaded_bytes":5,"warnings":6,"errors":7}"#;
+    assert_eq!(json(&SnapshotShape::from(&info)), expected);
+    let wire = v1::Snapshot {
+        snapshot_id: info.id.to_string(),
+        volume: Some(volume()),
+        lineage: "ns/pod/vol".into(),
+        time_ms: 1_500,
+        state: v1::SnapshotState::Complete.into(),
+        node: "n".into(),
+        tags: vec!["t".into()],
+        stats: Some(v1::SnapshotStats {
+            files: 1,
+            dirs: 2,
+            others: 3,
+            logical_bytes: 4,
+            uploaded_bytes: 5,
+            warnings: 6,
+            errors: 7,
+        }),
+        ..Default::default()
+    };
+    assert_eq!(json(&SnapshotShape::from(wire)), expected);
+}
+
+#[test]
+fn a_backup_of_a_repository_reports_everything_it_did() {
+    let report = BackupReport {
+        snapshot: SnapshotId::from_bytes([0; 16]),
+        parent: Some(SnapshotId::from_bytes([0; 16])),
+        state: SnapshotState::Inconsistent,
+        duration_ms: 1,
+        files: FileCounts {
+            total: 2,
+            new: 3,
+            changed: 4,
+            unchanged: 5,
+            removed: 6,
+            opened: 7,
+        },
+        dirs: 8,
+        others: 9,
+        logical_bytes: 10,
+        read_bytes: 11,
+        new_bytes: 12,
+        uploaded_bytes: 13,
+        objects_put: 14,
+        chunks_new: 15,
+        chunks_reused: 16,
+        issues_total: 17,
+        errors: 1,
+        issues: vec![
+            Issue {
+                path: b"a/b".to_vec(),
+                kind: IssueKind::Vanished,
+                errno: 0,
+                message: "gone".into(),
+            },
+            Issue {
+                path: b"\xe9".to_vec(),
+                kind: IssueKind::Unreadable,
+                errno: 13,
+                message: "no".into(),
+            },
+        ],
+    };
+    let shape = BackupShape::new(
+        &VolumeRef::new("ns", "pod", "vol"),
+        &Lineage("l".into()),
+        &report,
+    );
+    let text = json(&shape);
+    let (front, rss) = text.split_once(r#","peak_rss_bytes":"#).unwrap();
+    assert_eq!(
+        front,
+        r#"{"id":"00000000000000000000000000","namespace":"ns","pod":"pod","volume":"vol","lineage":"l","parent":"00000000000000000000000000","state":"inconsistent","duration_ms":1,"files":{"total":2,"new":3,"changed":4,"unchanged":5,"removed":6,"opened":7},"dirs":8,"others":9,"logical_bytes":10,"read_bytes":11,"new_bytes":12,"uploaded_bytes":13,"objects_put":14,"chunks":{"new":15,"reused":16},"issues_total":17,"issues":[{"path":"a/b","kind":"vanished","errno":null,"message":"gone"},{"path":"�","path_b64":"6Q==","kind":"unreadable","errno":13,"message":"no"}]"#
+    );
+    assert!(rss.trim_end_matches('}').parse::<u64>().unwrap() > 0);
+}
+
+#[test]
+fn stats_and_check_have_the_promised_fields() {
+    let stats = RepositoryStats {
+        repository_id: "r".into(),
+        format: 0,
+        snapshots: 1,
+        lineages: 2,
+        logical_bytes: 3,
+        unique_bytes: 4,
+        stored_bytes: 5,
+        dead_bytes: 6,
+        chunks: 7,
+        objects: ObjectCounts::default(),
+        dedup_ratio: 1.5,
+        compression_ratio: 2.0,
+    };
+    assert_eq!(
+        json(&stats),
+        r#"{"repository_id":"r","format":0,"snapshots":1,"lineages":2,"logical_bytes":3,"unique_bytes":4,"stored_bytes":5,"dead_bytes":6,"chunks":7,"objects":{"data_packs":0,"meta_packs":0,"index":0,"snapshots":0,"refsets":0,"checkpoints":0,"log":0},"dedup_ratio":1.5,"compression_ratio":2.0}"#
+    );
+    let report = CheckReport {
+        depth: "data",
+        ok: false,
+        objects: 1,
+        bytes: 2,
+        damage: vec![Damage {
+            object: "p".into(),
+            kind: DamageKind::MissingPack,
+            snapshots: vec![SnapshotId::from_bytes([0; 16])],
+            paths: vec!["x:/a".into()],
+            repairable: true,
+        }],
+    };
+    assert_eq!(
+        json(&report),
+        r#"{"depth":"data","ok":false,"objects":1,"bytes":2,"damage":[{"object":"p","kind":"missing_pack","snapshots":["00000000000000000000000000"],"paths":["x:/a"],"repairable":true}]}"#
+    );
+}
+
+#[test]
+fn a_backup_run_has_the_promised_fields() {
+    let backup = v1::Backup {
+        name: "b1".into(),
+        phase: v1::RunPhase::PartiallyFailed.into(),
+        created_ms: 1_000,
+        location: "default".into(),
+        volumes: Some(v1::VolumeCounts {
+            total: 1,
+            done: 2,
+            failed: 3,
+            skipped: 4,
+        }),
+        objects: None,
+        tasks: vec![v1::Task {
+            task_id: "t".into(),
+            node: "n".into(),
+            volume: Some(volume()),
+            phase: v1::TaskPhase::Completed.into(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    assert_eq!(
+        json(&BackupRunShape::from(backup)),
+        r#"{"name":"b1","phase":"partially_failed","created":"1970-01-01T00:00:01Z","started":null,"completed":null,"expires":null,"location":"default","schedule":null,"volumes":{"total":1,"done":2,"failed":3,"skipped":4},"objects":{"total":0,"done":0},"logical_bytes":0,"uploaded_bytes":0,"warnings":0,"errors":0,"failure_reason":null,"tasks":[{"task":"t","node":"n","namespace":"ns","pod":"pod","volume":"vol","phase":"completed","snapshot":null,"bytes_done":0,"bytes_total":0,"started":null,"completed":null,"message":null}]}"#
+    );
+}
+
+#[test]
+fn a_restore_run_is_shaped_as_a_backup_run() {
+    let restore = v1::Restore {
+        name: "r1".into(),
+        phase: v1::RunPhase::Completed.into(),
+        from_backup: "b1".into(),
+        ..Default::default()
+    };
+    assert_eq!(
+        json(&RestoreRunShape::from(restore)),
+        r#"{"name":"r1","phase":"completed","created":null,"started":null,"completed":null,"from_backup":"b1","location":null,"mode":"empty","volumes":{"total":0,"done":0,"failed":0,"skipped":0},"objects":{"total":0,"done":0},"logical_bytes":0,"fetched_bytes":0,"warnings":0,"errors":0,"failure_reason":null,"tasks":[]}"#
+    );
+}

@@ -1,0 +1,188 @@
+//! Numbers, times and paths as people read them.
+
+use std::{fmt::Write, time::Duration};
+
+/// `1.5 MiB`; exact below 1 KiB.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    let mut value = count as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// `0.35 s`, `12.1 s`, `3m07s`, `2h05m`.
+pub(crate) fn duration(duration: Duration) -> String {
+    let secs = duration.as_secs();
+    match secs {
+        0..10 => format!("{:.2} s", duration.as_secs_f64()),
+        10..60 => format!("{:.1} s", duration.as_secs_f64()),
+        60..3600 => format!("{}m{:02}s", secs / 60, secs % 60),
+        _ => format!("{}h{:02}m", secs / 3600, secs % 3600 / 60),
+    }
+}
+
+/// Milliseconds since 1970 as RFC 3339 in UTC.
+pub(crate) fn time(unix_ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(unix_ms)
+        .map_or_else(|_| unix_ms.to_string(), |t| t.to_string())
+}
+
+/// Milliseconds since 1970 to the second, for tables.
+pub(crate) fn short_time(unix_ms: i64) -> String {
+    time(unix_ms.div_euclid(1000) * 1000)
+}
+
+/// Seconds and nanoseconds since 1970 as RFC 3339 in UTC; beyond the year 9999 as `SECS.NANOS`.
+pub(crate) fn file_time(time: orlop_core::Timestamp) -> String {
+    i32::try_from(time.nanos)
+        .ok()
+        .and_then(|nanos| {
+            jiff::Timestamp::new(time.secs, 0)
+                .and_then(|t| t.checked_add(jiff::SignedDuration::new(0, nanos)))
+                .ok()
+        })
+        .map_or_else(
+            || format!("{}.{:09}", time.secs, time.nanos),
+            |t| t.to_string(),
+        )
+}
+
+/// A path for a terminal: never a control character, and marks for bytes that are not UTF-8.
+pub(crate) fn path(path: &[u8]) -> String {
+    if path.is_empty() {
+        return ".".to_owned();
+    }
+    let mut shown = String::new();
+    for c in String::from_utf8_lossy(path).chars() {
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// `n thing` or `n things`.
+pub(crate) fn count(n: u64, thing: &str) -> String {
+    let many = if n == 1 {
+        thing.to_owned()
+    } else if let Some(stem) = thing.strip_suffix('y') {
+        format!("{stem}ies")
+    } else {
+        format!("{thing}s")
+    };
+    format!("{n} {many}")
+}
+
+/// Base 64 with padding (RFC 4648), for names that are not UTF-8.
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let word =
+            group.iter().fold(0u32, |word, b| word << 8 | u32::from(*b)) << (8 * (3 - group.len()));
+        for i in 0..4 {
+            if i <= group.len() {
+                out.push(char::from(ALPHABET[(word >> (18 - 6 * i) & 63) as usize]));
+            } else {
+                out.push('=');
+            }
+        }
+    }
+    out
+}
+
+/// `drwxr-sr-x` for an entry's type letter and permission bits.
+pub(crate) fn mode(kind: char, mode: u32) -> String {
+    let mut out = String::with_capacity(10);
+    out.push(kind);
+    for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
+        let bits = mode >> shift;
+        out.push(if bits & 4 != 0 { 'r' } else { '-' });
+        out.push(if bits & 2 != 0 { 'w' } else { '-' });
+        out.push(match (mode & special != 0, bits & 1 != 0) {
+            (true, true) => letter,
+            (true, false) => letter.to_ascii_uppercase(),
+            (false, true) => 'x',
+            (false, false) => '-',
+        });
+    }
+    out
+}
+
+/// Columns of equal width; numbers are not aligned to the right, so that each line reads on its own.
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = header.iter().map(|h| h.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut out = String::new();
+    let head: Vec<String> = header.iter().map(|h| (*h).to_owned()).collect();
+    for row in std::iter::once(&head).chain(rows) {
+        let mut text = String::new();
+        for (width, cell) in widths.iter().zip(row) {
+            write!(text, "{cell:width$}  ").expect("a String takes any text");
+        }
+        out.push_str(text.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_are_short() {
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(bytes(1024 * 1024 - 1), "1.0 MiB");
+        assert_eq!(duration(Duration::from_millis(350)), "0.35 s");
+        assert_eq!(duration(Duration::from_secs(187)), "3m07s");
+        assert_eq!(time(1_500), "1970-01-01T00:00:01.5Z");
+        assert_eq!(short_time(1_500), "1970-01-01T00:00:01Z");
+        assert_eq!(
+            file_time(orlop_core::Timestamp::new(-1, 999_999_999)),
+            "1969-12-31T23:59:59.999999999Z"
+        );
+        assert_eq!(count(1, "entry"), "1 entry");
+        assert_eq!(count(2, "entry"), "2 entries");
+    }
+
+    #[test]
+    fn base64_is_that_of_the_standard() {
+        for (plain, coded) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+        ] {
+            assert_eq!(base64(plain.as_bytes()), coded);
+        }
+    }
+
+    #[test]
+    fn modes_read_as_ls_shows_them() {
+        assert_eq!(mode('-', 0o4755), "-rwsr-xr-x");
+        assert_eq!(mode('d', 0o1777), "drwxrwxrwt");
+        assert_eq!(mode('-', 0o2640), "-rw-r-S---");
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(path(b"a\x1b[2Jb"), "a\\u{1b}[2Jb");
+        assert_eq!(path(b""), ".");
+    }
+}
