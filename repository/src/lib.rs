@@ -25,6 +25,9 @@ mod snapshot;
 
 mod repository;
 
+#[cfg(test)]
+mod golden;
+
 mod check;
 mod mark;
 mod stats;

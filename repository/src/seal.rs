@@ -100,18 +100,73 @@ pub(crate) fn seal_to(public: &[u8; 32], aad: &[u8], plaintext: &[u8]) -> Result
 
 /// What [`seal_to`] sealed; `None` if the key, `aad` or any byte differs.
 pub(crate) fn open_from(private: &[u8; 32], aad: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
-    if sealed.len() < 32 {
-        return None;
-    }
+    open_with_info(private, HPKE_INFO, aad, sealed)
+}
+
+fn open_with_info(private: &[u8; 32], info: &[u8], aad: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+    let (encapped, ciphertext) = sealed.split_at_checked(32)?;
     let private = <X25519HkdfSha256 as hpke::Kem>::PrivateKey::from_bytes(private).ok()?;
-    let encapped = <X25519HkdfSha256 as hpke::Kem>::EncappedKey::from_bytes(&sealed[..32]).ok()?;
+    let encapped = <X25519HkdfSha256 as hpke::Kem>::EncappedKey::from_bytes(encapped).ok()?;
     hpke::single_shot_open::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
         &OpModeR::Base,
         &private,
         &encapped,
-        HPKE_INFO,
-        &sealed[32..],
+        info,
+        ciphertext,
         aad,
     )
     .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vector(name: &str) -> Vec<u8> {
+        let text = include_str!("../golden/hpke.txt");
+        let line = text
+            .lines()
+            .find_map(|l| l.strip_prefix(name)?.strip_prefix(' '))
+            .unwrap();
+        (0..line.len())
+            .step_by(2)
+            .map(|i| u8::from_str_radix(&line[i..i + 2], 16).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn sealing_to_a_public_key_is_that_of_rfc_9180() {
+        let seed: [u8; 32] = vector("ikmR").try_into().unwrap();
+        let (private, public) = key_pair(&Key::from_bytes(seed));
+        assert_eq!(
+            (private.to_vec(), public.to_vec()),
+            (vector("skRm"), vector("pkRm"))
+        );
+        let sealed = [vector("enc"), vector("ct")].concat();
+        let opened = open_with_info(&private, &vector("info"), &vector("aad"), &sealed);
+        assert_eq!(opened, Some(vector("pt")));
+    }
+
+    #[test]
+    fn what_is_sealed_opens_only_unchanged_and_with_its_key() {
+        let (private, public) = key_pair(&Key::from_bytes([5; 32]));
+        let sealed = seal_to(&public, b"aad", b"root").unwrap();
+        assert_eq!(open_from(&private, b"aad", &sealed), Some(b"root".to_vec()));
+        assert_eq!(open_from(&private, b"other", &sealed), None);
+        assert_eq!(open_from(&[9; 32], b"aad", &sealed), None);
+        let key = Key::from_bytes([6; 32]);
+        let blob = seal(&key, b"aad", b"blob").unwrap();
+        assert_eq!(open_vec(&key, b"aad", &blob), Some(b"blob".to_vec()));
+        for at in 0..blob.len() {
+            let mut copy = blob.clone();
+            copy[at] ^= 1;
+            assert_eq!(open_vec(&key, b"aad", &copy), None);
+            assert_eq!(open_vec(&key, b"aad", &blob[..at]), None);
+        }
+        for at in 0..sealed.len() {
+            let mut copy = sealed.clone();
+            copy[at] ^= 1;
+            assert_eq!(open_from(&private, b"aad", &copy), None, "{at}");
+        }
+    }
 }

@@ -6,8 +6,8 @@ use crate::{
     error::{Error, Result},
     frame::FrameKind,
     manifest::{
-        ChildRef, Entry, EntryKind, ManifestPage, SidecarLeaf, SidecarPage, StatRecord, compare_listing,
-        decode_manifest, decode_sidecar,
+        ChildRef, Entry, EntryKind, ManifestPage, SidecarLeaf, SidecarPage, StatRecord,
+        compare_listing, decode_manifest, decode_sidecar,
     },
     secret::Secret,
 };
