@@ -1,7 +1,7 @@
 //! Commands to agents, and the context by which a task is known again when the state database is gone.
 
 use orlop_core::{
-    SnapshotId, TaskId, VolumeRef,
+    RestoreMode, SnapshotId, TaskId, VolumeRef,
     run::{Event, NewTask, Run, RunKind, RunSpec, Task},
 };
 use orlop_proto::v1;
@@ -43,7 +43,7 @@ pub(super) fn start(document: &Document, task: &Task, store_url: &str) -> v1::Ag
         }),
         RunSpec::Restore(spec) => v1::start_task::Work::Restore(v1::RestoreTask {
             snapshot_id: task.snapshot.map(|id| id.to_string()).unwrap_or_default(),
-            mode: v1::RestoreMode::from(spec.mode).into(),
+            mode: v1::RestoreMode::from(mode_of(spec.mode, task)).into(),
             path: spec.path.clone().into(),
         }),
     };
@@ -55,6 +55,14 @@ pub(super) fn start(document: &Document, task: &Task, store_url: &str) -> v1::Ag
         context: context(document, task).into(),
         work: Some(work),
     }))
+}
+
+/// An attempt after the first one goes on in what the first one left in a target that was empty.
+fn mode_of(mode: RestoreMode, task: &Task) -> RestoreMode {
+    match mode {
+        RestoreMode::Empty if task.touched && task.attempts > 1 => RestoreMode::Overwrite,
+        mode => mode,
+    }
 }
 
 /// Stop a task.

@@ -105,8 +105,14 @@ impl Table {
         } else {
             entry.document.run.tasks.iter().map(|task| task.phase).collect()
         };
+        let touched = |run: &Run| run.tasks.iter().filter(|task| task.touched).count();
+        let touched_before = touched(&entry.document.run);
         let actions = entry.document.run.apply(event, now_ms);
-        if !quiet {
+        if quiet {
+            if touched(&entry.document.run) != touched_before {
+                self.save(key);
+            }
+        } else {
             self.log_changes(key, before, &tasks_before, now_ms);
             self.save(key);
             self.signals.schedule.notify_one();

@@ -136,6 +136,7 @@ impl Run {
             Event::Progressed { task, progress } => {
                 if let Some(task) = self.running(task) {
                     task.progress = progress;
+                    task.touched |= progress.entries_done > 0;
                 }
             }
             Event::Finished { task, outcome } => {
@@ -306,6 +307,7 @@ impl Task {
             message: String::new(),
             warnings: 0,
             errors: 0,
+            touched: false,
         }
     }
 

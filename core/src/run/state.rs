@@ -116,6 +116,9 @@ pub struct Task {
     pub warnings: u64,
     /// Entries that could not be read or written.
     pub errors: u64,
+    /// Whether an attempt was seen to get something done: what a restore's target holds is then its own.
+    #[serde(default)]
+    pub touched: bool,
 }
 
 /// Counts of a run's volumes.

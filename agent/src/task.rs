@@ -1,0 +1,8 @@
+//! Tasks: taken from the coordinator, run on threads of their own, remembered until their end is
+//! acknowledged.
+
+mod order;
+mod table;
+mod work;
+
+pub(crate) use table::TaskTable;

@@ -1,0 +1,114 @@
+//! What a task is to do, checked on receipt.
+
+use orlop_core::{RestoreMode, SnapshotId, TaskId, VolumeRef};
+use orlop_proto::{
+    ProtocolError, receive,
+    v1::{StartTask, start_task},
+};
+
+/// Largest context that is kept for the coordinator.
+const MAX_CONTEXT_BYTES: usize = 512 << 10;
+
+/// What a task is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Order {
+    /// The task.
+    pub(super) id: TaskId,
+    /// The backup or restore that it belongs to.
+    pub(super) run: String,
+    /// The volume to back up or to restore into.
+    pub(super) volume: VolumeRef,
+    /// URL of the store.
+    pub(super) store_url: String,
+    /// Comes back to the coordinator.
+    pub(super) context: Vec<u8>,
+    /// What to do.
+    pub(super) work: Work,
+}
+
+/// Backup or restore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Work {
+    /// Back the volume up.
+    Backup {
+        /// Patterns of entries to leave out.
+        exclude: Vec<String>,
+        /// Labels of the snapshot.
+        tags: Vec<String>,
+        /// Read every file again.
+        force_full: bool,
+    },
+    /// Restore into the volume.
+    Restore {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// What to do with what the volume holds.
+        mode: RestoreMode,
+        /// Only this entry and what is below it.
+        path: Option<Vec<u8>>,
+    },
+}
+
+impl TryFrom<StartTask> for Order {
+    type Error = ProtocolError;
+
+    fn try_from(start: StartTask) -> Result<Self, ProtocolError> {
+        let names = receive::MAX_NAME_BYTES;
+        let work = match receive::required("work", start.work)? {
+            start_task::Work::Backup(backup) => Work::Backup {
+                exclude: receive::texts("backup.exclude", backup.exclude, 1000, 4096)?,
+                tags: receive::texts("backup.tags", backup.tags, 100, names)?,
+                force_full: backup.force_full,
+            },
+            start_task::Work::Restore(restore) => Work::Restore {
+                mode: restore.mode().into(),
+                snapshot: receive::snapshot_id("restore.snapshot_id", &restore.snapshot_id)?,
+                path: (!restore.path.is_empty()).then(|| restore.path.to_vec()),
+            },
+        };
+        Ok(Self {
+            id: receive::task_id("task_id", &start.task_id)?,
+            run: receive::some_text("run", start.run, names)?,
+            volume: receive::volume("volume", start.volume)?,
+            store_url: receive::some_text("store_url", start.store_url, 4096)?,
+            context: receive::blob("context", start.context, MAX_CONTEXT_BYTES)?.to_vec(),
+            work,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use orlop_proto::v1::{BackupTask, RestoreTask};
+
+    use super::*;
+
+    fn start() -> StartTask {
+        StartTask {
+            task_id: TaskId::from_bytes([1; 16]).to_string(),
+            run: "nightly".to_owned(),
+            volume: Some((&VolumeRef::new("ns", "p", "v")).into()),
+            store_url: "/repo".to_owned(),
+            context: vec![1, 2].into(),
+            work: Some(start_task::Work::Backup(BackupTask::default())),
+        }
+    }
+
+    #[test]
+    fn an_order_has_what_the_command_says() {
+        let order = Order::try_from(start()).unwrap();
+        assert_eq!(order.volume, VolumeRef::new("ns", "p", "v"));
+        assert_eq!(order.context, [1, 2]);
+    }
+
+    #[test]
+    fn an_order_without_its_parts_is_refused_by_name() {
+        let order = StartTask { work: None, ..start() };
+        assert_eq!(Order::try_from(order).unwrap_err().field, "work");
+        let work = Some(start_task::Work::Restore(RestoreTask::default()));
+        let order = StartTask { work, ..start() };
+        assert_eq!(Order::try_from(order).unwrap_err().field, "restore.snapshot_id");
+        let order = StartTask { volume: None, ..start() };
+        assert_eq!(Order::try_from(order).unwrap_err().field, "volume");
+    }
+}

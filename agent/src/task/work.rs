@@ -1,0 +1,294 @@
+//! A task's thread: finds the volume, backs it up or restores into it, and says how that ended.
+
+use std::{
+    error::Error,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use orlop_core::{
+    Issue, Monitor, Progress, RestoreMode, SnapshotId,
+    run::{Outcome, TaskResult},
+};
+use orlop_repository::{Committer, ObjectStore, ReadSession, open_store};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    order::{Order, Work},
+    table::failed,
+};
+use crate::{
+    app::Inventory,
+    backup::{self, BackupJob, Budget},
+    marks::MarkDir,
+    restore::{self, RestoreJob, RestoreTarget},
+    volumes::FoundVolume,
+};
+
+/// A backup's worker holds about this much: chunks that are read, compressed and sealed.
+const WORKER_BYTES: u64 = 24 << 20;
+/// A pack on its way to the store, and the one that is being filled.
+const UPLOAD_BYTES: u64 = 96 << 20;
+/// Marks of progress are written this often.
+const MARK_PERIOD: Duration = Duration::from_secs(1);
+
+/// What tasks work with.
+pub(super) struct Tools {
+    /// Name of this node.
+    pub(super) node: String,
+    /// The volumes of the node.
+    pub(super) inventory: Arc<Inventory>,
+    /// Bounds of one backup.
+    pub(super) budget: Budget,
+    /// The runtime that does the network.
+    pub(super) handle: Handle,
+}
+
+/// Each of the tasks that a coordinator gives by default (half as many as there are processors) gets its
+/// share of the memory.
+pub(super) fn budget(memory_bytes: u64) -> Budget {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let share = memory_bytes / (cores / 2).max(1);
+    Budget {
+        workers: (share / WORKER_BYTES).clamp(1, cores) as usize,
+        uploads: (share / UPLOAD_BYTES).clamp(1, 2) as u32,
+    }
+}
+
+/// Does the task. Blocks.
+pub(super) fn run(
+    order: &Order,
+    tools: &Tools,
+    committer: Arc<dyn Committer>,
+    monitor: &Arc<dyn Monitor>,
+    cancel: &CancellationToken,
+) -> Outcome {
+    let store = match open_store(&order.store_url) {
+        Ok(store) => store,
+        Err(error) => return failed(with_sources(&error), false),
+    };
+    let (volume, marks) = match tools.inventory.find(&order.volume) {
+        Ok(found) => found,
+        Err(message) => return failed(message, true),
+    };
+    match &order.work {
+        Work::Backup { .. } => backup(order, tools, volume, committer, store, monitor, cancel),
+        Work::Restore { snapshot, mode, path } => {
+            let marks = marks.as_ref().and_then(open_marks);
+            let restore = Restore { order, tools, snapshot: *snapshot, mode: *mode, path };
+            restore.run(&volume, marks, committer, store, monitor, cancel)
+        }
+    }
+}
+
+fn backup(
+    order: &Order,
+    tools: &Tools,
+    found: FoundVolume,
+    committer: Arc<dyn Committer>,
+    store: Arc<dyn ObjectStore>,
+    monitor: &Arc<dyn Monitor>,
+    cancel: &CancellationToken,
+) -> Outcome {
+    let Work::Backup { exclude, tags, force_full } = order.work.clone() else {
+        return failed("the task is not a backup".to_owned(), false);
+    };
+    let root = match found.open() {
+        Ok(root) => root,
+        Err(error) => return failed(with_sources(&error), true),
+    };
+    let job = BackupJob {
+        root,
+        volume: order.volume.clone(),
+        lineage: found.lineage,
+        node: tools.node.clone(),
+        backup: order.run.clone(),
+        tags,
+        exclude,
+        force_full,
+        budget: tools.budget,
+    };
+    let (handle, monitor) = (tools.handle.clone(), Tally::new(monitor, None));
+    let report =
+        backup::run(job, committer, store, handle, Arc::clone(&monitor) as _, cancel.clone());
+    match report {
+        Ok(report) => {
+            let (warnings, errors) = monitor.issues();
+            Outcome::Completed(TaskResult {
+                snapshot: report.snapshot,
+                logical_bytes: report.logical_bytes,
+                transferred_bytes: report.uploaded_bytes,
+                entries: report.files.total + report.dirs + report.others,
+                warnings,
+                errors,
+            })
+        }
+        Err(error) if error.is_cancelled() => Outcome::Canceled,
+        Err(error) => failed(with_sources(&error), !error.is_permanent()),
+    }
+}
+
+struct Restore<'a> {
+    order: &'a Order,
+    tools: &'a Tools,
+    snapshot: SnapshotId,
+    mode: RestoreMode,
+    path: &'a Option<Vec<u8>>,
+}
+
+impl Restore<'_> {
+    /// Restores, and leaves a mark of how that ended for who waits in the pod.
+    fn run(
+        &self,
+        found: &FoundVolume,
+        marks: Option<MarkDir>,
+        committer: Arc<dyn Committer>,
+        store: Arc<dyn ObjectStore>,
+        monitor: &Arc<dyn Monitor>,
+        cancel: &CancellationToken,
+    ) -> Outcome {
+        if let Some(Err(error)) = marks.as_ref().map(MarkDir::clear) {
+            return failed(format!("remove the marks of an earlier restore: {error}"), true);
+        }
+        let monitor = Tally::new(monitor, marks);
+        let outcome = self.execute(found, committer, store, &monitor, cancel);
+        let task = self.order.id.to_string();
+        let mark = |mark: &dyn Fn(&MarkDir) -> std::io::Result<()>| {
+            if let Some(Err(error)) = monitor.marks.as_ref().map(mark) {
+                tracing::warn!(task_id = task, error = %error, "cannot write a mark");
+            }
+        };
+        match &outcome {
+            Outcome::Completed(result) if result.errors == 0 => mark(&|dir| dir.success(&task)),
+            Outcome::Completed(result) => {
+                let reason = format!("{} entries could not be restored", result.errors);
+                mark(&|dir| dir.failure(&task, &reason));
+            }
+            Outcome::Failed { message, .. } => mark(&|dir| dir.failure(&task, message)),
+            Outcome::Canceled => mark(&|dir| dir.failure(&task, "the restore was canceled")),
+        }
+        outcome
+    }
+
+    fn execute(
+        &self,
+        found: &FoundVolume,
+        committer: Arc<dyn Committer>,
+        store: Arc<dyn ObjectStore>,
+        monitor: &Arc<Tally>,
+        cancel: &CancellationToken,
+    ) -> Outcome {
+        let root = match found.open() {
+            Ok(root) => root,
+            Err(error) => return failed(with_sources(&error), true),
+        };
+        let handle = self.tools.handle.clone();
+        let session =
+            match ReadSession::open(committer, store, self.snapshot, handle, cancel.clone()) {
+                Ok(session) => session,
+                Err(error) if error.is_cancelled() => return Outcome::Canceled,
+                Err(error) => return failed(with_sources(&error), !error.is_permanent()),
+            };
+        let mut job = RestoreJob::new(RestoreTarget::Fd(root));
+        job.mode = self.mode;
+        job.path.clone_from(self.path);
+        job.workers = self.tools.budget.workers;
+        let monitor_for_restore = Arc::clone(monitor) as Arc<dyn Monitor>;
+        let report = restore::run(job, &session, monitor_for_restore, cancel.clone());
+        let fetched_bytes = session.fetched_bytes();
+        session.end();
+        match report {
+            Ok(report) => {
+                let (warnings, errors) = monitor.issues();
+                Outcome::Completed(TaskResult {
+                    snapshot: self.snapshot,
+                    logical_bytes: report.bytes,
+                    transferred_bytes: fetched_bytes,
+                    entries: report.files + report.dirs + report.others,
+                    warnings,
+                    errors,
+                })
+            }
+            Err(error) if error.is_cancelled() => Outcome::Canceled,
+            Err(error) => failed(with_sources(&error), !error.is_permanent()),
+        }
+    }
+}
+
+fn open_marks(found: &FoundVolume) -> Option<MarkDir> {
+    match found.open() {
+        Ok(dir) => Some(MarkDir::from_fd(dir)),
+        Err(error) => {
+            tracing::warn!(error = %error, "cannot open the directory for marks");
+            None
+        }
+    }
+}
+
+/// Passes everything on, counts issues, and marks progress.
+struct Tally {
+    to: Arc<dyn Monitor>,
+    marks: Option<MarkDir>,
+    counts: Mutex<(u64, u64, Option<Instant>)>,
+}
+
+impl Tally {
+    fn new(to: &Arc<dyn Monitor>, marks: Option<MarkDir>) -> Arc<Self> {
+        Arc::new(Self { to: Arc::clone(to), marks, counts: Mutex::default() })
+    }
+
+    /// Warnings and errors.
+    fn issues(&self) -> (u64, u64) {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        (counts.0, counts.1)
+    }
+}
+
+impl Monitor for Tally {
+    fn progress(&self, progress: Progress) {
+        self.to.progress(progress);
+        let Some(marks) = &self.marks else { return };
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.2.is_none_or(|last| last.elapsed() >= MARK_PERIOD) {
+            counts.2 = Some(Instant::now());
+            // The next mark of progress says more than an error about this one.
+            let _ = marks.progress(&progress);
+        }
+    }
+
+    fn issue(&self, issue: &Issue) {
+        self.to.issue(issue);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if issue.kind.is_error() {
+            counts.1 += 1;
+        } else {
+            counts.0 += 1;
+        }
+    }
+}
+
+/// The error and what caused it, in one line.
+fn with_sources(error: &dyn Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !message.contains(&cause_text) {
+            message = format!("{message}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_never_empty() {
+        let budget = budget(0);
+        assert_eq!((budget.workers, budget.uploads), (1, 1));
+    }
+}
