@@ -82,7 +82,12 @@ impl MarkDir {
     /// # Errors
     /// The mark cannot be written; the mark of before, if any, is still whole.
     pub fn success(&self, task: &str) -> io::Result<()> {
-        self.put(SUCCESS, &SuccessMark { task: task.to_owned() })
+        self.put(
+            SUCCESS,
+            &SuccessMark {
+                task: task.to_owned(),
+            },
+        )
     }
 
     /// The restore failed; `reason` is one line for a person.
@@ -90,7 +95,13 @@ impl MarkDir {
     /// # Errors
     /// As for [`MarkDir::success`].
     pub fn failure(&self, task: &str, reason: &str) -> io::Result<()> {
-        self.put(FAILURE, &FailureMark { task: task.to_owned(), reason: reason.to_owned() })
+        self.put(
+            FAILURE,
+            &FailureMark {
+                task: task.to_owned(),
+                reason: reason.to_owned(),
+            },
+        )
     }
 
     /// The restore goes on.
@@ -105,11 +116,8 @@ impl MarkDir {
     fn put(&self, name: &str, mark: &impl Serialize) -> io::Result<()> {
         let bytes = serde_json::to_vec(mark)?;
         let temporary = format!(".{name}.tmp");
-        let flags = OFlags::WRONLY
-            | OFlags::CREATE
-            | OFlags::EXCL
-            | OFlags::NOFOLLOW
-            | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // The container runs as another user, who must be able to read it.
         let mode = Mode::from_raw_mode(0o644);
         let fd = match openat(&self.fd, &temporary, flags, mode) {
@@ -202,7 +210,10 @@ fn read_mark<T: DeserializeOwned>(dir: &OwnedFd, name: &str) -> Option<T> {
         return None;
     }
     let mut bytes = Vec::new();
-    File::from(fd).take(MARK_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    File::from(fd)
+        .take(MARK_BYTES_MAX)
+        .read_to_end(&mut bytes)
+        .ok()?;
     serde_json::from_slice(&bytes).ok()
 }
 
@@ -228,7 +239,12 @@ mod tests {
         let marks = MarkDir::open(dir.path()).unwrap();
         marks.failure("t0", "an earlier attempt").unwrap();
         marks.clear().unwrap();
-        marks.progress(&Progress { bytes_done: 7, ..Progress::default() }).unwrap();
+        marks
+            .progress(&Progress {
+                bytes_done: 7,
+                ..Progress::default()
+            })
+            .unwrap();
         let (outcome, seen) = thread::scope(|scope| {
             let waiter = scope.spawn(|| wait_in(dir.path(), Duration::from_secs(20)));
             thread::sleep(Duration::from_millis(100));
@@ -242,7 +258,10 @@ mod tests {
     #[test]
     fn a_waiter_learns_the_reason_of_a_failure() {
         let dir = tempfile::tempdir().unwrap();
-        MarkDir::open(dir.path()).unwrap().failure("t", "the disk is full").unwrap();
+        MarkDir::open(dir.path())
+            .unwrap()
+            .failure("t", "the disk is full")
+            .unwrap();
         let (outcome, _) = wait_in(dir.path(), Duration::from_secs(20));
         assert_eq!(outcome, Outcome::Failure("the disk is full".to_owned()));
     }
@@ -250,7 +269,10 @@ mod tests {
     #[test]
     fn a_waiter_gives_up_without_progress_and_on_cancel() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(wait_in(dir.path(), Duration::from_millis(20)).0, Outcome::Stalled);
+        assert_eq!(
+            wait_in(dir.path(), Duration::from_millis(20)).0,
+            Outcome::Stalled
+        );
         let cancel = CancellationToken::new();
         cancel.cancel();
         let outcome = wait(dir.path(), POLL, None, &mut |_| {}, &cancel).unwrap();
@@ -267,10 +289,16 @@ mod tests {
             symlink(&secret, dir.path().join(name)).unwrap();
         }
         let marks = MarkDir::open(dir.path()).unwrap();
-        assert_eq!(wait_in(dir.path(), Duration::from_millis(10)).0, Outcome::Stalled);
+        assert_eq!(
+            wait_in(dir.path(), Duration::from_millis(10)).0,
+            Outcome::Stalled
+        );
         marks.success("t").unwrap();
         assert_eq!(fs::read_to_string(&secret).unwrap(), "as it was");
-        assert_eq!(wait_in(dir.path(), Duration::from_secs(20)).0, Outcome::Success);
+        assert_eq!(
+            wait_in(dir.path(), Duration::from_secs(20)).0,
+            Outcome::Success
+        );
         symlink(dir.path(), outside.path().join("link")).unwrap();
         assert!(MarkDir::open(&outside.path().join("link")).is_err());
     }

@@ -60,7 +60,8 @@ impl Deferred {
             };
             let at: u64 = self.spilled.iter().sum();
             file.seek(SeekFrom::Start(at))?;
-            self.block.resize(usize::try_from(len).map_err(io::Error::other)?, 0);
+            self.block
+                .resize(usize::try_from(len).map_err(io::Error::other)?, 0);
             file.read_exact(&mut self.block)?;
         }
         let mut rest = self.block.as_slice();
@@ -79,8 +80,16 @@ const FILE_FLAGS: u8 = 2;
 
 fn encode(late: &Late, out: &mut Vec<u8>) {
     match late {
-        Late::Directory { path, meta, existed } => {
-            out.push(if *existed { EXISTING_DIRECTORY } else { DIRECTORY });
+        Late::Directory {
+            path,
+            meta,
+            existed,
+        } => {
+            out.push(if *existed {
+                EXISTING_DIRECTORY
+            } else {
+                DIRECTORY
+            });
             put_bytes(out, path);
             for number in [meta.mode, meta.uid, meta.gid, meta.flags, meta.mtime.nanos] {
                 out.extend_from_slice(&number.to_le_bytes());
@@ -109,7 +118,10 @@ fn decode(input: &mut &[u8]) -> io::Result<Late> {
     let [kind] = take(input)?;
     let path = take_bytes(input)?;
     if kind == FILE_FLAGS {
-        return Ok(Late::FileFlags { path, flags: take_u32(input)? });
+        return Ok(Late::FileFlags {
+            path,
+            flags: take_u32(input)?,
+        });
     }
     let mut meta = Metadata {
         mode: take_u32(input)?,
@@ -122,9 +134,16 @@ fn decode(input: &mut &[u8]) -> io::Result<Late> {
     meta.mtime = Timestamp::new(i64::from_le_bytes(take(input)?), nanos);
     for _ in 0..take_u32(input)? {
         let name = take_bytes(input)?;
-        meta.xattrs.push(Xattr { name, value: take_bytes(input)? });
+        meta.xattrs.push(Xattr {
+            name,
+            value: take_bytes(input)?,
+        });
     }
-    Ok(Late::Directory { path, meta, existed: kind == EXISTING_DIRECTORY })
+    Ok(Late::Directory {
+        path,
+        meta,
+        existed: kind == EXISTING_DIRECTORY,
+    })
 }
 
 fn take<const N: usize>(input: &mut &[u8]) -> io::Result<[u8; N]> {
@@ -160,20 +179,34 @@ mod tests {
                 mtime: Timestamp::new(-5, 9),
                 flags: 16,
                 rdev: 0,
-                xattrs: vec![Xattr { name: b"user.a".to_vec(), value: value.clone() }],
+                xattrs: vec![Xattr {
+                    name: b"user.a".to_vec(),
+                    value: value.clone(),
+                }],
             },
             existed: n.is_multiple_of(2),
         };
         for n in 0..300 {
             deferred.push(&late(n)).unwrap();
         }
-        deferred.push(&Late::FileFlags { path: b"f".to_vec(), flags: 32 }).unwrap();
+        deferred
+            .push(&Late::FileFlags {
+                path: b"f".to_vec(),
+                flags: 32,
+            })
+            .unwrap();
         assert!(deferred.spilled.len() >= 3);
         let mut all = Vec::new();
         while let Some(block) = deferred.pop_block().unwrap() {
             all.extend(block.into_iter().rev());
         }
-        assert_eq!(all[0], Late::FileFlags { path: b"f".to_vec(), flags: 32 });
+        assert_eq!(
+            all[0],
+            Late::FileFlags {
+                path: b"f".to_vec(),
+                flags: 32
+            }
+        );
         let expected: Vec<Late> = (0..300).rev().map(late).collect();
         assert!(all[1..] == expected);
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, Mode, chmodat, fgetxattr, fremovexattr, mkdirat, AtFlags},
+    fs::{AtFlags, CWD, Mode, chmodat, fgetxattr, fremovexattr, mkdirat},
     io::Errno,
 };
 
@@ -33,7 +33,11 @@ pub(super) struct Dir {
 impl Dir {
     pub(super) fn new(fd: OwnedFd) -> Self {
         let default_acl = has_xattr(fd.as_fd(), ACL_DEFAULT);
-        Self { fd, default_acl, new_owner: OnceLock::new() }
+        Self {
+            fd,
+            default_acl,
+            new_owner: OnceLock::new(),
+        }
     }
 }
 
@@ -58,7 +62,12 @@ pub(super) struct DirCache {
 
 impl DirCache {
     pub(super) fn new(root: Arc<Dir>, opener: Opener) -> Self {
-        Self { root, opener, open: HashMap::new(), clock: 0 }
+        Self {
+            root,
+            opener,
+            open: HashMap::new(),
+            clock: 0,
+        }
     }
 
     /// The directory at `path`, every component of which must be a directory of the target's own
@@ -70,9 +79,14 @@ impl DirCache {
         let (mut dir, mut at) = self.nearest(path);
         while at < path.len() {
             let start = if at == 0 { 0 } else { at + 1 };
-            let len = path[start..].iter().position(|b| *b == b'/').unwrap_or(path.len() - start);
+            let len = path[start..]
+                .iter()
+                .position(|b| *b == b'/')
+                .unwrap_or(path.len() - start);
             let name = valid_name(&path[start..start + len]).ok_or(ScanError::Vanished)?;
-            let (fd, _) = self.opener.open(dir.as_fd(), &name, Want::Directory, None)?;
+            let (fd, _) = self
+                .opener
+                .open(dir.as_fd(), &name, Want::Directory, None)?;
             dir = Arc::new(Dir::new(fd));
             at = start + len;
             self.insert(&path[..at], &dir);
@@ -104,13 +118,18 @@ impl DirCache {
 
     fn insert(&mut self, path: &[u8], dir: &Arc<Dir>) {
         if self.open.len() >= CACHED {
-            let oldest = self.open.iter().min_by_key(|(_, (_, used))| *used).map(|(p, _)| p.clone());
+            let oldest = self
+                .open
+                .iter()
+                .min_by_key(|(_, (_, used))| *used)
+                .map(|(p, _)| p.clone());
             if let Some(oldest) = oldest {
                 self.open.remove(&oldest);
             }
         }
         self.clock += 1;
-        self.open.insert(path.to_vec(), (Arc::clone(dir), self.clock));
+        self.open
+            .insert(path.to_vec(), (Arc::clone(dir), self.clock));
     }
 
     /// Forgets the directory at `path`, which is about to be replaced.
@@ -146,8 +165,7 @@ pub(super) fn make(shared: &Shared, parent: &Dir, name: &CString) -> Result<bool
                 return Ok(true);
             }
             Ok(_) if shared.replaces() => {
-                remove::anything(shared, parent.as_fd(), name)
-                    .map_err(Errno::raw_os_error)?;
+                remove::anything(shared, parent.as_fd(), name).map_err(Errno::raw_os_error)?;
             }
             Ok(_) => return Err(Errno::EXIST.raw_os_error()),
             Err(ScanError::Vanished) => {}
@@ -170,7 +188,10 @@ fn take_over(shared: &Shared, handle: BorrowedFd<'_>, stat: &FileStat) {
 }
 
 fn strip_acls(shared: &Shared, parent: &Dir, name: &CString) {
-    if let Ok((fd, _)) = shared.opener.open(parent.as_fd(), name, Want::Directory, None) {
+    if let Ok((fd, _)) = shared
+        .opener
+        .open(parent.as_fd(), name, Want::Directory, None)
+    {
         for acl in [ACL_ACCESS, ACL_DEFAULT] {
             let _ = fremovexattr(&fd, acl);
         }

@@ -33,7 +33,13 @@ pub(super) fn run(
     budget: Budget,
     cancel: &CancellationToken,
 ) -> Result<(), RestoreError> {
-    let executor = Executor { shared, source, workers, budget, cancel };
+    let executor = Executor {
+        shared,
+        source,
+        workers,
+        budget,
+        cancel,
+    };
     let mut cache = shared.cache();
     let below = below.unwrap_or_default();
     let failed = executor.planned(&mut cache, |planner| planner.run(below))?;
@@ -108,7 +114,11 @@ impl Executor<'_> {
             if helpers == 0 || !fetch {
                 self.locals(all, &next);
             }
-            if fetch { self.source.fetch(&wanted, self.workers, &sink) } else { Ok(()) }
+            if fetch {
+                self.source.fetch(&wanted, self.workers, &sink)
+            } else {
+                Ok(())
+            }
         })?;
         for link in window.links.drain(..) {
             if self.is_stopped() {
@@ -118,11 +128,17 @@ impl Executor<'_> {
                 let message =
                     format!("restored as a copy: it cannot be linked to its other name: {errno}");
                 let kind = IssueKind::Metadata;
-                self.shared.tally.issue(&link.entry.path, kind, errno.raw_os_error(), message);
+                self.shared
+                    .tally
+                    .issue(&link.entry.path, kind, errno.raw_os_error(), message);
                 failed.push(link);
             }
         }
-        if self.cancel.is_cancelled() { Err(RestoreError::Cancelled) } else { Ok(()) }
+        if self.cancel.is_cancelled() {
+            Err(RestoreError::Cancelled)
+        } else {
+            Ok(())
+        }
     }
 
     fn is_stopped(&self) -> bool {
@@ -149,7 +165,11 @@ impl Executor<'_> {
             if let Some(bytes) = chunk.get(start..start + target.len as usize) {
                 target.file.write(shared, target.file_offset, bytes);
             } else {
-                target.file.fail(shared, 0, "restore it: a chunk is shorter than the manifest says");
+                target.file.fail(
+                    shared,
+                    0,
+                    "restore it: a chunk is shorter than the manifest says",
+                );
                 target.file.piece_done(shared);
             }
         }
@@ -158,13 +178,19 @@ impl Executor<'_> {
     fn locals(&self, locals: &[Local], next: &AtomicUsize) {
         loop {
             let start = next.fetch_add(LOCALS_AT_ONCE, Relaxed);
-            let Some(rest) = locals.get(start..).filter(|rest| !rest.is_empty()) else { return };
+            let Some(rest) = locals.get(start..).filter(|rest| !rest.is_empty()) else {
+                return;
+            };
             for local in &rest[..rest.len().min(LOCALS_AT_ONCE)] {
                 if self.is_stopped() {
                     return;
                 }
                 match local {
-                    Local::Piece { file, offset, piece } => {
+                    Local::Piece {
+                        file,
+                        offset,
+                        piece,
+                    } => {
                         file.write_piece(self.shared, *offset, piece);
                     }
                     Local::Other { dir, entry } => others::make(self.shared, dir, entry),

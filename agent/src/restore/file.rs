@@ -69,7 +69,16 @@ impl PendingFile {
         sparse: bool,
     ) -> Self {
         let (left, state) = (AtomicUsize::new(1), Mutex::new(State::Untouched));
-        Self { dir, name, path, meta, size, sparse, left, state }
+        Self {
+            dir,
+            name,
+            path,
+            meta,
+            size,
+            sparse,
+            left,
+            state,
+        }
     }
 
     /// One more piece will be written.
@@ -98,7 +107,10 @@ impl PendingFile {
         if matches!(*state, State::Failed) {
             return;
         }
-        if matches!(std::mem::replace(&mut *state, State::Failed), State::Open(..)) {
+        if matches!(
+            std::mem::replace(&mut *state, State::Failed),
+            State::Open(..)
+        ) {
             let _ = unlinkat(&*self.dir, &*self.name, AtFlags::empty());
         }
         drop(state);
@@ -130,7 +142,10 @@ impl PendingFile {
             metadata::set_open(&shared.tally, &self.path, file.as_fd(), &self.meta, present);
             if self.meta.flags & !NOCOW != 0 {
                 let path = self.path.clone();
-                shared.defer(&Late::FileFlags { path, flags: self.meta.flags });
+                shared.defer(&Late::FileFlags {
+                    path,
+                    flags: self.meta.flags,
+                });
             }
             shared.tally.files.fetch_add(1, Ordering::Relaxed);
             shared.tally.bytes.fetch_add(self.size, Ordering::Relaxed);
@@ -169,7 +184,9 @@ impl PendingFile {
             && self.meta.xattrs.is_empty()
             && !self.dir.default_acl
             && self.meta.mode & 0o7000 == 0
-            && shared.umask.is_some_and(|umask| self.meta.mode & umask == 0);
+            && shared
+                .umask
+                .is_some_and(|umask| self.meta.mode & umask == 0);
         let mode = if at_once { self.meta.mode } else { 0o600 };
         let mut attempts = 0;
         let fd = loop {
@@ -181,17 +198,18 @@ impl PendingFile {
                 result => break result?,
             }
         };
-        let owner = match owner {
-            Some(owner) => owner,
-            None => {
-                let stat = fstat(&fd)?;
-                *self.dir.new_owner.get_or_init(|| (stat.st_uid, stat.st_gid))
-            }
+        let owner = if let Some(owner) = owner {
+            owner
+        } else {
+            let stat = fstat(&fd)?;
+            *self
+                .dir
+                .new_owner
+                .get_or_init(|| (stat.st_uid, stat.st_gid))
         };
         if self.meta.flags & NOCOW != 0 {
-            let _ = ioctl_getflags(&fd).and_then(|now| {
-                ioctl_setflags(&fd, IFlags::from_bits_retain(now.bits() | NOCOW))
-            });
+            let _ = ioctl_getflags(&fd)
+                .and_then(|now| ioctl_setflags(&fd, IFlags::from_bits_retain(now.bits() | NOCOW)));
         }
         let present = Present {
             owner: Some(owner),

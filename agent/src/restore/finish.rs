@@ -34,16 +34,24 @@ pub(super) fn run(shared: &Shared, cancel: &CancellationToken) -> Result<(), Res
                 return Err(RestoreError::Cancelled);
             }
             match late {
-                Late::Directory { path, meta, existed } => {
+                Late::Directory {
+                    path,
+                    meta,
+                    existed,
+                } => {
                     if let Err(error) = directory(shared, &mut cache, &path, &meta, existed) {
                         let message = format!("its metadata was not set: {error}");
-                        shared.tally.issue(&path, IssueKind::Metadata, error.errno(), message);
+                        shared
+                            .tally
+                            .issue(&path, IssueKind::Metadata, error.errno(), message);
                     }
                 }
                 Late::FileFlags { path, flags } => {
                     if let Err(error) = file_flags(shared, &mut cache, &path, flags) {
                         let message = format!("its inode flags were not set: {error}");
-                        shared.tally.issue(&path, IssueKind::Metadata, error.errno(), message);
+                        shared
+                            .tally
+                            .issue(&path, IssueKind::Metadata, error.errno(), message);
                     }
                 }
             }
@@ -70,7 +78,9 @@ fn directory(
     let (parent, name) = split_path(path);
     let parent = cache.get(parent)?;
     let name = valid_name(name).ok_or(ScanError::Vanished)?;
-    let (fd, _) = shared.opener.open(parent.as_fd(), &name, Want::Directory, None)?;
+    let (fd, _) = shared
+        .opener
+        .open(parent.as_fd(), &name, Want::Directory, None)?;
     open_directory(shared, path, fd.as_fd(), meta, existed)
 }
 
@@ -104,8 +114,8 @@ fn open_directory(
 fn empty(shared: &Shared, path: &[u8], fd: BorrowedFd<'_>) {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let keep = |name: &CStr| path.is_empty() && name.to_bytes() == LOST_AND_FOUND;
-    let result = openat(fd, c".", flags, Mode::empty())
-        .and_then(|own| remove::contents(shared, own, &keep));
+    let result =
+        openat(fd, c".", flags, Mode::empty()).and_then(|own| remove::contents(shared, own, &keep));
     if let Err(errno) = result {
         let action = "remove what the snapshot does not hold in it";
         shared.tally.trouble(path, errno.raw_os_error(), action);
@@ -115,8 +125,13 @@ fn empty(shared: &Shared, path: &[u8], fd: BorrowedFd<'_>) {
 /// Attributes that the directory had before and that the snapshot does not hold.
 fn drop_foreign_xattrs(fd: BorrowedFd<'_>, meta: &Metadata) {
     let mut names = vec![0; 64 << 10];
-    let Ok(len) = flistxattr(fd, names.as_mut_slice()) else { return };
-    for name in names[..len].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+    let Ok(len) = flistxattr(fd, names.as_mut_slice()) else {
+        return;
+    };
+    for name in names[..len]
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
+    {
         let ours = name.starts_with(b"user.")
             || name == ACL_ACCESS.as_bytes()
             || name == ACL_DEFAULT.as_bytes();
@@ -135,7 +150,9 @@ fn file_flags(
     let (parent, name) = split_path(path);
     let parent = cache.get(parent)?;
     let name = valid_name(name).ok_or(ScanError::Vanished)?;
-    let (handle, stat) = shared.opener.open(parent.as_fd(), &name, Want::Handle, None)?;
+    let (handle, stat) = shared
+        .opener
+        .open(parent.as_fd(), &name, Want::Handle, None)?;
     if stat.file.kind != EntryKind::File {
         return Err(ScanError::Changed);
     }

@@ -56,7 +56,10 @@ impl Groups {
             Slot::Vacant(_) if group.links <= 1 => Name::First,
             Slot::Vacant(_) if full => Name::Unknown,
             Slot::Vacant(slot) => {
-                slot.insert(Group { path: path.to_vec(), seen: 1 });
+                slot.insert(Group {
+                    path: path.to_vec(),
+                    seen: 1,
+                });
                 Name::First
             }
         }

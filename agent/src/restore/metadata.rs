@@ -10,9 +10,9 @@ use orlop_core::{IssueKind, Timestamp};
 use orlop_repository::{Metadata, Xattr};
 use rustix::{
     fs::{
-        AtFlags, CWD, Gid, IFlags, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmodat,
-        chownat, fchmod, fchown, fremovexattr, fsetxattr, futimens, ioctl_getflags, ioctl_setflags,
-        lsetxattr, utimensat,
+        AtFlags, CWD, Gid, IFlags, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags,
+        chmodat, chownat, fchmod, fchown, fremovexattr, fsetxattr, futimens, ioctl_getflags,
+        ioctl_setflags, lsetxattr, utimensat,
     },
     io::Errno,
 };
@@ -52,7 +52,12 @@ pub(super) fn set_open(
         tally.denied(Denied::Owner, path, errno.raw_os_error());
         mode &= !SET_ID;
     }
-    if present.acl && !meta.xattrs.iter().any(|xattr| xattr.name == ACL_ACCESS.as_bytes()) {
+    if present.acl
+        && !meta
+            .xattrs
+            .iter()
+            .any(|xattr| xattr.name == ACL_ACCESS.as_bytes())
+    {
         let _ = fremovexattr(fd, ACL_ACCESS);
     }
     for xattr in &meta.xattrs {
@@ -71,7 +76,7 @@ pub(super) fn set_open(
 }
 
 fn own(fd: BorrowedFd<'_>, meta: &Metadata, present: Present) -> Result<(), Errno> {
-    let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
+    let (uid, gid) = ids(meta)?;
     let result = fchown(fd, Some(uid), Some(gid));
     if result.is_err() && present.owner.is_none_or(|owner| owner.1 != meta.gid) {
         // An ordinary user may still give it to one of the own groups.
@@ -81,6 +86,14 @@ fn own(fd: BorrowedFd<'_>, meta: &Metadata, present: Present) -> Result<(), Errn
         }
     }
     result
+}
+
+/// Owner and group; the all-ones id means none to the system and cannot be given to anybody.
+fn ids(meta: &Metadata) -> Result<(Uid, Gid), Errno> {
+    if meta.uid == u32::MAX || meta.gid == u32::MAX {
+        return Err(Errno::INVAL);
+    }
+    Ok((Uid::from_raw(meta.uid), Gid::from_raw(meta.gid)))
 }
 
 /// Sets what a link, pipe, socket or device has, by its name in `dir`.
@@ -94,11 +107,16 @@ pub(super) fn set_named(
 ) {
     let tally = &shared.tally;
     let mut mode = meta.mode;
-    let owner = shared.opener.stat(dir, name).ok().map(|stat| (stat.file.uid, stat.file.gid));
+    let owner = shared
+        .opener
+        .stat(dir, name)
+        .ok()
+        .map(|stat| (stat.file.uid, stat.file.gid));
     if owner != Some((meta.uid, meta.gid)) {
-        let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
         let nofollow = AtFlags::SYMLINK_NOFOLLOW;
-        if let Err(errno) = chownat(dir, name, Some(uid), Some(gid), nofollow) {
+        let result =
+            ids(meta).and_then(|(uid, gid)| chownat(dir, name, Some(uid), Some(gid), nofollow));
+        if let Err(errno) = result {
             tally.denied(Denied::Owner, path, errno.raw_os_error());
             mode &= !SET_ID;
         }
@@ -169,7 +187,13 @@ pub(super) fn metadata_issue(tally: &Tally, path: &[u8], errno: Errno, action: &
 
 fn times(mtime: Timestamp) -> Timestamps {
     Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT.into() },
-        last_modification: Timespec { tv_sec: mtime.secs, tv_nsec: mtime.nanos.into() },
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        last_modification: Timespec {
+            tv_sec: mtime.secs,
+            tv_nsec: mtime.nanos.into(),
+        },
     }
 }

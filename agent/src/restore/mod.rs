@@ -11,6 +11,7 @@
 mod deferred;
 mod dirs;
 mod error;
+mod exact;
 mod execute;
 mod file;
 mod finish;
@@ -67,7 +68,13 @@ pub struct RestoreJob {
 impl RestoreJob {
     /// Everything of a snapshot into an empty or missing directory.
     pub fn new(target: RestoreTarget) -> Self {
-        Self { target, mode: RestoreMode::Empty, path: None, workers: 0, force_fallback: false }
+        Self {
+            target,
+            mode: RestoreMode::Empty,
+            path: None,
+            workers: 0,
+            force_fallback: false,
+        }
     }
 }
 
@@ -110,6 +117,7 @@ pub fn run(
 ///
 /// # Errors
 /// As for [`run`].
+#[allow(clippy::needless_pass_by_value, reason = "the same signature as `run`")]
 pub fn run_from(
     job: RestoreJob,
     source: &dyn Source,
@@ -123,8 +131,19 @@ pub fn run_from(
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         workers => workers,
     };
-    let totals = if path.is_none() { source.totals() } else { (0, 0) };
-    let shared = Shared::new(root, description, job.mode, job.force_fallback, monitor, totals)?;
+    let totals = if path.is_none() {
+        source.totals()
+    } else {
+        (0, 0)
+    };
+    let shared = Shared::new(
+        root,
+        description,
+        job.mode,
+        job.force_fallback,
+        monitor,
+        totals,
+    )?;
     let budget = window::Budget::for_open_files(open_files);
     let cancelled = execute::run(&shared, source, path.as_deref(), workers, budget, &cancel);
     shared.tally.failure()?;

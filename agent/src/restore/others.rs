@@ -18,7 +18,9 @@ use super::{
 /// Makes the entry in `dir` with its metadata.
 pub(super) fn make(shared: &Shared, dir: &Dir, entry: &Entry) {
     let Some(name) = valid_name(entry.name()) else {
-        shared.tally.trouble(&entry.path, Errno::INVAL.raw_os_error(), "make it");
+        shared
+            .tally
+            .trouble(&entry.path, Errno::INVAL.raw_os_error(), "make it");
         return;
     };
     let mut attempts = 0;
@@ -36,14 +38,25 @@ pub(super) fn make(shared: &Shared, dir: &Dir, entry: &Entry) {
     match result {
         Ok(()) => {
             let is_link = entry.kind == EntryKind::Symlink;
-            metadata::set_named(shared, &entry.path, dir.as_fd(), &name, &entry.meta, is_link);
+            metadata::set_named(
+                shared,
+                &entry.path,
+                dir.as_fd(),
+                &name,
+                &entry.meta,
+                is_link,
+            );
             shared.tally.others.fetch_add(1, Relaxed);
             shared.tally.tick();
         }
         Err(errno @ Errno::PERM) if is_device(entry.kind) => {
-            shared.tally.denied(Denied::Device, &entry.path, errno.raw_os_error());
+            shared
+                .tally
+                .denied(Denied::Device, &entry.path, errno.raw_os_error());
         }
-        Err(errno) => shared.tally.trouble(&entry.path, errno.raw_os_error(), "make it"),
+        Err(errno) => shared
+            .tally
+            .trouble(&entry.path, errno.raw_os_error(), "make it"),
     }
 }
 

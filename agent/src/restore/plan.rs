@@ -1,10 +1,12 @@
 //! From entries to windows: makes directories, clears the way, and decides who writes what.
 
-use std::{ffi::CStr, os::fd::AsFd, sync::Arc};
+use std::{ffi::CStr, sync::Arc};
 
 use crossbeam_channel::Sender;
 use orlop_core::IssueKind;
-use orlop_repository::{Content, Entry, EntryKind, EntryStatus, Error, Extent, Metadata, split_path};
+use orlop_repository::{
+    Content, Entry, EntryKind, EntryStatus, Error, Extent, Metadata, split_path,
+};
 use rustix::{
     fs::{Mode, OFlags, mkdirat, openat},
     io::Errno,
@@ -15,13 +17,12 @@ use super::{
     deferred::Late,
     dirs::{self, Dir, DirCache, valid_name},
     error::RestoreError,
+    exact,
     file::{PendingFile, Piece},
     links::{Groups, Link, Name},
-    remove,
     shared::Shared,
     source::Source,
     tally::Denied,
-    target::LOST_AND_FOUND,
     window::{Budget, Local, Window},
 };
 use crate::scan::{Listing, ScanError};
@@ -61,7 +62,16 @@ impl<'a> Planner<'a> {
         windows: Sender<Window>,
     ) -> Self {
         let (cache, groups, window) = (shared.cache(), Groups::default(), Window::default());
-        Self { shared, source, budget, cancel, windows, cache, groups, window }
+        Self {
+            shared,
+            source,
+            budget,
+            cancel,
+            windows,
+            cache,
+            groups,
+            window,
+        }
     }
 
     /// Plans everything below `below` (all for the empty path).
@@ -95,13 +105,25 @@ impl<'a> Planner<'a> {
 
     fn root(&mut self, entry: Entry) {
         self.shared.existed(b"");
-        self.shared.tally.dirs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let late = Late::Directory { path: Vec::new(), meta: entry.meta, existed: true };
+        self.shared
+            .tally
+            .dirs
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let late = Late::Directory {
+            path: Vec::new(),
+            meta: entry.meta,
+            existed: true,
+        };
         // What is restored must not inherit from what the target was.
         let root = &self.shared.root;
         if root.default_acl
             && rustix::fs::fremovexattr(&**root, dirs::ACL_DEFAULT).is_ok()
-            && let Ok(fd) = openat(&**root, c".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            && let Ok(fd) = openat(
+                &**root,
+                c".",
+                OFlags::RDONLY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
         {
             let fresh = Arc::new(Dir::new(fd));
             self.cache = DirCache::new(fresh, self.shared.opener);
@@ -112,7 +134,11 @@ impl<'a> Planner<'a> {
     /// Makes the directories above the entry, plainly.
     fn parents(&mut self, entry: &Entry) {
         let parent = entry.parent();
-        let ends = parent.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
+        let ends = parent
+            .iter()
+            .enumerate()
+            .filter(|(_, b)| **b == b'/')
+            .map(|(at, _)| at);
         for end in ends.chain([parent.len()]).filter(|end| *end > 0) {
             let (above, name) = split_path(&parent[..end]);
             // A failure shows when the entry itself is to be made.
@@ -123,11 +149,7 @@ impl<'a> Planner<'a> {
     }
 
     /// All entries of the directory of `first`; returns the first entry of another directory.
-    fn children(
-        &mut self,
-        first: Entry,
-        entries: &mut Entries<'_>,
-    ) -> Result<Option<Entry>, End> {
+    fn children(&mut self, first: Entry, entries: &mut Entries<'_>) -> Result<Option<Entry>, End> {
         let parent = first.parent().to_vec();
         let dir = self.cache.get(&parent);
         let dir = dir.as_ref().map_err(ScanError::errno);
@@ -136,7 +158,7 @@ impl<'a> Planner<'a> {
         if self.shared.visit(&parent)
             && let Ok(dir) = &dir
         {
-            listing = self.list_present(dir, &parent);
+            listing = exact::list_present(self.shared, dir, &parent);
         }
         let mut present = listing.names();
         let mut there = present.next().ok().flatten().map(CStr::to_owned);
@@ -150,14 +172,17 @@ impl<'a> Planner<'a> {
             let name = entry.name().to_vec();
             while let Some(found) = there.take_if(|found| found.to_bytes() <= &*name) {
                 if found.to_bytes() != name {
-                    self.remove(dir, &parent, &found);
+                    exact::remove(self.shared, dir, &parent, &found);
                 }
                 there = present.next().ok().flatten().map(CStr::to_owned);
             }
             if previous.as_ref().is_some_and(|previous| *previous >= name) {
-                let message = "cannot restore it: the snapshot holds its name twice or out of order";
+                let message =
+                    "cannot restore it: the snapshot holds its name twice or out of order";
                 let kind = IssueKind::Unreadable;
-                self.shared.tally.issue(&entry.path, kind, 0, message.to_owned());
+                self.shared
+                    .tally
+                    .issue(&entry.path, kind, 0, message.to_owned());
             } else {
                 previous = Some(name);
                 self.entry(dir, entry)?;
@@ -165,43 +190,10 @@ impl<'a> Planner<'a> {
             next = entries.next().transpose()?;
         }
         while let Some(found) = there {
-            self.remove(dir, &parent, &found);
+            exact::remove(self.shared, dir, &parent, &found);
             there = present.next().ok().flatten().map(CStr::to_owned);
         }
         Ok(next)
-    }
-
-    fn list_present(&self, dir: &Dir, path: &[u8]) -> Listing {
-        let mut listing = Listing::new(crate::scan::ARENA_BYTES);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let result = openat(dir, c".", flags, Mode::empty())
-            .map_err(ScanError::of_fd)
-            .and_then(|own| listing.read(own.as_fd()));
-        if let Err(error) = result {
-            self.shared.tally.trouble(path, error.errno(), "list what is in it");
-        }
-        listing
-    }
-
-    fn remove(&self, dir: Result<&Arc<Dir>, i32>, parent: &[u8], name: &CStr) {
-        let Ok(dir) = dir else { return };
-        if parent.is_empty() && name.to_bytes() == LOST_AND_FOUND {
-            return;
-        }
-        match remove::anything(self.shared, dir.as_fd(), name) {
-            Ok(()) => {
-                self.shared.tally.removed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            }
-            Err(errno) => {
-                let mut path = parent.to_vec();
-                if !path.is_empty() {
-                    path.push(b'/');
-                }
-                path.extend_from_slice(name.to_bytes());
-                let action = "remove it, which the snapshot does not hold";
-                self.shared.tally.trouble(&path, errno.raw_os_error(), action);
-            }
-        }
     }
 
     fn entry(&mut self, dir: Result<&Arc<Dir>, i32>, entry: Entry) -> Result<(), End> {
@@ -211,13 +203,17 @@ impl<'a> Planner<'a> {
         let dir = match dir {
             Ok(dir) => dir,
             Err(errno) => {
-                self.shared.tally.trouble(&entry.path, errno, "open the directory that holds it");
+                self.shared
+                    .tally
+                    .trouble(&entry.path, errno, "open the directory that holds it");
                 return Ok(());
             }
         };
         if valid_name(entry.name()).is_none() {
             let errno = Errno::INVAL.raw_os_error();
-            self.shared.tally.trouble(&entry.path, errno, "restore an entry of such a name");
+            self.shared
+                .tally
+                .trouble(&entry.path, errno, "restore an entry of such a name");
             return Ok(());
         }
         match entry.kind {
@@ -226,14 +222,19 @@ impl<'a> Planner<'a> {
             _ => {
                 self.window.count_entry(dir);
                 let dir = Arc::clone(dir);
-                self.window.locals.push(Local::Other { dir, entry: Box::new(entry) });
+                self.window.locals.push(Local::Other {
+                    dir,
+                    entry: Box::new(entry),
+                });
             }
         }
         self.flush_if_full()
     }
 
     fn directory(&mut self, dir: &Dir, entry: Entry) {
-        let Some(name) = valid_name(entry.name()) else { return };
+        let Some(name) = valid_name(entry.name()) else {
+            return;
+        };
         match dirs::make(self.shared, dir, &name) {
             Ok(existed) => {
                 if existed {
@@ -241,9 +242,16 @@ impl<'a> Planner<'a> {
                 } else {
                     self.cache.forget(&entry.path);
                 }
-                self.shared.tally.dirs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                self.shared
+                    .tally
+                    .dirs
+                    .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 self.shared.tally.tick();
-                self.shared.defer(&Late::Directory { path: entry.path, meta: entry.meta, existed });
+                self.shared.defer(&Late::Directory {
+                    path: entry.path,
+                    meta: entry.meta,
+                    existed,
+                });
             }
             Err(errno) => self.shared.tally.trouble(&entry.path, errno, "make it"),
         }
@@ -252,7 +260,9 @@ impl<'a> Planner<'a> {
     fn file(&mut self, dir: &Arc<Dir>, mut entry: Entry) -> Result<(), End> {
         if let (Content::None, EntryStatus::Unreadable(errno)) = (&entry.content, entry.status) {
             let message = "left out: it could not be read when the snapshot was made".to_owned();
-            self.shared.tally.issue(&entry.path, IssueKind::Skipped, errno, message);
+            self.shared
+                .tally
+                .issue(&entry.path, IssueKind::Skipped, errno, message);
             return Ok(());
         }
         self.window.count_entry(dir);
@@ -261,7 +271,11 @@ impl<'a> Planner<'a> {
                 Name::First => {}
                 Name::Unknown => self.shared.tally.denied(Denied::Group, &entry.path, 0),
                 Name::Further(first) => {
-                    self.window.links.push(Link { dir: Arc::clone(dir), first, entry });
+                    self.window.links.push(Link {
+                        dir: Arc::clone(dir),
+                        first,
+                        entry,
+                    });
                     return Ok(());
                 }
             }
@@ -269,11 +283,16 @@ impl<'a> Planner<'a> {
         let (source, meta) = (self.source, std::mem::take(&mut entry.meta));
         let (path, size) = (entry.path.clone(), entry.size);
         if let Content::Extents(extents) = entry.content {
-            let sparse = extents.iter().any(|extent| matches!(extent, Extent::Hole(_)));
+            let sparse = extents
+                .iter()
+                .any(|extent| matches!(extent, Extent::Hole(_)));
             let file = planned(dir, path, meta, size, sparse);
             return self.extents(&file, extents.into_iter().map(Ok));
         }
-        self.extents(&planned(dir, path, meta, size, true), source.extents(&entry))
+        self.extents(
+            &planned(dir, path, meta, size, true),
+            source.extents(&entry),
+        )
     }
 
     /// Plans the extents of one file, over several windows if need be.
@@ -308,7 +327,11 @@ impl<'a> Planner<'a> {
             }
         }
         if offset != file.size {
-            file.fail(self.shared, 0, "restore it: its extents do not add up to its size");
+            file.fail(
+                self.shared,
+                0,
+                "restore it: its extents do not add up to its size",
+            );
         }
         if pieces == 0 {
             self.window.add_piece(file, 0, Piece::Inline(Vec::new()));
@@ -318,7 +341,11 @@ impl<'a> Planner<'a> {
     }
 
     fn flush_if_full(&mut self) -> Result<(), End> {
-        if self.window.is_full(self.budget) { self.flush() } else { Ok(()) }
+        if self.window.is_full(self.budget) {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
     fn flush(&mut self) -> Result<(), End> {
@@ -355,5 +382,12 @@ fn planned(
     sparse: bool,
 ) -> Arc<PendingFile> {
     let name = valid_name(split_path(&path).1).expect("the name was checked before");
-    Arc::new(PendingFile::new(Arc::clone(dir), name, path, meta, size, sparse))
+    Arc::new(PendingFile::new(
+        Arc::clone(dir),
+        name,
+        path,
+        meta,
+        size,
+        sparse,
+    ))
 }

@@ -89,7 +89,10 @@ pub(super) fn contents(
 }
 
 fn open(shared: &Shared, dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
-    let (fd, _) = shared.opener.open(dir, name, Want::Directory, None).map_err(errno_of)?;
+    let (fd, _) = shared
+        .opener
+        .open(dir, name, Want::Directory, None)
+        .map_err(errno_of)?;
     Ok(fd)
 }
 

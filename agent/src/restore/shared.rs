@@ -43,13 +43,12 @@ impl Shared {
         monitor: Arc<dyn Monitor>,
         totals: (u64, u64),
     ) -> Result<Self, RestoreError> {
-        let opener = Opener::new(root.as_fd(), force_fallback).map_err(|error| {
-            RestoreError::Target {
+        let opener =
+            Opener::new(root.as_fd(), force_fallback).map_err(|error| RestoreError::Target {
                 action: "open",
                 target: description.clone(),
                 source: error.into(),
-            }
-        })?;
+            })?;
         Ok(Self {
             tally: Tally::new(monitor, totals, description),
             mode,
@@ -87,7 +86,10 @@ impl Shared {
     pub(super) fn existed(&self, path: &[u8]) {
         if self.mode == RestoreMode::Exact {
             let hash = self.hasher.hash_one(path);
-            self.unvisited.lock().unwrap_or_else(PoisonError::into_inner).insert(hash);
+            self.unvisited
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(hash);
         }
     }
 
@@ -97,13 +99,18 @@ impl Shared {
             return false;
         }
         let hash = self.hasher.hash_one(path);
-        self.unvisited.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash)
+        self.unvisited
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&hash)
     }
 }
 
 /// The process's umask, which the system lets us only exchange, or read here.
 fn read_umask() -> Option<u32> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    let text = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+    let text = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Umask:"))?;
     u32::from_str_radix(text.trim(), 8).ok()
 }

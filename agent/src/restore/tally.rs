@@ -86,7 +86,12 @@ impl Tally {
 
     pub(super) fn issue(&self, path: &[u8], kind: IssueKind, errno: i32, message: String) {
         self.issues_total.fetch_add(1, Relaxed);
-        let issue = Issue { path: path.to_vec(), kind, errno, message };
+        let issue = Issue {
+            path: path.to_vec(),
+            kind,
+            errno,
+            message,
+        };
         self.monitor.issue(&issue);
         let mut issues = self.issues.lock().unwrap_or_else(PoisonError::into_inner);
         if issues.len() < ISSUES_KEPT {
@@ -107,21 +112,30 @@ impl Tally {
     pub(super) fn trouble(&self, path: &[u8], errno: i32, action: &str) {
         let target = || self.target.clone();
         let text = || String::from_utf8_lossy(path).into_owned();
-        match Errno::from_raw_os_error(errno) {
-            Errno::NOSPC | Errno::DQUOT => self.fail(RestoreError::Full {
+        let is = |known: Errno| known.raw_os_error() == errno;
+        if is(Errno::NOSPC) || is(Errno::DQUOT) {
+            let source = io::Error::from_raw_os_error(errno);
+            self.fail(RestoreError::Full {
                 target: target(),
                 path: text(),
-                source: io::Error::from_raw_os_error(errno),
-            }),
-            Errno::ROFS => self.fail(RestoreError::ReadOnly { target: target(), path: text() }),
-            _ => {
-                let reason = if errno == 0 {
-                    String::new()
-                } else {
-                    format!(": {}", io::Error::from_raw_os_error(errno))
-                };
-                self.issue(path, IssueKind::Unreadable, errno, format!("cannot {action}{reason}"));
-            }
+                source,
+            });
+        } else if is(Errno::ROFS) {
+            self.fail(RestoreError::ReadOnly {
+                target: target(),
+                path: text(),
+            });
+        } else {
+            let reason = match errno {
+                0 => String::new(),
+                errno => format!(": {}", io::Error::from_raw_os_error(errno)),
+            };
+            self.issue(
+                path,
+                IssueKind::Unreadable,
+                errno,
+                format!("cannot {action}{reason}"),
+            );
         }
     }
 
@@ -152,7 +166,12 @@ impl Tally {
         let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let told_ms = self.told_ms.load(Relaxed);
         let due = now_ms.saturating_sub(told_ms) >= PROGRESS_EVERY_MS;
-        if due && self.told_ms.compare_exchange(told_ms, now_ms, Relaxed, Relaxed).is_ok() {
+        if due
+            && self
+                .told_ms
+                .compare_exchange(told_ms, now_ms, Relaxed, Relaxed)
+                .is_ok()
+        {
             self.tell();
         }
     }

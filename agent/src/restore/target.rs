@@ -18,7 +18,9 @@ use crate::scan::Listing;
 /// What `mkfs` puts into the root of a file system.
 pub(super) const LOST_AND_FOUND: &[u8] = b"lost+found";
 
-const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const FLAGS: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
 
 /// The open target and its name for messages.
 pub(super) fn open(
@@ -48,12 +50,17 @@ fn open_path(path: &Path, mode: RestoreMode) -> Result<OwnedFd, RestoreError> {
         source,
     };
     if mode == RestoreMode::NewDir {
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        if let Some(parent) = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
             fs::create_dir_all(parent).map_err(make)?;
         }
         match fs::create_dir(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(RestoreError::Exists { path: path.to_owned() });
+                return Err(RestoreError::Exists {
+                    path: path.to_owned(),
+                });
             }
             result => result.map_err(make)?,
         }
@@ -64,7 +71,11 @@ fn open_path(path: &Path, mode: RestoreMode) -> Result<OwnedFd, RestoreError> {
 }
 
 fn failed(action: &'static str, target: &str, errno: Errno) -> RestoreError {
-    RestoreError::Target { action, target: target.to_owned(), source: errno.into() }
+    RestoreError::Target {
+        action,
+        target: target.to_owned(),
+        source: errno.into(),
+    }
 }
 
 fn check_empty(fd: &OwnedFd, name: &str) -> Result<(), RestoreError> {
@@ -74,7 +85,9 @@ fn check_empty(fd: &OwnedFd, name: &str) -> Result<(), RestoreError> {
         source,
     };
     let mut listing = Listing::new(usize::MAX);
-    listing.read(fd.as_fd()).map_err(|error| refuse(error.into()))?;
+    listing
+        .read(fd.as_fd())
+        .map_err(|error| refuse(error.into()))?;
     let mut names = listing.names();
     while let Some(found) = names.next().map_err(|error| refuse(error.into()))? {
         if found.to_bytes() != LOST_AND_FOUND {

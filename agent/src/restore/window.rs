@@ -26,8 +26,13 @@ pub(super) struct Budget {
 impl Budget {
     /// Three windows are under way at a time.
     pub(super) fn for_open_files(limit: u64) -> Self {
-        let share = usize::try_from(limit / 12).unwrap_or(usize::MAX).clamp(16, 1024);
-        Self { dirs: share, files: share }
+        let share = usize::try_from(limit / 12)
+            .unwrap_or(usize::MAX)
+            .clamp(16, 1024);
+        Self {
+            dirs: share,
+            files: share,
+        }
     }
 }
 
@@ -42,8 +47,15 @@ pub(super) struct Target {
 
 /// What needs no chunk.
 pub(super) enum Local {
-    Piece { file: Arc<PendingFile>, offset: u64, piece: Piece },
-    Other { dir: Arc<Dir>, entry: Box<Entry> },
+    Piece {
+        file: Arc<PendingFile>,
+        offset: u64,
+        piece: Piece,
+    },
+    Other {
+        dir: Arc<Dir>,
+        entry: Box<Entry>,
+    },
 }
 
 /// Work that is fetched and written together.
@@ -77,7 +89,11 @@ impl Window {
     /// Counts an entry of `dir`.
     pub(super) fn count_entry(&mut self, dir: &Arc<Dir>) {
         self.entries += 1;
-        if self.last_dir.as_ref().is_none_or(|last| !Arc::ptr_eq(last, dir)) {
+        if self
+            .last_dir
+            .as_ref()
+            .is_none_or(|last| !Arc::ptr_eq(last, dir))
+        {
             self.dirs += 1;
             self.last_dir = Some(Arc::clone(dir));
         }
@@ -98,22 +114,39 @@ impl Window {
             }
             Extent::Zero(len) => return self.add_piece(file, offset, Piece::Zero(len)),
             Extent::Data { secret, len } => (secret, 0, len, len),
-            Extent::Bundle { secret, offset, len } => (secret, offset, len, 0),
+            Extent::Bundle {
+                secret,
+                offset,
+                len,
+            } => (secret, offset, len, 0),
         };
         let wanted = &mut self.wanted;
         let chunk = *self.chunks.entry(secret).or_insert_with(|| {
-            wanted.push(Wanted { secret, len: chunk_len });
+            wanted.push(Wanted {
+                secret,
+                len: chunk_len,
+            });
             wanted.len() as u32 - 1
         });
         self.bytes += u64::from(len);
         file.expect_piece();
         let file = Arc::clone(file);
-        self.targets.push(Target { chunk, chunk_offset, len, file_offset: offset, file });
+        self.targets.push(Target {
+            chunk,
+            chunk_offset,
+            len,
+            file_offset: offset,
+            file,
+        });
     }
 
     pub(super) fn add_piece(&mut self, file: &Arc<PendingFile>, offset: u64, piece: Piece) {
         file.expect_piece();
-        self.locals.push(Local::Piece { file: Arc::clone(file), offset, piece });
+        self.locals.push(Local::Piece {
+            file: Arc::clone(file),
+            offset,
+            piece,
+        });
     }
 
     /// Sorts the targets by chunk; returns the first target of each chunk and, last, their number.
@@ -123,7 +156,11 @@ impl Window {
         let mut at = 0;
         for chunk in 0..self.wanted.len() as u32 {
             starts.push(at);
-            while self.targets.get(at).is_some_and(|target| target.chunk == chunk) {
+            while self
+                .targets
+                .get(at)
+                .is_some_and(|target| target.chunk == chunk)
+            {
                 at += 1;
             }
         }

@@ -80,7 +80,9 @@ fn read_values(subject: &Subject<'_>, names: &[u8]) -> Result<Vec<Xattr>, ScanEr
     let mut short = [0; 512];
     let mut long = Vec::new();
     for name in names.split_inclusive(|byte| *byte == 0) {
-        let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
+        let Ok(name) = CStr::from_bytes_with_nul(name) else {
+            continue;
+        };
         let value = match subject.get(name, &mut short) {
             Ok(len) => short[..len].to_vec(),
             Err(Errno::RANGE) => {
@@ -101,7 +103,10 @@ fn read_values(subject: &Subject<'_>, names: &[u8]) -> Result<Vec<Xattr>, ScanEr
         if total > TOTAL_MAX {
             return Err(ScanError::AttributesTooLarge);
         }
-        xattrs.push(Xattr { name: name.to_bytes().to_vec(), value });
+        xattrs.push(Xattr {
+            name: name.to_bytes().to_vec(),
+            value,
+        });
     }
     xattrs.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     Ok(xattrs)

@@ -46,11 +46,21 @@ impl Directory {
         drop(fd);
         let opener = Opener::new(own.as_fd(), options.force_fallback)?;
         let stat = Stat::of_fd(&own).map_err(ScanError::of_fd)?.file;
-        Ok(Arc::new(Self { path: Vec::new(), fd: Arc::new(own), stat, opener }))
+        Ok(Arc::new(Self {
+            path: Vec::new(),
+            fd: Arc::new(own),
+            stat,
+            opener,
+        }))
     }
 
     pub(crate) fn new(path: Vec<u8>, fd: Arc<OwnedFd>, stat: FileStat, opener: Opener) -> Self {
-        Self { path, fd, stat, opener }
+        Self {
+            path,
+            fd,
+            stat,
+            opener,
+        }
     }
 
     pub(crate) fn shared_fd(&self) -> Arc<OwnedFd> {
@@ -99,7 +109,9 @@ impl Directory {
             return Err(ScanError::Changed);
         }
         let name = c_name(name)?;
-        let (fd, stat) = self.opener.open(self.fd(), &name, Want::File, Some(expected))?;
+        let (fd, stat) = self
+            .opener
+            .open(self.fd(), &name, Want::File, Some(expected))?;
         Ok((File::from(fd), stat.file))
     }
 
@@ -148,7 +160,9 @@ impl Directory {
                 Err(error) => return Err(error),
             }
         }
-        let (handle, _) = self.opener.open(self.fd(), &name, Want::Handle, Some(expected))?;
+        let (handle, _) = self
+            .opener
+            .open(self.fd(), &name, Want::Handle, Some(expected))?;
         Ok((read_xattrs(&Subject::handle(handle.as_fd()))?, 0))
     }
 

@@ -12,7 +12,13 @@ pub fn raise_open_files() -> u64 {
     if limit.current == limit.maximum {
         return current;
     }
-    match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+    match setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    ) {
         Ok(()) => limit.maximum.unwrap_or(u64::MAX),
         Err(_) => current,
     }

@@ -115,23 +115,30 @@ impl Listing {
         let head = len.min(8);
         prefix[..head].copy_from_slice(&name_with_nul[..head]);
         let at = u32::try_from(self.arena.len()).expect("the arena is spilled long before 4 GiB");
-        self.keys.push(Key { prefix: u64::from_be_bytes(prefix), at, len: len as u32 });
+        self.keys.push(Key {
+            prefix: u64::from_be_bytes(prefix),
+            at,
+            len: len as u32,
+        });
         self.arena.extend_from_slice(name_with_nul);
     }
 
     fn sort(&mut self) {
         let arena = &self.arena;
-        self.keys.sort_unstable_by(|a, b| match a.prefix.cmp(&b.prefix) {
-            Ordering::Equal => tail(arena, *a).cmp(tail(arena, *b)),
-            order => order,
-        });
+        self.keys
+            .sort_unstable_by(|a, b| match a.prefix.cmp(&b.prefix) {
+                Ordering::Equal => tail(arena, *a).cmp(tail(arena, *b)),
+                order => order,
+            });
     }
 
     fn spill_run(&mut self) -> Result<(), ScanError> {
         self.sort();
         let file = match &mut self.spill {
             Some(file) => file,
-            None => self.spill.insert(tempfile::tempfile().map_err(ScanError::Spill)?),
+            None => self
+                .spill
+                .insert(tempfile::tempfile().map_err(ScanError::Spill)?),
         };
         let start = self.runs.last().map_or(0, |run| run.1);
         let end = write_run(file, start, &self.arena, &self.keys).map_err(ScanError::Spill)?;
@@ -163,12 +170,23 @@ impl Listing {
                 Some(Run {
                     input: BufReader::with_capacity(
                         RUN_BUFFER_BYTES,
-                        Window { file, at: *start, end: *end },
+                        Window {
+                            file,
+                            at: *start,
+                            end: *end,
+                        },
                     ),
                 })
             })
             .collect();
-        Names { listing: self, at: 0, runs, heap: BinaryHeap::new(), started: false, last: Vec::new() }
+        Names {
+            listing: self,
+            at: 0,
+            runs,
+            heap: BinaryHeap::new(),
+            started: false,
+            last: Vec::new(),
+        }
     }
 
     fn name(&self, key: Key) -> &CStr {
@@ -246,7 +264,10 @@ pub(crate) struct Names<'listing> {
 
 impl Names<'_> {
     /// The next name, `None` after the last.
-    #[allow(clippy::should_implement_trait, reason = "the name is borrowed from the iterator")]
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "the name is borrowed from the iterator"
+    )]
     pub(crate) fn next(&mut self) -> Result<Option<&CStr>, ScanError> {
         if self.runs.is_empty() {
             return Ok(self.next_in_memory());
@@ -262,7 +283,9 @@ impl Names<'_> {
             if name != self.last {
                 self.last = name;
                 let name = CStr::from_bytes_with_nul(&self.last);
-                return name.map(Some).map_err(|e| ScanError::Spill(io::Error::other(e)));
+                return name
+                    .map(Some)
+                    .map_err(|e| ScanError::Spill(io::Error::other(e)));
             }
         }
         Ok(None)
@@ -275,8 +298,8 @@ impl Names<'_> {
             let name = self.listing.name(key);
             // A rename during the listing can show a name twice.
             let earlier = self.at.checked_sub(2).map(|at| self.listing.keys[at]);
-            let twice = earlier
-                .is_some_and(|e| e.prefix == key.prefix && self.listing.name(e) == name);
+            let twice =
+                earlier.is_some_and(|e| e.prefix == key.prefix && self.listing.name(e) == name);
             if !twice {
                 return Some(name);
             }

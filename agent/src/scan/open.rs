@@ -90,7 +90,11 @@ impl Opener {
         let remote = fstatfs(root).is_ok_and(|fs| REMOTE.contains(&fs.f_type));
         Ok(Self {
             openat2: !force_fallback && has_openat2(),
-            sync: if remote { AtFlags::empty() } else { AtFlags::STATX_DONT_SYNC },
+            sync: if remote {
+                AtFlags::empty()
+            } else {
+                AtFlags::STATX_DONT_SYNC
+            },
             mount: stat.mount,
             dev: stat.file.dev,
         })
@@ -119,17 +123,21 @@ impl Opener {
         expected: Option<&FileStat>,
     ) -> Result<(OwnedFd, Stat), ScanError> {
         let fd = if self.openat2 {
-            self.resolve(dir, name, want).map_err(ScanError::of_name)?
+            Self::resolve(dir, name, want).map_err(ScanError::of_name)?
         } else {
             let handle = openat(dir, name, HANDLE, Mode::empty()).map_err(ScanError::of_name)?;
             self.verify(handle.as_fd(), want, expected)?;
-            if want == Want::Handle { handle } else { reopen(&handle, want)? }
+            if want == Want::Handle {
+                handle
+            } else {
+                reopen(&handle, want)?
+            }
         };
         let stat = self.verify(fd.as_fd(), want, expected)?;
         Ok((fd, stat))
     }
 
-    fn resolve(&self, dir: BorrowedFd<'_>, name: &CStr, want: Want) -> Result<OwnedFd, Errno> {
+    fn resolve(dir: BorrowedFd<'_>, name: &CStr, want: Want) -> Result<OwnedFd, Errno> {
         let resolve = BENEATH | ResolveFlags::NO_XDEV;
         let mut flags = want.flags();
         let mut attempts = 0;

@@ -37,7 +37,10 @@ impl FromStr for Pattern {
     type Err = PatternError;
 
     fn from_str(text: &str) -> Result<Self, PatternError> {
-        let fail = |reason| PatternError { text: text.to_owned(), reason };
+        let fail = |reason| PatternError {
+            text: text.to_owned(),
+            reason,
+        };
         let (anchored, rest) = match text.strip_prefix('/') {
             Some(rest) => (true, rest),
             None => (false, text),
@@ -56,7 +59,11 @@ impl FromStr for Pattern {
         let mut bytes = rest.bytes().peekable();
         while let Some(byte) = bytes.next() {
             let token = match byte {
-                b'\\' => Token::Byte(bytes.next().ok_or_else(|| fail("it ends with a backslash"))?),
+                b'\\' => Token::Byte(
+                    bytes
+                        .next()
+                        .ok_or_else(|| fail("it ends with a backslash"))?,
+                ),
                 b'?' => Token::AnyByte,
                 b'*' if bytes.peek() == Some(&b'*') => {
                     while bytes.next_if_eq(&b'*').is_some() {}
@@ -73,7 +80,12 @@ impl FromStr for Pattern {
             tokens.push(token);
         }
         let single = !tokens.contains(&Token::Byte(b'/')) && !tokens.contains(&Token::AnyPath);
-        Ok(Self { tokens, anchored, directories_only, single })
+        Ok(Self {
+            tokens,
+            anchored,
+            directories_only,
+            single,
+        })
     }
 }
 
@@ -87,11 +99,20 @@ impl Pattern {
             return self.matches_whole(path);
         }
         if self.single {
-            let at = path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+            let at = path
+                .iter()
+                .rposition(|byte| *byte == b'/')
+                .map_or(0, |at| at + 1);
             return self.matches_whole(&path[at..]);
         }
-        let starts = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at + 1);
-        std::iter::once(0).chain(starts).any(|at| self.matches_whole(&path[at..]))
+        let starts = path
+            .iter()
+            .enumerate()
+            .filter(|(_, b)| **b == b'/')
+            .map(|(at, _)| at + 1);
+        std::iter::once(0)
+            .chain(starts)
+            .any(|at| self.matches_whole(&path[at..]))
     }
 
     /// Linear in path times pattern: a star is retried only from the last one of its kind, as a

@@ -2,9 +2,9 @@
 
 use std::{ffi::CStr, os::fd::AsFd};
 
+use super::error::ScanError;
 use orlop_core::Timestamp;
 use orlop_repository::EntryKind;
-use super::error::ScanError;
 use rustix::{
     fs::{AtFlags, FileType, Statx, StatxAttributes, StatxFlags, StatxTimestamp, statx},
     io::Errno,

@@ -26,7 +26,13 @@ pub(crate) struct Subdirs {
 
 impl Subdirs {
     pub(crate) fn new(limit_bytes: usize) -> Self {
-        Self { bytes: Vec::new(), at: 0, limit_bytes, spill: None, reader: None }
+        Self {
+            bytes: Vec::new(),
+            at: 0,
+            limit_bytes,
+            spill: None,
+            reader: None,
+        }
     }
 
     /// Memory in use, in bytes.
@@ -72,16 +78,14 @@ impl Subdirs {
     }
 
     pub(crate) fn next(&mut self) -> io::Result<Option<Subdir>> {
-        match &mut self.reader {
-            Some(reader) => read_one(reader),
-            None => {
-                let mut rest = &self.bytes[self.at..];
-                let before = rest.len();
-                let one = read_one(&mut rest)?;
-                self.at += before - rest.len();
-                Ok(one)
-            }
+        if let Some(reader) = &mut self.reader {
+            return read_one(reader);
         }
+        let mut rest = &self.bytes[self.at..];
+        let before = rest.len();
+        let one = read_one(&mut rest)?;
+        self.at += before - rest.len();
+        Ok(one)
     }
 }
 

@@ -75,7 +75,10 @@ fn open(path: &Path) -> OwnedFd {
 }
 
 fn options(force_fallback: bool) -> WalkOptions {
-    WalkOptions { force_fallback, ..WalkOptions::default() }
+    WalkOptions {
+        force_fallback,
+        ..WalkOptions::default()
+    }
 }
 
 fn walk_with(path: &Path, options: &WalkOptions, keep: &mut Keep) -> WalkStats {
@@ -87,7 +90,10 @@ fn paths_of(path: &Path, options: &WalkOptions) -> Vec<String> {
     let mut keep = Keep::default();
     walk_with(path, options, &mut keep);
     assert_eq!(keep.issues, []);
-    keep.paths.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect()
+    keep.paths
+        .iter()
+        .map(|path| String::from_utf8_lossy(path).into_owned())
+        .collect()
 }
 
 /// Whether a test that needs root may run.
@@ -116,9 +122,32 @@ fn make(dir: &Path, files: &[&str]) {
 #[test]
 fn entries_come_in_listing_order() {
     let dir = tempfile::tempdir().unwrap();
-    make(dir.path(), &["b/z", "b/a/x", "a.txt", "b.txt", "a/q", "a/b/", "c", "longer-name-2", "longer-name-1"]);
+    make(
+        dir.path(),
+        &[
+            "b/z",
+            "b/a/x",
+            "a.txt",
+            "b.txt",
+            "a/q",
+            "a/b/",
+            "c",
+            "longer-name-2",
+            "longer-name-1",
+        ],
+    );
     let expected = [
-        "a", "a.txt", "b", "b.txt", "c", "longer-name-1", "longer-name-2", "a/b", "a/q", "b/a", "b/z",
+        "a",
+        "a.txt",
+        "b",
+        "b.txt",
+        "c",
+        "longer-name-1",
+        "longer-name-2",
+        "a/b",
+        "a/q",
+        "b/a",
+        "b/z",
         "b/a/x",
     ];
     for force_fallback in [false, true] {
@@ -132,7 +161,10 @@ fn a_spilled_listing_is_the_same_listing() {
     for n in 0..3000 {
         fs::create_dir(dir.path().join(format!("directory-{}", (n * 7919) % 3000))).unwrap();
     }
-    let spilling = WalkOptions { arena_bytes: 4000, ..WalkOptions::default() };
+    let spilling = WalkOptions {
+        arena_bytes: 4000,
+        ..WalkOptions::default()
+    };
     let spilled = paths_of(dir.path(), &spilling);
     assert_eq!(spilled.len(), 3000);
     assert!(spilled.is_sorted());
@@ -142,9 +174,17 @@ fn a_spilled_listing_is_the_same_listing() {
 #[test]
 fn excluded_entries_are_left_out_with_all_below() {
     let dir = tempfile::tempdir().unwrap();
-    make(dir.path(), &["a/tmp/x", "a/keep", "tmp/y", "x.log", "a/y.log", "top"]);
-    let exclude = ["/tmp", "*.log", "a/tmp/"].map(|text| text.parse().unwrap()).to_vec();
-    let options = WalkOptions { exclude, ..WalkOptions::default() };
+    make(
+        dir.path(),
+        &["a/tmp/x", "a/keep", "tmp/y", "x.log", "a/y.log", "top"],
+    );
+    let exclude = ["/tmp", "*.log", "a/tmp/"]
+        .map(|text| text.parse().unwrap())
+        .to_vec();
+    let options = WalkOptions {
+        exclude,
+        ..WalkOptions::default()
+    };
     assert_eq!(paths_of(dir.path(), &options), ["a", "top", "a/keep"]);
 }
 
@@ -160,7 +200,10 @@ fn trees_deeper_than_path_max_are_walked_and_the_depth_is_bounded() {
     openat(&fd, "leaf", OFlags::CREATE | OFlags::WRONLY, Mode::RWXU).unwrap();
     make(dir.path(), &["z/after"]);
     for force_fallback in [false, true] {
-        let mut keep = Keep { read_files: true, ..Keep::default() };
+        let mut keep = Keep {
+            read_files: true,
+            ..Keep::default()
+        };
         let stats = walk_with(dir.path(), &options(force_fallback), &mut keep);
         assert_eq!(keep.issues, []);
         assert_eq!(stats.directories, 1202);
@@ -176,7 +219,6 @@ fn trees_deeper_than_path_max_are_walked_and_the_depth_is_bounded() {
     walk_with(dir.path(), &options(false), &mut keep);
     assert_eq!(keep.issues.len(), 1);
     assert_eq!(keep.issues[0].kind, IssueKind::Skipped);
-    // The standard library's removal would need a descriptor a level as well: it has.
 }
 
 #[test]
@@ -187,12 +229,19 @@ fn links_pipes_and_sockets_are_seen_but_not_followed_or_opened() {
     let dir = tempfile::tempdir().unwrap();
     symlink("/etc", dir.path().join("etc")).unwrap();
     symlink(outside.path().join("secret"), dir.path().join("link")).unwrap();
-    symlink(outside.path().join("secret/file"), dir.path().join("link-to-file")).unwrap();
+    symlink(
+        outside.path().join("secret/file"),
+        dir.path().join("link-to-file"),
+    )
+    .unwrap();
     rustix::fs::mkfifoat(CWD, dir.path().join("pipe"), Mode::RWXU).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
     for force_fallback in [false, true] {
         let begun = Instant::now();
-        let mut keep = Keep { read_files: true, ..Keep::default() };
+        let mut keep = Keep {
+            read_files: true,
+            ..Keep::default()
+        };
         walk_with(dir.path(), &options(force_fallback), &mut keep);
         assert!(begun.elapsed() < Duration::from_secs(5));
         assert_eq!(keep.paths.len(), 5);
@@ -209,6 +258,7 @@ fn links_pipes_and_sockets_are_seen_but_not_followed_or_opened() {
 
 #[test]
 fn a_file_that_was_exchanged_is_not_read() {
+    type Exchange = fn(&Path, &Path);
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("secret"), SECRET).unwrap();
     for force_fallback in [false, true] {
@@ -220,8 +270,10 @@ fn a_file_that_was_exchanged_is_not_read() {
         let stat = opener.stat(&*root, c"file").unwrap().file;
         assert!(root.open_file(b"file", &stat).is_ok());
         fs::remove_file(&file).unwrap();
-        assert!(matches!(root.open_file(b"file", &stat), Err(ScanError::Vanished)));
-        type Exchange = fn(&Path, &Path);
+        assert!(matches!(
+            root.open_file(b"file", &stat),
+            Err(ScanError::Vanished)
+        ));
         let exchanges: [Exchange; 4] = [
             |file, outside| symlink(outside.join("secret"), file).unwrap(),
             |file, _| rustix::fs::mkfifoat(CWD, file, Mode::RWXU).unwrap(),
@@ -276,7 +328,10 @@ fn a_directory_swapped_for_a_link_during_the_walk_leads_nowhere() {
                 }
             });
             for _ in 0..200 {
-                let mut keep = Keep { read_files: true, ..Keep::default() };
+                let mut keep = Keep {
+                    read_files: true,
+                    ..Keep::default()
+                };
                 walk_with(dir.path(), &options(force_fallback), &mut keep);
                 assert!(keep.contents.iter().all(|(_, content)| content != SECRET));
             }
@@ -304,7 +359,10 @@ fn a_file_swapped_for_a_pipe_during_the_walk_never_blocks() {
             });
             let begun = Instant::now();
             for _ in 0..500 {
-                let mut keep = Keep { read_files: true, ..Keep::default() };
+                let mut keep = Keep {
+                    read_files: true,
+                    ..Keep::default()
+                };
                 walk_with(dir.path(), &options(force_fallback), &mut keep);
             }
             stop.store(true, Ordering::Relaxed);
@@ -330,19 +388,30 @@ fn mounts_inside_are_not_entered_as_root() {
     }
     bind(&outside.path().join("secret"), &dir.path().join("file")).unwrap();
     let results = [false, true].map(|force_fallback| {
-        let mut keep = Keep { read_files: true, ..Keep::default() };
+        let mut keep = Keep {
+            read_files: true,
+            ..Keep::default()
+        };
         walk_with(dir.path(), &options(force_fallback), &mut keep);
         keep
     });
     for name in ["mounted", "file"] {
-        rustix::mount::unmount(dir.path().join(name), rustix::mount::UnmountFlags::empty()).unwrap();
+        rustix::mount::unmount(dir.path().join(name), rustix::mount::UnmountFlags::empty())
+            .unwrap();
     }
     for keep in results {
         assert_eq!(keep.paths, [b"mounted".as_slice(), b"plain", b"plain/x"]);
         assert_eq!(keep.contents.len(), 1);
-        let kinds: Vec<_> = keep.issues.iter().map(|issue| (&*issue.path, issue.kind)).collect();
+        let kinds: Vec<_> = keep
+            .issues
+            .iter()
+            .map(|issue| (&*issue.path, issue.kind))
+            .collect();
         let skipped = IssueKind::Skipped;
-        assert_eq!(kinds, [(b"file".as_slice(), skipped), (b"mounted", skipped)]);
+        assert_eq!(
+            kinds,
+            [(b"file".as_slice(), skipped), (b"mounted", skipped)]
+        );
     }
 }
 
@@ -359,16 +428,28 @@ fn devices_are_seen_but_not_opened_as_root() {
         return;
     }
     for force_fallback in [false, true] {
-        let mut keep = Keep { read_files: true, ..Keep::default() };
+        let mut keep = Keep {
+            read_files: true,
+            ..Keep::default()
+        };
         walk_with(dir.path(), &options(force_fallback), &mut keep);
         assert_eq!(keep.contents, []);
         assert!(keep.errors.is_empty());
         let root = Directory::open_root(open(dir.path()), &options(force_fallback)).unwrap();
         let stat = root.opener().stat(&*root, c"zero").unwrap().file;
-        assert_eq!((stat.kind, stat.rdev), (EntryKind::CharDevice, (1 << 32) | 5));
+        assert_eq!(
+            (stat.kind, stat.rdev),
+            (EntryKind::CharDevice, (1 << 32) | 5)
+        );
         assert!(root.open_file(b"zero", &stat).is_err());
-        let as_file = FileStat { kind: EntryKind::File, ..stat };
-        assert!(matches!(root.open_file(b"zero", &as_file), Err(ScanError::Changed)));
+        let as_file = FileStat {
+            kind: EntryKind::File,
+            ..stat
+        };
+        assert!(matches!(
+            root.open_file(b"zero", &as_file),
+            Err(ScanError::Changed)
+        ));
     }
 }
 
@@ -378,7 +459,11 @@ fn attributes_of_links_and_files_are_read_without_following() {
     make(dir.path(), &["file", "sub/"]);
     symlink("file", dir.path().join("link")).unwrap();
     let big = vec![b'v'; 2000];
-    for (name, value) in [("user.big", big.as_slice()), ("user.a", b"1"), ("user.empty", b"")] {
+    for (name, value) in [
+        ("user.big", big.as_slice()),
+        ("user.a", b"1"),
+        ("user.empty", b""),
+    ] {
         for target in ["file", "sub"] {
             let path = dir.path().join(target);
             let flags = rustix::fs::XattrFlags::empty();
@@ -394,7 +479,14 @@ fn attributes_of_links_and_files_are_read_without_following() {
             let stat = root.opener().stat(&*root, name).unwrap().file;
             let (xattrs, _) = root.attributes(name.to_bytes(), &stat).unwrap();
             let found: Vec<_> = xattrs.iter().map(|x| (&*x.name, x.value.len())).collect();
-            assert_eq!(found, [(b"user.a".as_slice(), 1), (b"user.big", 2000), (b"user.empty", 0)]);
+            assert_eq!(
+                found,
+                [
+                    (b"user.a".as_slice(), 1),
+                    (b"user.big", 2000),
+                    (b"user.empty", 0)
+                ]
+            );
         }
         let stat = root.opener().stat(&*root, c"link").unwrap().file;
         assert_eq!(root.attributes(b"link", &stat).unwrap().0, []);
@@ -409,7 +501,7 @@ fn an_unreadable_directory_is_reported_and_the_rest_walked() {
     }
     let dir = tempfile::tempdir().unwrap();
     make(dir.path(), &["closed/x", "open/y"]);
-    fs::set_permissions(dir.path().join("closed"), PermissionsExt::from_mode(0)).unwrap();
+    fs::set_permissions(dir.path().join("closed"), PermissionsExt::from_mode(0o0)).unwrap();
     let mut keep = Keep::default();
     walk_with(dir.path(), &options(false), &mut keep);
     fs::set_permissions(dir.path().join("closed"), PermissionsExt::from_mode(0o700)).unwrap();
@@ -445,7 +537,10 @@ fn a_cancelled_walk_ends() {
 #[test]
 fn patterns_match_as_documented() {
     let matches = |pattern: &str, path: &str, is_directory| {
-        pattern.parse::<Pattern>().unwrap().matches(path.as_bytes(), is_directory)
+        pattern
+            .parse::<Pattern>()
+            .unwrap()
+            .matches(path.as_bytes(), is_directory)
     };
     for (pattern, path, expected) in [
         ("*.log", "a/b/x.log", true),
@@ -532,6 +627,9 @@ fn walk_speed() {
         let cancel = CancellationToken::new();
         let stats = walk(&root, &options(false), &mut Count(0), &cancel).unwrap();
         let per_second = stats.entries as f64 / begun.elapsed().as_secs_f64();
-        eprintln!("round {round}: {} entries, {per_second:.0} entries/s", stats.entries);
+        eprintln!(
+            "round {round}: {} entries, {per_second:.0} entries/s",
+            stats.entries
+        );
     }
 }

@@ -47,7 +47,11 @@ pub struct WalkOptions {
 
 impl Default for WalkOptions {
     fn default() -> Self {
-        Self { exclude: Vec::new(), force_fallback: false, arena_bytes: ARENA_BYTES }
+        Self {
+            exclude: Vec::new(),
+            force_fallback: false,
+            arena_bytes: ARENA_BYTES,
+        }
     }
 }
 
@@ -142,23 +146,31 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn enter(&mut self, name: &CStr, ino: u64, dev: (u32, u32)) -> Result<(), ScanError> {
-        let frame = self.stack.last().expect("a directory is entered from its parent");
+        let frame = self
+            .stack
+            .last()
+            .expect("a directory is entered from its parent");
         let parent = frame.fd.clone();
-        let expected = FileStat { kind: EntryKind::Directory, ino, dev, ..frame.stat };
+        let expected = FileStat {
+            kind: EntryKind::Directory,
+            ino,
+            dev,
+            ..frame.stat
+        };
         if !self.path.is_empty() {
             self.path.push(b'/');
         }
         self.path.extend_from_slice(name.to_bytes());
         let opened = match &parent {
             Some(parent) => {
-                self.opener.open(parent.as_fd(), name, Want::Directory, Some(&expected))
+                self.opener
+                    .open(parent.as_fd(), name, Want::Directory, Some(&expected))
             }
             None => Err(ScanError::Changed),
         };
         match opened {
             Ok((fd, stat)) => {
-                let dir =
-                    Directory::new(self.path.clone(), Arc::new(fd), stat.file, self.opener);
+                let dir = Directory::new(self.path.clone(), Arc::new(fd), stat.file, self.opener);
                 self.list(&Arc::new(dir))
             }
             Err(error) => {
@@ -169,9 +181,13 @@ impl Walk<'_> {
     }
 
     fn leave(&mut self) {
-        let Some(child) = self.stack.pop() else { return };
+        let Some(child) = self.stack.pop() else {
+            return;
+        };
         self.pending_bytes -= child.subdirs.held_bytes();
-        let Some(parent) = self.stack.last_mut() else { return };
+        let Some(parent) = self.stack.last_mut() else {
+            return;
+        };
         if parent.fd.is_none()
             && let Some(child) = child.fd
         {
@@ -268,7 +284,10 @@ impl Walk<'_> {
         subdirs: &mut Subdirs,
     ) -> Result<(), ScanError> {
         if !inside {
-            self.skipped(name, "another file system is mounted on it, which is not entered");
+            self.skipped(
+                name,
+                "another file system is mounted on it, which is not entered",
+            );
         } else if self.stack.len() + 1 >= DEPTH_MAX {
             self.skipped(name, "what is below it is deeper than 4096 directories");
         } else {
@@ -283,7 +302,11 @@ impl Walk<'_> {
             self.path.push(b'/');
         }
         self.path.extend_from_slice(name);
-        let excluded = self.options.exclude.iter().any(|p| p.matches(&self.path, is_directory));
+        let excluded = self
+            .options
+            .exclude
+            .iter()
+            .any(|p| p.matches(&self.path, is_directory));
         self.path.truncate(len);
         excluded
     }
@@ -291,9 +314,17 @@ impl Walk<'_> {
     /// The directory at `self.path` cannot be listed, or not wholly.
     fn unreadable(&mut self, error: &ScanError) {
         let path = self.path.clone();
-        let errno = if error.errno() == 0 { Errno::STALE.raw_os_error() } else { error.errno() };
+        let errno = if error.errno() == 0 {
+            Errno::STALE.raw_os_error()
+        } else {
+            error.errno()
+        };
         self.visitor.unreadable_directory(&path, errno);
-        self.issue(path, error, format!("the directory was not walked: {error}"));
+        self.issue(
+            path,
+            error,
+            format!("the directory was not walked: {error}"),
+        );
     }
 
     fn skipped(&mut self, name: &[u8], why: &str) {
@@ -313,7 +344,12 @@ impl Walk<'_> {
 
     fn issue(&mut self, path: Vec<u8>, error: &ScanError, message: String) {
         self.stats.issues += 1;
-        self.visitor.issue(Issue { path, kind: error.issue_kind(), errno: error.errno(), message });
+        self.visitor.issue(Issue {
+            path,
+            kind: error.issue_kind(),
+            errno: error.errno(),
+            message,
+        });
     }
 }
 

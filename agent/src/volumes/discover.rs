@@ -2,8 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -52,7 +51,11 @@ pub fn discover(options: &DiscoverOptions) -> Result<Vec<FoundVolume>, DiscoverE
 /// # Errors
 /// As for [`discover`].
 pub fn discover_all(options: &DiscoverOptions) -> Result<Discovery, DiscoverError> {
-    let mut pods = options.log_pods_dir.as_deref().map(read_log_dir).unwrap_or_default();
+    let mut pods = options
+        .log_pods_dir
+        .as_deref()
+        .map(read_log_dir)
+        .unwrap_or_default();
     let manifests = match &options.pods_file {
         Some(file) => Some(read_manifests(file, &pods)?),
         None => None,
@@ -64,10 +67,16 @@ pub fn discover_all(options: &DiscoverOptions) -> Result<Discovery, DiscoverErro
         found.volumes = read_volumes(file)?;
     }
     let pods_dir = options.kubelet_dir.join("pods");
-    let directories = list(&pods_dir, options.volumes_file.is_some(), &mut found.warnings)?;
+    let directories = list(
+        &pods_dir,
+        options.volumes_file.is_some(),
+        &mut found.warnings,
+    )?;
     for (uid, volumes) in directories {
         let listed = found.volumes.len();
-        found.volumes.extend(pod_volumes(&uid, volumes, pods.get(&uid), annotated));
+        found
+            .volumes
+            .extend(pod_volumes(&uid, volumes, pods.get(&uid), annotated));
         // A volume that the operator listed is where the operator says.
         let (by_hand, walked) = found.volumes.split_at(listed);
         let walked: Vec<FoundVolume> = walked
@@ -79,7 +88,9 @@ pub fn discover_all(options: &DiscoverOptions) -> Result<Discovery, DiscoverErro
         found.volumes.extend(walked);
     }
     found.warnings.extend(warnings(&pods));
-    found.volumes.sort_by(|a, b| (&a.volume, &a.path).cmp(&(&b.volume, &b.path)));
+    found
+        .volumes
+        .sort_by(|a, b| (&a.volume, &a.path).cmp(&(&b.volume, &b.path)));
     Ok(found)
 }
 
@@ -107,15 +118,21 @@ fn list(
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) if error.depth() == 0 => {
-                let missing = error.io_error().map(io::Error::kind) == Some(io::ErrorKind::NotFound);
+                let missing =
+                    error.io_error().map(io::Error::kind) == Some(io::ErrorKind::NotFound);
                 if missing && may_be_missing {
                     return Ok(found);
                 }
                 let path = pods_dir.to_owned();
-                return Err(DiscoverError::List { path, source: error.into() });
+                return Err(DiscoverError::List {
+                    path,
+                    source: error.into(),
+                });
             }
             // A pod that ends takes its directory away.
-            Err(error) if error.io_error().map(io::Error::kind) == Some(io::ErrorKind::NotFound) => {
+            Err(error)
+                if error.io_error().map(io::Error::kind) == Some(io::ErrorKind::NotFound) =>
+            {
                 continue;
             }
             Err(error) => {
@@ -139,7 +156,12 @@ fn volume_dir(entry: &DirEntry) -> Option<(String, VolumeDir)> {
     let name = entry.file_name().to_str()?.to_owned();
     let plugin_dir = entry.path().parent()?;
     let plugin = plugin_dir.file_name()?.to_str()?.replace('~', "/");
-    let uid = plugin_dir.parent()?.parent()?.file_name()?.to_str()?.to_owned();
+    let uid = plugin_dir
+        .parent()?
+        .parent()?
+        .file_name()?
+        .to_str()?
+        .to_owned();
     if entry.file_type().is_file() {
         return None;
     }
@@ -154,7 +176,15 @@ fn volume_dir(entry: &DirEntry) -> Option<(String, VolumeDir)> {
         }
         path.push("mount");
     }
-    Some((uid, VolumeDir { plugin, name, path, skip }))
+    Some((
+        uid,
+        VolumeDir {
+            plugin,
+            name,
+            path,
+            skip,
+        },
+    ))
 }
 
 /// Whether the listing shows `mount`: the mounted volume itself is not looked at.
@@ -174,7 +204,9 @@ fn ineligible(plugin: &str, name: &str) -> Option<String> {
         }
         _ => return None,
     };
-    Some(format!("{what} is made from Kubernetes objects and holds no data of its own"))
+    Some(format!(
+        "{what} is made from Kubernetes objects and holds no data of its own"
+    ))
 }
 
 fn pod_volumes(
@@ -192,9 +224,14 @@ fn pod_volumes(
         let volume = VolumeRef::new(namespace, pod_name, &name);
         let spec = pod.and_then(|pod| pod.spec.as_ref());
         let skip = dir.skip.clone().or_else(|| {
-            pod.is_none().then(|| format!("the name of its pod (uid {uid}) is not known"))
+            pod.is_none()
+                .then(|| format!("the name of its pod (uid {uid}) is not known"))
         });
-        let wanted = if annotated { spec.is_some_and(|spec| spec.selects(&name)) } else { true };
+        let wanted = if annotated {
+            spec.is_some_and(|spec| spec.selects(&name))
+        } else {
+            true
+        };
         let inline = spec.is_some_and(|spec| spec.inline.contains(&name));
         FoundVolume {
             lineage: lineage(&dir, inline, &volume),
@@ -213,9 +250,14 @@ fn pod_volumes(
 /// one directory of a persistent volume are left over; or the directory's own name.
 fn volume_names(dirs: &[VolumeDir], pod: Option<&Pod>) -> Vec<String> {
     let mut names: Vec<String> = dirs.iter().map(|dir| dir.name.clone()).collect();
-    let Some(spec) = pod.and_then(|pod| pod.spec.as_ref()) else { return names };
-    let claims: Vec<&String> =
-        spec.claims.iter().filter(|claim| dirs.iter().all(|dir| dir.name != **claim)).collect();
+    let Some(spec) = pod.and_then(|pod| pod.spec.as_ref()) else {
+        return names;
+    };
+    let claims: Vec<&String> = spec
+        .claims
+        .iter()
+        .filter(|claim| dirs.iter().all(|dir| dir.name != **claim))
+        .collect();
     let left: Vec<usize> = dirs
         .iter()
         .enumerate()
@@ -227,7 +269,7 @@ fn volume_names(dirs: &[VolumeDir], pod: Option<&Pod>) -> Vec<String> {
         .map(|(at, _)| at)
         .collect();
     if let ([claim], [at]) = (claims.as_slice(), left.as_slice()) {
-        names[*at] = (*claim).clone();
+        names[*at].clone_from(claim);
     }
     names
 }
@@ -237,7 +279,11 @@ fn lineage(dir: &VolumeDir, inline: bool, volume: &VolumeRef) -> Lineage {
         || dir.plugin == EMPTY_DIR
         || dir.skip.is_some()
         || (dir.plugin == CSI && is_ephemeral_csi(&dir.path));
-    if pod_scoped { volume.default_lineage() } else { Lineage(format!("pv:{}", dir.name)) }
+    if pod_scoped {
+        volume.default_lineage()
+    } else {
+        Lineage(format!("pv:{}", dir.name))
+    }
 }
 
 /// What the kubelet notes beside the mount of a CSI volume.

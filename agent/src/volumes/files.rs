@@ -40,7 +40,9 @@ pub(super) fn read_volumes(file: &Path) -> Result<Vec<FoundVolume>, DiscoverErro
             .into_iter()
             .map(|one| {
                 let text = format!("{}/{}/{}", one.namespace, one.pod, one.volume);
-                let volume = text.parse::<VolumeRef>().map_err(|error| fail(error.to_string()))?;
+                let volume = text
+                    .parse::<VolumeRef>()
+                    .map_err(|error| fail(error.to_string()))?;
                 Ok(found(volume, one.path))
             })
             .collect();
@@ -55,7 +57,9 @@ pub(super) fn read_volumes(file: &Path) -> Result<Vec<FoundVolume>, DiscoverErro
         let Some((name, path)) = line.split_once(char::is_whitespace) else {
             return Err(fail("it has no path".to_owned()));
         };
-        let volume = name.parse::<VolumeRef>().map_err(|error| fail(error.to_string()))?;
+        let volume = name
+            .parse::<VolumeRef>()
+            .map_err(|error| fail(error.to_string()))?;
         volumes.push(found(volume, PathBuf::from(path.trim_start())));
     }
     Ok(volumes)

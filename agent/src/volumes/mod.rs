@@ -95,7 +95,14 @@ pub fn closest<'a>(names: impl IntoIterator<Item = &'a str>, wanted: &str) -> Ve
         .map(|name| {
             let contained = name.contains(wanted) || wanted.contains(name);
             let distance = distance(name, wanted);
-            (if contained { distance.min(limit) } else { distance }, name)
+            (
+                if contained {
+                    distance.min(limit)
+                } else {
+                    distance
+                },
+                name,
+            )
         })
         .filter(|(distance, name)| *distance <= limit && !name.is_empty())
         .collect();
@@ -113,7 +120,9 @@ fn distance(a: &str, b: &str) -> usize {
         row[0] = i + 1;
         for (j, y) in b.iter().enumerate() {
             let above = row[j + 1];
-            row[j + 1] = (above + 1).min(row[j] + 1).min(diagonal + usize::from(x != *y));
+            row[j + 1] = (above + 1)
+                .min(row[j] + 1)
+                .min(diagonal + usize::from(x != *y));
             diagonal = above;
         }
     }
@@ -121,6 +130,8 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 fn read_file(path: &Path) -> Result<String, DiscoverError> {
-    std::fs::read_to_string(path)
-        .map_err(|source| DiscoverError::Read { path: path.to_owned(), source })
+    std::fs::read_to_string(path).map_err(|source| DiscoverError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }

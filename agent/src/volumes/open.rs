@@ -15,10 +15,14 @@ use rustix::{
 use super::FoundVolume;
 use crate::scan::has_openat2;
 
-const LIST: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-const PASS: OFlags =
-    OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const LIST: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+const PASS: OFlags = OFlags::PATH
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
 
 impl FoundVolume {
     /// Opens the volume's root directory for listing, from the pod's directory downwards: mounts are
@@ -34,10 +38,19 @@ impl FoundVolume {
 
     pub(super) fn open_with(&self, openat2: bool) -> io::Result<OwnedFd> {
         let Some((base, below)) = self.split() else {
-            return Ok(openat(CWD, &self.path, LIST - OFlags::NOFOLLOW, Mode::empty())?);
+            return Ok(openat(
+                CWD,
+                &self.path,
+                LIST - OFlags::NOFOLLOW,
+                Mode::empty(),
+            )?);
         };
         let pod = openat(CWD, base, PASS, Mode::empty())?;
-        if openat2 { beneath(&pod, below) } else { step_by_step(pod, below) }
+        if openat2 {
+            beneath(&pod, below)
+        } else {
+            step_by_step(pod, below)
+        }
     }
 
     /// The pod's directory and the volume's path below it.
@@ -54,8 +67,7 @@ impl FoundVolume {
 }
 
 fn beneath(pod: &OwnedFd, below: &Path) -> io::Result<OwnedFd> {
-    let resolve =
-        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     for _ in 0..16 {
         match openat2(pod, below, LIST, Mode::empty(), resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}
@@ -68,7 +80,9 @@ fn beneath(pod: &OwnedFd, below: &Path) -> io::Result<OwnedFd> {
 fn step_by_step(pod: OwnedFd, below: &Path) -> io::Result<OwnedFd> {
     let mut dir = pod;
     for component in below.components() {
-        let Component::Normal(name) = component else { return Err(Errno::INVAL.into()) };
+        let Component::Normal(name) = component else {
+            return Err(Errno::INVAL.into());
+        };
         dir = openat(dir.as_fd(), name, PASS, Mode::empty())?;
     }
     Ok(openat(&dir, c".", LIST, Mode::empty())?)

@@ -14,7 +14,8 @@ const INCLUDE: &str = "backup.velero.io/backup-volumes";
 const EXCLUDE: &str = "backup.velero.io/backup-volumes-excludes";
 /// Static pods: the directory is named by this hash, not by the uid of the mirror pod.
 const MIRROR: &str = "kubernetes.io/config.mirror";
-const EXPECTED: &str = "Kubernetes Pod manifests as JSON or YAML, single, as a list or as several documents";
+const EXPECTED: &str =
+    "Kubernetes Pod manifests as JSON or YAML, single, as a list or as several documents";
 
 /// One pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,7 +47,8 @@ impl Spec {
     /// Whether the annotations want the volume.
     pub(super) fn selects(&self, volume: &str) -> bool {
         let named = |list: &Option<Vec<String>>| {
-            list.as_ref().map(|list| list.iter().any(|name| name == volume))
+            list.as_ref()
+                .map(|list| list.iter().any(|name| name == volume))
         };
         match (named(&self.include), named(&self.exclude)) {
             (Some(included), excluded) => included && excluded != Some(true),
@@ -57,8 +59,15 @@ impl Spec {
 
     /// Names in the annotations that the pod has no volume of.
     pub(super) fn unknown(&self) -> Vec<&str> {
-        let named = self.include.iter().chain(&self.exclude).flatten().map(String::as_str);
-        named.filter(|name| self.names().all(|known| known != *name)).collect()
+        let named = self
+            .include
+            .iter()
+            .chain(&self.exclude)
+            .flatten()
+            .map(String::as_str);
+        named
+            .filter(|name| self.names().all(|known| known != *name))
+            .collect()
     }
 }
 
@@ -67,14 +76,22 @@ pub(super) type Pods = HashMap<String, Pod>;
 
 /// Pods by `<namespace>_<pod>_<uid>` in the directory of logs; none if it cannot be listed.
 pub(super) fn read_log_dir(dir: &Path) -> Pods {
-    let Ok(entries) = fs::read_dir(dir) else { return Pods::new() };
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Pods::new();
+    };
+    let names = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
     names
         .filter_map(|name| {
             let mut parts = name.splitn(3, '_');
             let (namespace, pod, uid) = (parts.next()?, parts.next()?, parts.next()?);
             let filled = ![namespace, pod, uid].contains(&"");
-            let pod = Pod { namespace: namespace.into(), name: pod.into(), spec: None };
+            let pod = Pod {
+                namespace: namespace.into(),
+                name: pod.into(),
+                spec: None,
+            };
             filled.then(|| (uid.to_owned(), pod))
         })
         .collect()
@@ -128,17 +145,20 @@ pub(super) fn read_manifests(file: &Path, logs: &Pods) -> Result<Pods, DiscoverE
         if manifest.kind.as_deref().is_some_and(|kind| kind != "Pod") {
             continue;
         }
-        let Some((uid, pod)) = pod_of(manifest) else { continue };
-        match uid {
-            Some(uid) => {
-                pods.insert(uid, pod);
-            }
-            None => {
-                let same = |known: &Pod| known.namespace == pod.namespace && known.name == pod.name;
-                for uid in logs.iter().filter(|(_, known)| same(known)).map(|(uid, _)| uid) {
-                    pods.insert(uid.clone(), pod.clone());
-                }
-            }
+        let Some((uid, pod)) = pod_of(manifest) else {
+            continue;
+        };
+        if let Some(uid) = uid {
+            pods.insert(uid, pod);
+            continue;
+        }
+        let same = |known: &Pod| known.namespace == pod.namespace && known.name == pod.name;
+        for uid in logs
+            .iter()
+            .filter(|(_, known)| same(known))
+            .map(|(uid, _)| uid)
+        {
+            pods.insert(uid.clone(), pod.clone());
         }
     }
     Ok(pods)
@@ -150,7 +170,9 @@ fn parse(text: &str) -> Result<Vec<Manifest>, String> {
     }
     if text.trim_start().starts_with('{') {
         let documents = serde_json::Deserializer::from_str(text).into_iter();
-        return documents.collect::<Result<_, _>>().map_err(|error| error.to_string());
+        return documents
+            .collect::<Result<_, _>>()
+            .map_err(|error| error.to_string());
     }
     let documents: Vec<Option<Manifest>> =
         serde_saphyr::from_multiple(text).map_err(|error| error.to_string())?;
@@ -162,12 +184,22 @@ fn pod_of(manifest: Manifest) -> Option<(Option<String>, Pod)> {
     let annotations = meta.annotations.unwrap_or_default();
     let list = |key: &str| -> Option<Vec<String>> {
         let text = annotations.get(key)?;
-        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+        let names = text
+            .split(',')
+            .map(str::trim)
+            .filter(|name| !name.is_empty());
         Some(names.map(str::to_owned).collect())
     };
-    let mut spec =
-        Spec { include: list(INCLUDE), exclude: list(EXCLUDE), ..Spec::default() };
-    for volume in manifest.spec.and_then(|spec| spec.volumes).unwrap_or_default() {
+    let mut spec = Spec {
+        include: list(INCLUDE),
+        exclude: list(EXCLUDE),
+        ..Spec::default()
+    };
+    for volume in manifest
+        .spec
+        .and_then(|spec| spec.volumes)
+        .unwrap_or_default()
+    {
         if volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some() {
             spec.claims.push(volume.name);
         } else {

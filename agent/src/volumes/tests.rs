@@ -21,11 +21,21 @@ impl Node {
     fn pod(&self, namespace: &str, name: &str, uid: &str, volumes: &[&str]) -> &Self {
         fs::create_dir_all(self.path().join(format!("logs/{namespace}_{name}_{uid}"))).unwrap();
         for volume in volumes {
-            let path = self.path().join("kubelet/pods").join(uid).join("volumes").join(volume);
+            let path = self
+                .path()
+                .join("kubelet/pods")
+                .join(uid)
+                .join("volumes")
+                .join(volume);
             fs::create_dir_all(path).unwrap();
         }
-        fs::create_dir_all(self.path().join("kubelet/pods").join(uid).join("containers/app"))
-            .unwrap();
+        fs::create_dir_all(
+            self.path()
+                .join("kubelet/pods")
+                .join(uid)
+                .join("containers/app"),
+        )
+        .unwrap();
         self
     }
 
@@ -41,7 +51,10 @@ impl Node {
     fn with_pods(&self, text: &str) -> DiscoverOptions {
         let file = self.path().join("pods");
         fs::write(&file, text).unwrap();
-        DiscoverOptions { pods_file: Some(file), ..self.options() }
+        DiscoverOptions {
+            pods_file: Some(file),
+            ..self.options()
+        }
     }
 }
 
@@ -76,7 +89,11 @@ fn volumes_are_found_by_pod_with_their_lineage() {
             "kubernetes.io~secret/tls",
         ],
     );
-    fs::create_dir_all(node.path().join("kubelet/pods/u2/volumes/kubernetes.io~empty-dir/x")).unwrap();
+    fs::create_dir_all(
+        node.path()
+            .join("kubelet/pods/u2/volumes/kubernetes.io~empty-dir/x"),
+    )
+    .unwrap();
     let found = discover(&node.options()).unwrap();
     assert_eq!(
         summary(&found),
@@ -91,9 +108,15 @@ fn volumes_are_found_by_pod_with_their_lineage() {
             "unknown/u2/x unknown/u2/x skip",
         ]
     );
-    let csi = found.iter().find(|one| one.volume.volume == "pvc-7").unwrap();
+    let csi = found
+        .iter()
+        .find(|one| one.volume.volume == "pvc-7")
+        .unwrap();
     assert_eq!(csi.plugin, "kubernetes.io/csi");
-    assert!(csi.path.ends_with("pods/u1/volumes/kubernetes.io~csi/pvc-7/mount"));
+    assert!(
+        csi.path
+            .ends_with("pods/u1/volumes/kubernetes.io~csi/pvc-7/mount")
+    );
 }
 
 const YAML: &str = "
@@ -129,9 +152,22 @@ spec:
 #[test]
 fn annotations_of_manifests_decide_and_name_claims() {
     let node = Node::new();
-    node.pod("shop", "db-0", "u1", &["kubernetes.io~csi/pvc-7/mount", "kubernetes.io~empty-dir/cache"])
-        .pod("shop", "web", "u2", &["kubernetes.io~empty-dir/tmp", "kubernetes.io~empty-dir/www"])
-        .pod("shop", "plain", "u3", &["kubernetes.io~empty-dir/x"]);
+    node.pod(
+        "shop",
+        "db-0",
+        "u1",
+        &[
+            "kubernetes.io~csi/pvc-7/mount",
+            "kubernetes.io~empty-dir/cache",
+        ],
+    )
+    .pod(
+        "shop",
+        "web",
+        "u2",
+        &["kubernetes.io~empty-dir/tmp", "kubernetes.io~empty-dir/www"],
+    )
+    .pod("shop", "plain", "u3", &["kubernetes.io~empty-dir/x"]);
     let expected = [
         "shop/db-0/cache shop/db-0/cache no",
         "shop/db-0/data pv:pvc-7 yes",
@@ -143,8 +179,10 @@ fn annotations_of_manifests_decide_and_name_claims() {
     assert_eq!(summary(&found.volumes), expected);
     assert_eq!(
         found.warnings,
-        ["pod shop/db-0: an annotation names the volume \"dta\", which the pod does not have; \
-          did you mean \"data\"?"]
+        [
+            "pod shop/db-0: an annotation names the volume \"dta\", which the pod does not have; \
+          did you mean \"data\"?"
+        ]
     );
     let json = r#"{"kind": "List", "items": [
         {"kind": "Pod", "metadata": {"name": "db-0", "namespace": "shop", "uid": "u1",
@@ -167,7 +205,12 @@ fn annotations_of_manifests_decide_and_name_claims() {
         ]
     );
     let error = discover(&node.with_pods("kind: [Pod")).unwrap_err();
-    assert!(error.to_string().contains("expected Kubernetes Pod manifests"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("expected Kubernetes Pod manifests"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -186,21 +229,41 @@ fn listed_volumes_need_no_kubelet_and_replace_found_ones() {
         assert_eq!(summary(&found), ["shop/db-0/cache shop/db-0/cache yes"]);
         assert_eq!(found[0].path, Path::new("/srv/the cache"));
     }
-    fs::write(&list, r#"[{"namespace":"a","pod":"b","volume":"c","path":"/d"}]"#).unwrap();
-    assert_eq!(summary(&discover(&options("none")).unwrap()), ["a/b/c a/b/c yes"]);
+    fs::write(
+        &list,
+        r#"[{"namespace":"a","pod":"b","volume":"c","path":"/d"}]"#,
+    )
+    .unwrap();
+    assert_eq!(
+        summary(&discover(&options("none")).unwrap()),
+        ["a/b/c a/b/c yes"]
+    );
     for bad in ["a/b/c", "a/b /d", "[{}]"] {
         fs::write(&list, bad).unwrap();
         let error = discover(&options("none")).unwrap_err().to_string();
         assert!(error.contains("lines NAMESPACE/POD/VOLUME PATH"), "{error}");
     }
-    let missing = DiscoverOptions { kubelet_dir: node.path().join("none"), ..node.options() };
-    assert!(discover(&missing).unwrap_err().to_string().starts_with("cannot list"));
+    let missing = DiscoverOptions {
+        kubelet_dir: node.path().join("none"),
+        ..node.options()
+    };
+    assert!(
+        discover(&missing)
+            .unwrap_err()
+            .to_string()
+            .starts_with("cannot list")
+    );
 }
 
 #[test]
 fn no_link_on_the_way_to_a_volume_is_followed() {
     let node = Node::new();
-    node.pod("n", "p", "u1", &["kubernetes.io~csi/pv/mount", "kubernetes.io~empty-dir/real"]);
+    node.pod(
+        "n",
+        "p",
+        "u1",
+        &["kubernetes.io~csi/pv/mount", "kubernetes.io~empty-dir/real"],
+    );
     let outside = tempfile::tempdir().unwrap();
     fs::create_dir_all(outside.path().join("mount")).unwrap();
     let volumes = node.path().join("kubelet/pods/u1/volumes");
@@ -228,6 +291,9 @@ fn no_link_on_the_way_to_a_volume_is_followed() {
 #[test]
 fn near_names_are_told_nearest_first() {
     let names = ["shop/db-0/data", "shop/db-1/data", "shop/web/www", "x"];
-    assert_eq!(closest(names, "shop/db-0/dta"), ["shop/db-0/data", "shop/db-1/data"]);
+    assert_eq!(
+        closest(names, "shop/db-0/dta"),
+        ["shop/db-0/data", "shop/db-1/data"]
+    );
     assert_eq!(closest(names, "nothing like it"), Vec::<&str>::new());
 }
