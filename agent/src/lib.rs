@@ -2,3 +2,9 @@
 
 pub mod backup;
 pub mod scan;
+pub mod marks;
+pub mod restore;
+pub mod volumes;
+pub mod app;
+mod session;
+mod task;
