@@ -14,7 +14,7 @@ use rustix::{
 };
 
 use super::shared::Shared;
-use crate::scan::{Listing, ScanError, Want};
+use crate::scan::{ARENA_BYTES, Listing, ScanError, Want};
 
 /// Removes the entry `name` of `dir`, with all that is below it. Gone already is fine.
 pub(super) fn anything(shared: &Shared, dir: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
@@ -46,7 +46,7 @@ pub(super) fn contents(
         fd: OwnedFd,
         subdirs: Vec<std::ffi::CString>,
     }
-    let mut listing = Listing::new(usize::MAX);
+    let mut listing = Listing::new(ARENA_BYTES);
     let mut level = |fd: OwnedFd, top: bool| -> Result<Level, Errno> {
         listing.read(fd.as_fd()).map_err(errno_of)?;
         let mut subdirs = Vec::new();

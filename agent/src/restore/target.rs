@@ -13,7 +13,7 @@ use rustix::{
 };
 
 use super::{RestoreTarget, error::RestoreError};
-use crate::scan::Listing;
+use crate::scan::{ARENA_BYTES, Listing};
 
 /// What `mkfs` puts into the root of a file system.
 pub(super) const LOST_AND_FOUND: &[u8] = b"lost+found";
@@ -84,7 +84,7 @@ fn check_empty(fd: &OwnedFd, name: &str) -> Result<(), RestoreError> {
         target: name.to_owned(),
         source,
     };
-    let mut listing = Listing::new(usize::MAX);
+    let mut listing = Listing::new(ARENA_BYTES);
     listing
         .read(fd.as_fd())
         .map_err(|error| refuse(error.into()))?;
