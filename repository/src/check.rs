@@ -235,7 +235,7 @@ impl Check {
                     ),
                     Some(place) => match self.sizes.get(&place.pack) {
                         None => {
-                            self.report(&place.pack, DamageKind::MissingPack, Some(*prefix), None)
+                            self.report(&place.pack, DamageKind::MissingPack, Some(*prefix), None);
                         }
                         Some(size) if *size < u64::from(place.offset) + u64::from(place.len) => {
                             self.report(&place.pack, DamageKind::DamagedPack, Some(*prefix), None);
@@ -249,7 +249,11 @@ impl Check {
 
     fn read_packs(&self) -> Result<()> {
         let packs: Vec<String> = self.repository.with_index(|index| {
-            let named: BTreeSet<String> = index.packs().iter().map(|p| p.to_string()).collect();
+            let named: BTreeSet<String> = index
+                .packs()
+                .iter()
+                .map(std::string::ToString::to_string)
+                .collect();
             named
                 .into_iter()
                 .filter(|p| self.sizes.contains_key(p))

@@ -68,7 +68,7 @@ pub enum Error {
     },
     /// No key object can be opened with what was given.
     #[error(
-        "wrong {what} for the repository at {store}: none of its {keys} keys can be opened with it"
+        "wrong {what} for the repository at {store}: it opens none of the repository's keys (there are {keys})"
     )]
     WrongKey {
         /// `password` or `key file`.

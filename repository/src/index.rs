@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::{
     error::{Error, Result},
     frame::FrameKind,
-    pack::TableEntry,
+    pack::{self, TableEntry},
     seal,
     secret::{Key, Prefix, hex},
     session::Location,
@@ -111,6 +111,7 @@ fn decode(name: &str, bytes: &[u8], session_key: &Key) -> Result<Segment> {
     if bytes.len() < 16 || bytes.len() > MAX_SEGMENT || &bytes[..8] != MAGIC {
         return Err(fail("it does not begin as an index segment does"));
     }
+    pack::scrub(name, bytes)?;
     let body = seal::open_vec(session_key, AAD, &bytes[16..])
         .ok_or_else(|| fail("it cannot be opened"))?;
     let parse = || -> Option<Segment> {

@@ -109,8 +109,20 @@ impl WrappedKey {
         };
         let key = wrapped.stretch(unlock)?;
         wrapped.sealed = seal::seal(&key, AAD, root.as_bytes())?;
-        let name = format!("keys/{}", hex(&random_bytes::<16>()?));
-        Ok((name, wrapped.encode_to_vec()))
+        let bytes = wrapped.encode_to_vec();
+        Ok((object_name(&bytes), bytes))
+    }
+
+    /// A key object as stored. Its name says what its bytes are, so that damage is not taken for a
+    /// wrong passphrase.
+    ///
+    /// # Errors
+    /// Its bytes are not those that were stored.
+    pub(crate) fn decode_named(name: &str, bytes: &[u8]) -> Result<Self> {
+        if object_name(bytes) != name {
+            return Err(Error::damaged(name, "its bytes do not match its name"));
+        }
+        Self::decode(bytes).map_err(|e| Error::damaged(name, e.to_string()))
     }
 
     /// The root key; `None` if it is wrapped for someone else.
@@ -156,6 +168,10 @@ impl WrappedKey {
             }
         }
     }
+}
+
+fn object_name(bytes: &[u8]) -> String {
+    format!("keys/{}", hex(&blake3::hash(bytes).as_bytes()[..16]))
 }
 
 /// Every key that the root key gives.

@@ -267,10 +267,10 @@ mod tests {
     use super::*;
     use crate::store::MemoryStore;
 
-    fn begin() -> Option<Body> {
-        Some(Body::Begin(BeginBody {
+    fn begin() -> Body {
+        Body::Begin(BeginBody {
             volume: "d/v".to_owned(),
-        }))
+        })
     }
 
     #[tokio::test]
@@ -279,7 +279,7 @@ mod tests {
         let mut states = vec![LogState::new(); 4];
         for round in 0..20 {
             let state = &mut states[round % 4];
-            append(&store, &key, state, 0, |_| Ok(begin()))
+            append(&store, &key, state, 0, |_| Ok(Some(begin())))
                 .await
                 .unwrap();
         }
@@ -294,7 +294,7 @@ mod tests {
         let (store, key) = (MemoryStore::new(), Key::from_bytes([1; 32]));
         let mut state = LogState::new();
         for _ in 0..3 {
-            append(&store, &key, &mut state, 0, |_| Ok(begin()))
+            append(&store, &key, &mut state, 0, |_| Ok(Some(begin())))
                 .await
                 .unwrap();
         }

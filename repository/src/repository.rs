@@ -138,8 +138,7 @@ impl Repository {
         let objects = store.list("keys/").await?;
         for object in &objects {
             let wrapped = store.get(&object.name).await?;
-            let wrapped = WrappedKey::decode(wrapped)
-                .map_err(|e| Error::damaged(&object.name, e.to_string()));
+            let wrapped = WrappedKey::decode_named(&object.name, &wrapped);
             let (name, unlock) = (object.name.clone(), unlock.clone());
             let root = blocking(move || wrapped?.unwrap(&name, &unlock)).await;
             let root = match root {

@@ -42,6 +42,7 @@ impl Key {
 
     /// A key for one purpose, told apart by `parts`; each part counts with its length, so that
     /// `["ab", "c"]` and `["a", "bc"]` give different keys.
+    #[must_use]
     pub fn derive(&self, purpose: &str, parts: &[&[u8]]) -> Self {
         let mut input = blake3::Hasher::new_derive_key(DERIVE_CONTEXT);
         input.update(&self.0);

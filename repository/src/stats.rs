@@ -96,8 +96,13 @@ impl Repository {
         })??;
 
         let mut counts = ObjectCounts::default();
-        let known: HashSet<String> =
-            self.with_index(|index| index.packs().iter().map(|p| p.to_string()).collect());
+        let known: HashSet<String> = self.with_index(|index| {
+            index
+                .packs()
+                .iter()
+                .map(std::string::ToString::to_string)
+                .collect()
+        });
         let mut dead = 0;
         for object in &objects {
             let counter = match object.name.split('/').next() {

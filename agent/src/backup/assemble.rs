@@ -63,8 +63,12 @@ impl Assembler<'_, '_> {
                 self.done(0);
                 Ok(())
             }
-            Item::Job(future) => {
-                let Some(results) = future.wait() else { return Err(self.pool.cause()) };
+            Item::Large(future) => {
+                let finished = future.wait().ok_or_else(|| self.pool.cause())?;
+                self.finished(finished)
+            }
+            Item::Small(future) => {
+                let results = future.wait().ok_or_else(|| self.pool.cause())?;
                 self.results = results.into_iter();
                 self.next_result()
             }
@@ -74,10 +78,12 @@ impl Assembler<'_, '_> {
     }
 
     fn next_result(&mut self) -> Result<(), BackupError> {
-        match self.results.next().flatten() {
-            Some((entry, record)) => self.push(entry, record),
-            None => Ok(()),
-        }
+        let finished = self.results.next().flatten();
+        self.finished(finished)
+    }
+
+    fn finished(&mut self, finished: Finished) -> Result<(), BackupError> {
+        finished.map_or(Ok(()), |(entry, record)| self.push(entry, record))
     }
 
     fn push(&mut self, entry: Entry, record: StatRecord) -> Result<(), BackupError> {
@@ -86,7 +92,14 @@ impl Assembler<'_, '_> {
         if let Some(group) = entry.hardlink
             && !matches!(entry.status, EntryStatus::Unreadable(_))
         {
-            self.linked.insert(group.id, Linked { entry, record, left: group.links.saturating_sub(1) });
+            self.linked.insert(
+                group.id,
+                Linked {
+                    entry,
+                    record,
+                    left: group.links.saturating_sub(1),
+                },
+            );
         }
         Ok(())
     }
@@ -95,12 +108,13 @@ impl Assembler<'_, '_> {
     fn link(&mut self, member: Member) -> Result<(), BackupError> {
         let ino = member.stat.ino;
         let Some(first) = self.linked.get_mut(&ino) else {
-            return match self.pool.read_one(&mut self.writer, member)? {
-                Some((entry, record)) => self.push(entry, record),
-                None => Ok(()),
-            };
+            let finished = self.pool.read_one(&mut self.writer, member)?;
+            return self.finished(finished);
         };
-        let entry = Entry { path: member.dir.join(&member.name), ..first.entry.clone() };
+        let entry = Entry {
+            path: member.dir.join(&member.name),
+            ..first.entry.clone()
+        };
         let record = first.record;
         first.left = first.left.saturating_sub(1);
         if first.left == 0 {
@@ -112,6 +126,8 @@ impl Assembler<'_, '_> {
     }
 
     fn done(&self, bytes: u64) {
-        self.pool.tally.done(bytes, || self.session.uploads().uploaded_bytes);
+        self.pool
+            .tally
+            .done(bytes, || self.session.uploads().uploaded_bytes);
     }
 }

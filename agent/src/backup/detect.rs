@@ -18,7 +18,9 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn start() -> Self {
-        Self { started: super::now() }
+        Self {
+            started: super::now(),
+        }
     }
 
     /// The beginning in milliseconds since 1970.
@@ -31,7 +33,11 @@ impl Clock {
     /// change could get the same time.
     pub(super) fn is_racy(self, stat: &FileStat) -> bool {
         let coarse = stat.ctime.nanos == 0 && stat.mtime.nanos == 0;
-        let granularity = if coarse { COARSE_NANOS } else { GRANULARITY_NANOS };
+        let granularity = if coarse {
+            COARSE_NANOS
+        } else {
+            GRANULARITY_NANOS
+        };
         nanos(stat.ctime) >= nanos(self.started) - i128::from(granularity)
     }
 
@@ -93,27 +99,62 @@ mod tests {
 
     #[test]
     fn an_entry_changed_just_before_the_walk_is_read_again() {
-        let clock = Clock { started: Timestamp::new(1000, 10_000_000) };
+        let clock = Clock {
+            started: Timestamp::new(1000, 10_000_000),
+        };
         let old = stat(Timestamp::new(999, 980_000_000));
         assert!(is_unchanged(&clock.record(&old), &old));
-        for ctime in [Timestamp::new(999, 995_000_000), Timestamp::new(1000, 11_000_000), Timestamp::new(2000, 0)] {
+        for ctime in [
+            Timestamp::new(999, 995_000_000),
+            Timestamp::new(1000, 11_000_000),
+            Timestamp::new(2000, 0),
+        ] {
             let racy = stat(ctime);
             assert!(!is_unchanged(&clock.record(&racy), &racy), "{ctime:?}");
         }
-        let coarse = FileStat { mtime: Timestamp::new(100, 0), ..stat(Timestamp::new(999, 0)) };
+        let coarse = FileStat {
+            mtime: Timestamp::new(100, 0),
+            ..stat(Timestamp::new(999, 0))
+        };
         assert!(clock.is_racy(&coarse));
     }
 
     #[test]
     fn any_difference_counts_but_the_device() {
-        let clock = Clock { started: Timestamp::new(1000, 0) };
+        let clock = Clock {
+            started: Timestamp::new(1000, 0),
+        };
         let base = stat(Timestamp::new(500, 0));
         let record = clock.record(&base);
-        assert!(is_unchanged(&record, &FileStat { dev: (8, 2), ..base }));
+        assert!(is_unchanged(
+            &record,
+            &FileStat {
+                dev: (8, 2),
+                ..base
+            }
+        ));
         assert!(!is_unchanged(&record, &FileStat { size: 11, ..base }));
         assert!(!is_unchanged(&record, &FileStat { ino: 6, ..base }));
-        assert!(!is_unchanged(&record, &FileStat { mtime: Timestamp::new(100, 2), ..base }));
-        assert!(!is_unchanged(&record, &FileStat { ctime: Timestamp::new(500, 1), ..base }));
-        assert!(!is_unchanged(&record, &FileStat { kind: EntryKind::Fifo, ..base }));
+        assert!(!is_unchanged(
+            &record,
+            &FileStat {
+                mtime: Timestamp::new(100, 2),
+                ..base
+            }
+        ));
+        assert!(!is_unchanged(
+            &record,
+            &FileStat {
+                ctime: Timestamp::new(500, 1),
+                ..base
+            }
+        ));
+        assert!(!is_unchanged(
+            &record,
+            &FileStat {
+                kind: EntryKind::Fifo,
+                ..base
+            }
+        ));
     }
 }

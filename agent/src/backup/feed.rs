@@ -65,7 +65,18 @@ impl<'a> Feeder<'a> {
         tally: &'a Tally,
         stop: &'a CancellationToken,
     ) -> Self {
-        Self { session, cursor, jobs, items, clock, tally, stop, group: None, linked: HashMap::new(), failure: None }
+        Self {
+            session,
+            cursor,
+            jobs,
+            items,
+            clock,
+            tally,
+            stop,
+            group: None,
+            linked: HashMap::new(),
+            failure: None,
+        }
     }
 
     /// The entry of the root itself.
@@ -88,7 +99,12 @@ impl<'a> Feeder<'a> {
         Ok(())
     }
 
-    fn take(&mut self, dir: &Arc<Directory>, name: &[u8], stat: &FileStat) -> Result<(), BackupError> {
+    fn take(
+        &mut self,
+        dir: &Arc<Directory>,
+        name: &[u8],
+        stat: &FileStat,
+    ) -> Result<(), BackupError> {
         self.tally.met(stat);
         let found = match &mut self.cursor {
             Some(cursor) => cursor.find(&dir.path, name)?,
@@ -99,10 +115,18 @@ impl<'a> Feeder<'a> {
         {
             let is_file = stat.kind == EntryKind::File;
             self.tally.unchanged.fetch_add(u64::from(is_file), Relaxed);
-            return self.send(Item::Keep(found.clone(), if is_file { stat.size } else { 0 }));
+            return self.send(Item::Keep(
+                found.clone(),
+                if is_file { stat.size } else { 0 },
+            ));
         }
         if stat.kind == EntryKind::File {
-            return self.take_file(Member { dir: Arc::clone(dir), name: name.into(), stat: *stat, found });
+            return self.take_file(Member {
+                dir: Arc::clone(dir),
+                name: name.into(),
+                stat: *stat,
+                found,
+            });
         }
         match self.other(dir, name, stat) {
             Ok(entry) => {
@@ -127,14 +151,21 @@ impl<'a> Feeder<'a> {
             Ok(found) => found,
             Err(error @ (ScanError::Vanished | ScanError::Changed)) => return Err(error),
             Err(error) => {
-                self.tally.issue(Issue { kind: IssueKind::Metadata, ..issue_of(path.clone(), &error) });
+                self.tally.issue(Issue {
+                    kind: IssueKind::Metadata,
+                    ..issue_of(path.clone(), &error)
+                });
                 (Vec::new(), 0)
             }
         };
         Ok(Entry {
             path,
             kind: stat.kind,
-            meta: Metadata { xattrs, flags, ..metadata(stat) },
+            meta: Metadata {
+                xattrs,
+                flags,
+                ..metadata(stat)
+            },
             size: 0,
             target,
             hardlink: None,
@@ -145,7 +176,11 @@ impl<'a> Feeder<'a> {
     }
 
     fn take_file(&mut self, member: Member) -> Result<(), BackupError> {
-        let counter = if member.found.is_some() { &self.tally.changed } else { &self.tally.new };
+        let counter = if member.found.is_some() {
+            &self.tally.changed
+        } else {
+            &self.tally.new
+        };
         counter.fetch_add(1, Relaxed);
         if member.stat.nlink > 1 {
             if let Some(left) = self.linked.get_mut(&member.stat.ino) {
@@ -161,9 +196,8 @@ impl<'a> Feeder<'a> {
         }
         let sparse = member.stat.blocks * 512 < member.stat.size;
         if member.stat.size >= SMALL || (sparse && member.stat.size > 4096) {
-            self.close_group()?;
             let (result, future) = promise();
-            self.send(Item::Job(future))?;
+            self.send(Item::Large(future))?;
             return self.submit(Job::Large(member, result));
         }
         self.add_small(member)
@@ -180,15 +214,23 @@ impl<'a> Feeder<'a> {
             self.close_group()?;
         }
         if let Some(group) = &mut self.group {
-            let same_dir = group.members.last().is_some_and(|last| Arc::ptr_eq(&last.dir, &member.dir));
+            let same_dir = group
+                .members
+                .last()
+                .is_some_and(|last| Arc::ptr_eq(&last.dir, &member.dir));
             group.dirs += usize::from(!same_dir);
             group.bytes += member.stat.size;
             group.members.push(member);
             return self.send(Item::Next);
         }
         let (result, future) = promise();
-        self.group = Some(Group { bytes: member.stat.size, dirs: 1, members: vec![member], result });
-        self.send(Item::Job(future))
+        self.group = Some(Group {
+            bytes: member.stat.size,
+            dirs: 1,
+            members: vec![member],
+            result,
+        });
+        self.send(Item::Small(future))
     }
 
     fn close_group(&mut self) -> Result<(), BackupError> {
@@ -217,11 +259,16 @@ impl<'a> Feeder<'a> {
                         self.close_group()?;
                         let (result, future) = promise();
                         let bytes = member.stat.size;
-                        self.group = Some(Group { bytes, dirs: 1, members: vec![member], result });
-                        Item::Job(future)
+                        self.group = Some(Group {
+                            bytes,
+                            dirs: 1,
+                            members: vec![member],
+                            result,
+                        });
+                        Item::Small(future)
                     }
                     // The group that this item opens stays open; it cannot be what is waited for.
-                    item @ Item::Job(_) => item,
+                    item @ Item::Small(_) => item,
                     item => {
                         self.close_group()?;
                         item
@@ -268,7 +315,12 @@ pub(super) fn metadata(stat: &FileStat) -> Metadata {
 
 /// One entry's trouble.
 pub(super) fn issue_of(path: Vec<u8>, error: &ScanError) -> Issue {
-    Issue { path, kind: error.issue_kind(), errno: error.errno(), message: error.to_string() }
+    Issue {
+        path,
+        kind: error.issue_kind(),
+        errno: error.errno(),
+        message: error.to_string(),
+    }
 }
 
 /// Whether an entry of the parent can tell that content is the same.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use orlop_repository::{Entry, ParentEntry, Stored, StatRecord};
+use orlop_repository::{Entry, ParentEntry, StatRecord, Stored};
 
 use crate::scan::{Directory, FileStat};
 
@@ -37,7 +37,10 @@ pub(super) struct Future<T>(Arc<Slot<T>>);
 
 /// Both halves.
 pub(super) fn promise<T>() -> (Promise<T>, Future<T>) {
-    let slot = Arc::new(Slot { state: Mutex::new(State::Waiting), ready: Condvar::new() });
+    let slot = Arc::new(Slot {
+        state: Mutex::new(State::Waiting),
+        ready: Condvar::new(),
+    });
     (Promise(Arc::clone(&slot)), Future(slot))
 }
 
@@ -67,7 +70,11 @@ impl<T> Future<T> {
                 State::Lost => return None,
                 State::Waiting => {
                     *state = State::Waiting;
-                    state = self.0.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    state = self
+                        .0
+                        .ready
+                        .wait(state)
+                        .unwrap_or_else(PoisonError::into_inner);
                 }
             }
         }
@@ -75,7 +82,10 @@ impl<T> Future<T> {
 
     /// Whether [`Self::wait`] would return at once.
     pub(super) fn is_ready(&self) -> bool {
-        !matches!(*self.0.state.lock().unwrap_or_else(PoisonError::into_inner), State::Waiting)
+        !matches!(
+            *self.0.state.lock().unwrap_or_else(PoisonError::into_inner),
+            State::Waiting
+        )
     }
 }
 
@@ -84,7 +94,7 @@ pub(super) enum Job {
     /// Small files that share a bundle.
     Small(Vec<Member>, Promise<Vec<Finished>>),
     /// A file with chunks of its own.
-    Large(Member, Promise<Vec<Finished>>),
+    Large(Member, Promise<Finished>),
 }
 
 /// A chunk of a large file that another worker may hash, compress and seal.
@@ -99,9 +109,11 @@ pub(super) enum Item {
     Keep(ParentEntry, u64),
     /// A directory, link or special that is new or changed.
     Ready(Box<Entry>, StatRecord),
-    /// The first of the next members of a job, whose results come in order.
-    Job(Future<Vec<Finished>>),
-    /// The next member of the job before.
+    /// A file with chunks of its own.
+    Large(Future<Finished>),
+    /// The first of some small files, whose results come together.
+    Small(Future<Vec<Finished>>),
+    /// The next small file of the same bundle.
     Next,
     /// Another name of a file that was read under its first name.
     Link(Box<Member>),

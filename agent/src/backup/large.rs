@@ -75,7 +75,12 @@ impl From<ScanError> for Failure {
 
 impl LargeReader {
     /// Reads the file and stores its chunks.
-    pub(super) fn read(&mut self, pool: &Pool<'_>, writer: &mut Writer<'_>, member: &Member) -> Result<Finished, BackupError> {
+    pub(super) fn read(
+        &mut self,
+        pool: &Pool<'_>,
+        writer: &mut Writer<'_>,
+        member: &Member,
+    ) -> Result<Finished, BackupError> {
         match self.read_file(pool, writer, member) {
             Ok(finished) => Ok(finished),
             Err(Failure::Scan(error)) => Ok(pool.failed(member, &error)),
@@ -83,7 +88,12 @@ impl LargeReader {
         }
     }
 
-    fn read_file(&mut self, pool: &Pool<'_>, writer: &mut Writer<'_>, member: &Member) -> Result<Finished, Failure> {
+    fn read_file(
+        &mut self,
+        pool: &Pool<'_>,
+        writer: &mut Writer<'_>,
+        member: &Member,
+    ) -> Result<Finished, Failure> {
         let (file, mut stat) = member.dir.open_file(&member.name, &member.stat)?;
         pool.tally.opened.fetch_add(1, Relaxed);
         let mut tries = 0;
@@ -124,10 +134,16 @@ impl LargeReader {
         let mut holes = 0;
         let sparse = stat.blocks * 512 < stat.size;
         while at < stat.size {
-            let (begin, end) = if sparse && holes < MAX_HOLES { data_range(file, at, stat.size) } else { (at, stat.size) };
+            let (begin, end) = if sparse && holes < MAX_HOLES {
+                data_range(file, at, stat.size)
+            } else {
+                (at, stat.size)
+            };
             if begin > at {
                 holes += 1;
-                pending.queue.push_back(Part::Extent(Extent::Hole(begin - at)));
+                pending
+                    .queue
+                    .push_back(Part::Extent(Extent::Hole(begin - at)));
             }
             at = begin;
             if begin < end {
@@ -188,15 +204,24 @@ impl LargeReader {
 
 impl Pending {
     /// Stores a chunk, by an idle worker if there is one.
-    fn push(&mut self, pool: &Pool<'_>, writer: &mut Writer<'_>, chunk: &[u8]) -> Result<(), BackupError> {
+    fn push(
+        &mut self,
+        pool: &Pool<'_>,
+        writer: &mut Writer<'_>,
+        chunk: &[u8],
+    ) -> Result<(), BackupError> {
         let len = chunk.len() as u32;
         if is_zero(chunk) {
-            self.queue.push_back(Part::Extent(Extent::Zero(u64::from(len))));
+            self.queue
+                .push_back(Part::Extent(Extent::Zero(u64::from(len))));
             return Ok(());
         }
         if pool.idle.load(SeqCst) > 0 && !pool.chunks.is_full() {
             let (result, future) = promise();
-            match pool.chunks_in.try_send(ChunkJob { bytes: chunk.to_vec(), result }) {
+            match pool.chunks_in.try_send(ChunkJob {
+                bytes: chunk.to_vec(),
+                result,
+            }) {
                 Ok(()) => {
                     self.queue.push_back(Part::Chunk(len, future));
                     return Ok(());
@@ -205,7 +230,8 @@ impl Pending {
             }
         }
         let secret = writer.store(chunk)?.secret;
-        self.queue.push_back(Part::Extent(Extent::Data { secret, len }));
+        self.queue
+            .push_back(Part::Extent(Extent::Data { secret, len }));
         Ok(())
     }
 
@@ -237,7 +263,11 @@ impl Pending {
 }
 
 /// Stores queued chunks instead of idling: the wanted one may be among them.
-fn help_until(pool: &Pool<'_>, writer: &mut Writer<'_>, future: &Future<Stored>) -> Result<(), BackupError> {
+fn help_until(
+    pool: &Pool<'_>,
+    writer: &mut Writer<'_>,
+    future: &Future<Stored>,
+) -> Result<(), BackupError> {
     while !future.is_ready() {
         match pool.chunks.try_recv() {
             Ok(chunk) => chunk.result.keep(writer.store(&chunk.bytes)?),
@@ -262,7 +292,11 @@ fn read_some(file: &File, buffer: &mut [u8], at: u64) -> Result<usize, ScanError
     loop {
         match file.read_at(buffer, at) {
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(ScanError::Unreadable(e.raw_os_error().unwrap_or(Errno::IO.raw_os_error()))),
+            Err(e) => {
+                return Err(ScanError::Unreadable(
+                    e.raw_os_error().unwrap_or(Errno::IO.raw_os_error()),
+                ));
+            }
             Ok(n) => return Ok(n),
         }
     }

@@ -29,10 +29,12 @@ use orlop_repository::{
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::scan::{Directory, Pattern, PatternError, ScanError, WalkOptions, raise_open_files, walk};
+use crate::scan::{
+    Directory, Pattern, PatternError, ScanError, WalkOptions, raise_open_files, walk,
+};
 
-pub use report::{BackupReport, FileCounts};
 use report::Tally;
+pub use report::{BackupReport, FileCounts};
 
 /// What bounds a backup's use of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,14 +47,19 @@ pub struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { workers: 0, uploads: 2 }
+        Self {
+            workers: 0,
+            uploads: 2,
+        }
     }
 }
 
 impl Budget {
     fn workers(self) -> usize {
         match self.workers {
-            0 => std::thread::available_parallelism().map_or(1, usize::from).min(16),
+            0 => std::thread::available_parallelism()
+                .map_or(1, usize::from)
+                .min(16),
             n => n,
         }
     }
@@ -132,12 +139,19 @@ pub fn run(
     store: Arc<dyn ObjectStore>,
     handle: Handle,
     monitor: Arc<dyn Monitor>,
-    cancel: CancellationToken,
+    cancel: &CancellationToken,
 ) -> Result<BackupReport, BackupError> {
     let began = Instant::now();
     raise_open_files();
-    let exclude = job.exclude.iter().map(|p| p.parse()).collect::<Result<Vec<Pattern>, _>>()?;
-    let options = WalkOptions { exclude, ..WalkOptions::default() };
+    let exclude = job
+        .exclude
+        .iter()
+        .map(|p| p.parse())
+        .collect::<Result<Vec<Pattern>, _>>()?;
+    let options = WalkOptions {
+        exclude,
+        ..WalkOptions::default()
+    };
     let root = Directory::open_root(job.root, &options).map_err(BackupError::Root)?;
     // Ends the workers when anything fails, without cancelling what the caller shares.
     let stop = cancel.child_token();
@@ -146,18 +160,33 @@ pub fn run(
         store,
         job.volume,
         job.lineage,
-        WriteOptions { uploads: job.budget.uploads, ignore_parent: job.force_full },
+        WriteOptions {
+            uploads: job.budget.uploads,
+            ignore_parent: job.force_full,
+        },
         handle,
         stop.clone(),
     )?;
     let tally = Tally::new(monitor);
     let clock = detect::Clock::start();
-    let result = transfer(&session, &root, &options, job.budget.workers(), clock, &tally, &stop);
+    let result = transfer(
+        &session,
+        &root,
+        &options,
+        job.budget.workers(),
+        clock,
+        &tally,
+        &stop,
+    );
     let manifest = match result {
         Ok(manifest) => manifest,
         Err(error) => {
             session.abandon();
-            return Err(if cancel.is_cancelled() { BackupError::Cancelled } else { error });
+            return Err(if cancel.is_cancelled() {
+                BackupError::Cancelled
+            } else {
+                error
+            });
         }
     };
     let counts = tally.counts();
@@ -185,7 +214,11 @@ pub fn run(
         }
         Err(error) => {
             session.abandon();
-            Err(if cancel.is_cancelled() { BackupError::Cancelled } else { error.into() })
+            Err(if cancel.is_cancelled() {
+                BackupError::Cancelled
+            } else {
+                error.into()
+            })
         }
     }
 }
@@ -203,7 +236,18 @@ fn transfer<'s>(
     let (jobs_in, jobs_out) = crossbeam_channel::bounded(workers.max(2));
     let (items_in, items_out) = crossbeam_channel::bounded(feed::ITEMS);
     let (chunks_in, chunks_out) = crossbeam_channel::bounded(workers);
-    let pool = work::Pool { session, tally, clock, stop, jobs: jobs_out, chunks: chunks_out, chunks_in, owners: 0.into(), idle: 0.into(), failure: None.into() };
+    let pool = work::Pool {
+        session,
+        tally,
+        clock,
+        stop,
+        jobs: jobs_out,
+        chunks: chunks_out,
+        chunks_in,
+        owners: 0.into(),
+        idle: 0.into(),
+        failure: None.into(),
+    };
     let cursor = session.parent_cursor();
     std::thread::scope(|scope| {
         let pool = &pool;
@@ -222,21 +266,30 @@ fn transfer<'s>(
             .root(root)
             .and_then(|()| walk(root, options, &mut feeder, stop).map_err(BackupError::Walk));
         let fed = feeder.finish();
-        let assembled = assembler.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        // The first cause counts: a failure elsewhere ends the walk as a cancellation.
-        match (assembled, fed, walked) {
-            (Ok(manifest), Ok(()), Ok(_)) => Ok(manifest),
-            (Err(error), ..) if !error.is_cancelled() => Err(error),
-            (_, Err(error), _) if !error.is_cancelled() => Err(error),
-            (_, _, Err(BackupError::Walk(ScanError::Cancelled))) => Err(BackupError::Cancelled),
-            (_, _, Err(error)) => Err(error),
-            (Err(error), ..) | (_, Err(error), _) => Err(error),
+        let assembled = assembler
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let mut manifest = Err(BackupError::Cancelled);
+        let mut failures = Vec::new();
+        match assembled {
+            Ok(built) => manifest = Ok(built),
+            Err(error) => failures.push(error),
         }
+        failures.extend(fed.err());
+        failures.extend(walked.err().map(|error| match error {
+            BackupError::Walk(ScanError::Cancelled) => BackupError::Cancelled,
+            error => error,
+        }));
+        // A failure anywhere ends the rest as a cancellation: tell the cause.
+        failures.sort_by_key(BackupError::is_cancelled);
+        failures.into_iter().next().map_or(manifest, Err)
     })
 }
 
 /// Now, as file systems count.
 fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Timestamp::new(since.as_secs() as i64, since.subsec_nanos())
 }

@@ -178,7 +178,8 @@ impl Tally {
     /// Takes an entry back that turned out to be gone.
     pub(super) fn vanished(&self, stat: &FileStat) {
         self.files.fetch_sub(1, Relaxed);
-        self.logical_bytes.fetch_sub(stat.size.min(self.logical_bytes.load(Relaxed)), Relaxed);
+        self.logical_bytes
+            .fetch_sub(stat.size.min(self.logical_bytes.load(Relaxed)), Relaxed);
     }
 
     pub(super) fn issue(&self, issue: Issue) {
@@ -196,7 +197,7 @@ impl Tally {
     pub(super) fn done(&self, bytes: u64, uploaded: impl FnOnce() -> u64) {
         let bytes_done = self.done_bytes.fetch_add(bytes, Relaxed) + bytes;
         let entries_done = self.done_entries.fetch_add(1, Relaxed) + 1;
-        if entries_done % 64 != 0 && bytes < 1 << 20 {
+        if !entries_done.is_multiple_of(64) && bytes < 1 << 20 {
             return;
         }
         let mut last = lock(&self.last_progress);
@@ -250,7 +251,10 @@ impl Tally {
             bytes_total: counts.logical_bytes,
             transferred_bytes: uploads.uploaded_bytes,
         });
-        let issues = self.issues.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let issues = self
+            .issues
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
         BackupReport {
             snapshot,
             parent,

@@ -41,11 +41,11 @@ impl SmallReader {
         &mut self,
         pool: &Pool<'_>,
         writer: &mut Writer<'_>,
-        members: Vec<Member>,
+        members: &[Member],
     ) -> Result<Vec<Finished>, BackupError> {
         self.bundle.clear();
         let mut finished: Vec<Result<Read, Finished>> = Vec::with_capacity(members.len());
-        for member in &members {
+        for member in members {
             if pool.stop.is_cancelled() {
                 return Err(BackupError::Cancelled);
             }
@@ -63,7 +63,11 @@ impl SmallReader {
             Err(finished) => finished,
             Ok(mut read) => {
                 if let (Some((offset, len)), Some(secret)) = (read.place, secret) {
-                    read.entry.content = Content::Extents(vec![Extent::Bundle { secret, offset, len }]);
+                    read.entry.content = Content::Extents(vec![Extent::Bundle {
+                        secret,
+                        offset,
+                        len,
+                    }]);
                 }
                 Some((read.entry, read.record))
             }
@@ -80,8 +84,11 @@ impl SmallReader {
             if stat.size >= SMALL {
                 return Ok(None);
             }
-            self.fill(&file, stat.size as usize).map_err(|errno| ScanError::Unreadable(errno.raw_os_error()))?;
-            pool.tally.read_bytes.fetch_add(self.content.len() as u64, Relaxed);
+            self.fill(&file, stat.size as usize)
+                .map_err(|errno| ScanError::Unreadable(errno.raw_os_error()))?;
+            pool.tally
+                .read_bytes
+                .fetch_add(self.content.len() as u64, Relaxed);
             let after = FileStat::of_file(&file)?;
             let stable = is_stable(&stat, &after) && self.content.len() as u64 == stat.size;
             if stable || tries == RETRIES {
@@ -102,24 +109,46 @@ impl SmallReader {
     }
 
     /// Decides where the content goes: nowhere new if the parent has it, else inline or the bundle.
-    fn place(&mut self, pool: &Pool<'_>, member: &Member, mut entry: Entry, record: StatRecord) -> Read {
+    fn place(
+        &mut self,
+        pool: &Pool<'_>,
+        member: &Member,
+        mut entry: Entry,
+        record: StatRecord,
+    ) -> Read {
         if self.content.is_empty() {
             entry.content = Content::Extents(Vec::new());
-            return Read { entry, record, place: None };
+            return Read {
+                entry,
+                record,
+                place: None,
+            };
         }
         entry.digest = pool.session.digest(&self.content);
         let parent = parent_of(pool.session, member.found.as_ref());
         if let Some(parent) = parent.filter(|p| p.digest == entry.digest && p.size == entry.size) {
             entry.content = parent.content;
-            return Read { entry, record, place: None };
+            return Read {
+                entry,
+                record,
+                place: None,
+            };
         }
         if self.content.len() <= INLINE {
             entry.content = Content::Extents(vec![Extent::Inline(self.content.clone())]);
-            return Read { entry, record, place: None };
+            return Read {
+                entry,
+                record,
+                place: None,
+            };
         }
         let place = (self.bundle.len() as u32, self.content.len() as u32);
         self.bundle.extend_from_slice(&self.content);
-        Read { entry, record, place: Some(place) }
+        Read {
+            entry,
+            record,
+            place: Some(place),
+        }
     }
 
     /// Reads up to `len` bytes from the beginning.
@@ -143,7 +172,11 @@ impl SmallReader {
 /// Metadata of an open file; what cannot be read of it is an issue.
 pub(super) fn attributes(pool: &Pool<'_>, entry: &Entry, file: &File, stat: &FileStat) -> Metadata {
     match Directory::file_attributes(file) {
-        Ok((xattrs, flags)) => Metadata { xattrs, flags, ..metadata(stat) },
+        Ok((xattrs, flags)) => Metadata {
+            xattrs,
+            flags,
+            ..metadata(stat)
+        },
         Err(error) => {
             pool.tally.issue(Issue {
                 path: entry.path.clone(),

@@ -48,10 +48,17 @@ impl Pool<'_> {
     /// Works until there are no more jobs. After an error the assembler meets a result that never comes
     /// and asks for the cause.
     pub(super) fn run(&self) {
-        let result = self.session.writer().map_err(BackupError::from).and_then(|mut writer| self.work(&mut writer));
+        let result = self
+            .session
+            .writer()
+            .map_err(BackupError::from)
+            .and_then(|mut writer| self.work(&mut writer));
         if let Err(error) = result {
             if !error.is_cancelled() {
-                self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                self.failure
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .get_or_insert(error);
             }
             self.stop.cancel();
             // Drop what is queued, so that nobody waits for it.
@@ -62,7 +69,11 @@ impl Pool<'_> {
 
     /// Why the workers stopped.
     pub(super) fn cause(&self) -> BackupError {
-        let first = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let first = self
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         first.unwrap_or(BackupError::Cancelled)
     }
 
@@ -89,13 +100,13 @@ impl Pool<'_> {
             match next {
                 Next::Chunk(Some(chunk)) => chunk.result.keep(writer.store(&chunk.bytes)?),
                 Next::Job(Some(Job::Small(members, result))) => {
-                    result.keep(small.read(self, writer, members)?);
+                    result.keep(small.read(self, writer, &members)?);
                 }
                 Next::Job(Some(Job::Large(member, result))) => {
                     self.owners.fetch_add(1, SeqCst);
                     let finished = large.read(self, writer, &member);
                     self.owners.fetch_sub(1, SeqCst);
-                    result.keep(vec![finished?]);
+                    result.keep(finished?);
                 }
                 Next::Job(None) | Next::Chunk(None) => return self.help(writer),
             }
@@ -110,18 +121,26 @@ impl Pool<'_> {
             self.idle.fetch_sub(1, SeqCst);
             match next {
                 Ok(chunk) => chunk.result.keep(writer.store(&chunk.bytes)?),
-                Err(RecvTimeoutError::Timeout) if self.owners.load(SeqCst) > 0 && !self.stop.is_cancelled() => {}
+                Err(RecvTimeoutError::Timeout)
+                    if self.owners.load(SeqCst) > 0 && !self.stop.is_cancelled() => {}
                 Err(_) => return Ok(()),
             }
         }
     }
 
     /// Reads one file of any size: for names whose first name could not be read.
-    pub(super) fn read_one(&self, writer: &mut Writer<'_>, member: Member) -> Result<Finished, BackupError> {
+    pub(super) fn read_one(
+        &self,
+        writer: &mut Writer<'_>,
+        member: Member,
+    ) -> Result<Finished, BackupError> {
         if member.stat.size >= SMALL {
             return LargeReader::default().read(self, writer, &member);
         }
-        Ok(SmallReader::default().read(self, writer, vec![member])?.pop().flatten())
+        Ok(SmallReader::default()
+            .read(self, writer, &[member])?
+            .pop()
+            .flatten())
     }
 
     /// The entry of a file without its content.
@@ -132,7 +151,10 @@ impl Pool<'_> {
             meta: metadata(stat),
             size: 0,
             target: Vec::new(),
-            hardlink: (stat.nlink > 1).then_some(HardlinkGroup { id: stat.ino, links: stat.nlink }),
+            hardlink: (stat.nlink > 1).then_some(HardlinkGroup {
+                id: stat.ino,
+                links: stat.nlink,
+            }),
             content: orlop_repository::Content::None,
             digest: [0; 16],
             status: EntryStatus::Ok,

@@ -12,13 +12,13 @@ pub fn compare_listing(a: (&[u8], &[u8]), b: (&[u8], &[u8])) -> Ordering {
     } else if a.0.is_empty() || b.0.is_empty() {
         a.0.len().cmp(&b.0.len())
     } else {
-        a.0.split(is_slash).cmp(b.0.split(is_slash))
+        components(a.0).cmp(components(b.0))
     };
     directories.then_with(|| a.1.cmp(b.1))
 }
 
-fn is_slash(byte: &u8) -> bool {
-    *byte == b'/'
+fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|byte| *byte == b'/')
 }
 
 #[cfg(test)]

@@ -358,7 +358,7 @@ fn decode_entry(dir: &[u8], m: EntryMessage, secrets: &[u8]) -> Option<Entry> {
                 refs: Secret::from_slice(&b[32..])?,
             })
         };
-        if m.pages.len() % 64 != 0 {
+        if !m.pages.len().is_multiple_of(64) {
             return None;
         }
         Content::Pages(m.pages.chunks_exact(64).map(page).collect::<Option<_>>()?)

@@ -123,7 +123,7 @@ impl ParentCursor {
                     .read(FrameKind::Sidecar, &child.sidecar, Some(&self.keys.volume))?;
             match decode_sidecar(&bytes) {
                 Some(SidecarPage::Node(children)) => {
-                    self.pending.extend(children.into_iter().rev())
+                    self.pending.extend(children.into_iter().rev());
                 }
                 Some(SidecarPage::Leaf(records)) => {
                     self.leaf = Some(Arc::new(ParentLeaf {

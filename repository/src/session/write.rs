@@ -245,7 +245,7 @@ impl WriteSession {
 
     /// Whether a bundle of at least 768 KiB ends before the entry of this name.
     pub fn is_bundle_boundary(&self, name: &[u8]) -> bool {
-        blake3::keyed_hash(self.bundle_key.as_bytes(), name).as_bytes()[0] & 0x1f == 0
+        blake3::keyed_hash(self.bundle_key.as_bytes(), name).as_bytes()[0].trailing_zeros() >= 5
     }
 
     /// The digest by which a small file's content is known again.

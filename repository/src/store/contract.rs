@@ -1,5 +1,7 @@
 //! The suite that every object store must pass.
 
+#![allow(clippy::unwrap_used, reason = "a test suite that other crates call")]
+
 use std::sync::Arc;
 
 use bytes::Bytes;

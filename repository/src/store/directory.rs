@@ -84,24 +84,6 @@ impl Inner {
         }
     }
 
-    /// Makes a directory and the missing ones above it, each durable in the one that holds it.
-    fn make_dir(&self, path: &Path) -> io::Result<()> {
-        if path.is_dir() {
-            return Ok(());
-        }
-        if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-            self.make_dir(parent)?;
-        }
-        match fs::DirBuilder::new().mode(0o700).create(path) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(e) => Err(e),
-            Ok(()) => match path.parent() {
-                Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
-                _ => sync_dir(Path::new(".")),
-            },
-        }
-    }
-
     fn put(&self, name: &str, parts: &[Bytes], durability: Durability) -> Result<Put> {
         check_name(name)?;
         let path = self.root.join(name);
@@ -112,10 +94,8 @@ impl Inner {
             .parent()
             .expect("an object's name has a directory")
             .to_owned();
-        self.make_dir(&self.root.join(TMP))
-            .map_err(self.fail("make the directory of", name))?;
-        self.make_dir(&directory)
-            .map_err(self.fail("make the directory of", name))?;
+        make_dir(&self.root.join(TMP)).map_err(self.fail("make the directory of", name))?;
+        make_dir(&directory).map_err(self.fail("make the directory of", name))?;
         let temporary = self.root.join(TMP).join(hex(&random_bytes::<12>()?));
         let result = write_file(&temporary, parts)
             .and_then(|()| publish(&temporary, &path))
@@ -210,6 +190,24 @@ impl Inner {
             }
         }
         Ok(())
+    }
+}
+
+/// Makes a directory and the missing ones above it, each durable in the one that holds it.
+fn make_dir(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        make_dir(parent)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(e),
+        Ok(()) => match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
+            _ => sync_dir(Path::new(".")),
+        },
     }
 }
 

@@ -46,7 +46,9 @@ impl ObjectStore for MemoryStore {
     async fn put(&self, name: &str, parts: Vec<Bytes>, _durability: Durability) -> Result<Put> {
         check_name(name)?;
         let mut whole = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-        parts.iter().for_each(|part| whole.extend_from_slice(part));
+        for part in &parts {
+            whole.extend_from_slice(part);
+        }
         let mut objects = self.lock();
         if objects.contains_key(name) {
             return Ok(Put::Exists);
