@@ -168,9 +168,6 @@ pub(crate) fn refused(status: Status) -> Error {
         _ => exit::FAILED,
     };
     let line = match status.code() {
-        Code::Unauthenticated => {
-            format!("the server refuses the token: {message}; give the right one with --token-file")
-        }
         Code::Unavailable => format!("the server does not answer: {message}"),
         _ if message.is_empty() => format!("the server answers {:?}", status.code()),
         _ => message.to_owned(),

@@ -81,7 +81,6 @@ impl CoordinatorArgs {
         })
         .await?;
         node::announce(&bearer, &ca_pem);
-        tracing::info!(address = %coordinator.local_addr(), "listening");
         coordinator.run(cancel).await?;
         Ok(Outcome::Done)
     }

@@ -37,7 +37,7 @@ pub(crate) struct RestoreWaitArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     stall_seconds: u64,
     /// Time between two looks
-    #[arg(long, value_name = "MILLISECONDS", default_value_t = 1000, hide = true)]
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 250, hide = true)]
     poll_ms: u64,
 }
 

@@ -97,7 +97,6 @@ impl StandaloneArgs {
         };
         let server = start(settings, cancel.clone()).await?;
         node::announce(&server.token, &server.ca_pem);
-        tracing::info!(address = %server.address, "listening");
         server.wait().await?;
         Ok(Outcome::Done)
     }

@@ -32,6 +32,11 @@ use crate::{
 
 /// How long the server may take to find a pod, and the init container to see its mark.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// Time in which the init container would end if it did not wait, and in which a server lets go of its
+/// files.
+const LOOK_AROUND: Duration = Duration::from_millis(500);
+/// After a signal the steps have so long to end in order.
+const LEAVE: Duration = Duration::from_secs(8);
 /// Differences printed one by one.
 const DIFFERENCES_SHOWN: usize = 10;
 
@@ -71,9 +76,19 @@ pub(crate) async fn run(args: DemoArgs, cancel: CancellationToken) -> Result<Out
     let stop = cancel.child_token();
     let told = tokio::select! {
         told = tell(&args, &dir, &stop) => told,
-        () = cancel.cancelled() => Err(exit::failure(exit::INTERRUPTED, "interrupted")),
+        () = async { cancel.cancelled().await; tokio::time::sleep(LEAVE).await } => Err(interrupted()),
+    };
+    // What a step says of its own interruption speaks of a server that stays.
+    let told = if cancel.is_cancelled() {
+        told.map_err(|_| interrupted())
+    } else {
+        told
     };
     stop.cancel();
+    if told.is_err() {
+        // The server was not waited for.
+        tokio::time::sleep(LOOK_AROUND).await;
+    }
     if let Some(temporary) = temporary {
         if args.keep {
             println!("The files are in {}.", temporary.keep().display());
@@ -84,6 +99,10 @@ pub(crate) async fn run(args: DemoArgs, cancel: CancellationToken) -> Result<Out
         }
     }
     told
+}
+
+fn interrupted() -> anyhow::Error {
+    exit::failure(exit::INTERRUPTED, "interrupted")
 }
 
 /// The directory to play in, and the guard that removes it.
@@ -167,7 +186,7 @@ async fn tell(args: &DemoArgs, dir: &Path, stop: &CancellationToken) -> Result<O
         .make_marks(&node)
         .context("make the new pod's emptyDir")?;
     let mut waiting = InitContainer::start(&marks)?;
-    found(&client, &SECOND).await?;
+    tokio::time::sleep(LOOK_AROUND).await;
     if waiting.ended()?.is_some() {
         return Err(exit::failure(
             exit::FAILED,

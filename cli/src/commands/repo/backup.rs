@@ -73,7 +73,7 @@ impl BackupArgs {
         );
         let stop = cancel.clone();
         let report =
-            on_thread(move || Ok(backup::run(job, committer, store, runtime, monitor, stop)?))
+            on_thread(move || Ok(backup::run(job, committer, store, runtime, monitor, &stop)?))
                 .await;
         display.finish();
         if report.is_err() && cancel.is_cancelled() {
