@@ -3,8 +3,7 @@
 use orlop_core::{
     Issue, IssueKind, Lineage, Progress, RestoreMode, VolumeRef,
     run::{
-        BackupSpec, KnownVolume, Outcome, RestoreSpec, RestoreVolume, Run, RunPhase, Task,
-        TaskPhase, TaskResult,
+        BackupSpec, KnownVolume, Outcome, RestoreSpec, Run, RunPhase, Task, TaskPhase, TaskResult,
     },
 };
 
@@ -15,7 +14,6 @@ use crate::{
 
 /// Most volumes in an inventory or a request.
 pub const MAX_VOLUMES: usize = 100_000;
-const MAX_NAMED: usize = 10_000;
 
 impl From<&VolumeRef> for v1::VolumeRef {
     fn from(volume: &VolumeRef) -> Self {
@@ -111,12 +109,6 @@ impl From<v1::RestoreMode> for RestoreMode {
     }
 }
 
-fn restore_mode(field: &str, mode: i32) -> Result<RestoreMode> {
-    v1::RestoreMode::try_from(mode).map(RestoreMode::from).map_err(|_| {
-        ProtocolError::new(field, format!("{mode} is not a mode that this version knows"))
-    })
-}
-
 impl From<RunPhase> for v1::RunPhase {
     fn from(phase: RunPhase) -> Self {
         match phase {
@@ -181,7 +173,11 @@ fn volume_counts(run: &Run) -> v1::VolumeCounts {
 /// The message of a backup.
 pub fn backup(run: &Run, spec: &BackupSpec) -> v1::Backup {
     let ttl_ms = i64::try_from(spec.ttl_seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
-    let expires_ms = if ttl_ms == 0 { 0 } else { run.created_ms.saturating_add(ttl_ms) };
+    let expires_ms = if ttl_ms == 0 {
+        0
+    } else {
+        run.created_ms.saturating_add(ttl_ms)
+    };
     v1::Backup {
         name: run.name.clone(),
         phase: v1::RunPhase::from(run.phase).into(),
@@ -221,78 +217,6 @@ pub fn restore(run: &Run, spec: &RestoreSpec) -> v1::Restore {
         failure_reason: run.failure_reason.clone(),
         tasks: run.tasks.iter().map(v1::Task::from).collect(),
         location: run.location.clone(),
-    }
-}
-
-impl TryFrom<v1::CreateBackupRequest> for BackupSpec {
-    type Error = ProtocolError;
-
-    /// Everything of the request but its name and location.
-    fn try_from(request: v1::CreateBackupRequest) -> Result<Self> {
-        let v1::CreateBackupRequest { namespaces, pods, volumes, exclude, tags, .. } = request;
-        let names = receive::MAX_NAME_BYTES;
-        receive::at_most("volumes", &volumes, MAX_NAMED)?;
-        let volumes = volumes
-            .into_iter()
-            .enumerate()
-            .map(|(i, volume)| receive::volume(&format!("volumes[{i}]"), Some(volume)))
-            .collect::<Result<Vec<_>>>()?;
-        let spec = Self {
-            namespaces: receive::texts("namespaces", namespaces, 1000, names)?,
-            pods: receive::texts("pods", pods, MAX_NAMED, 2 * names + 1)?,
-            volumes,
-            ttl_seconds: request.ttl_seconds,
-            exclude: receive::texts("exclude", exclude, 1000, 4096)?,
-            tags: receive::texts("tags", tags, 100, names)?,
-            force_full: request.force_full,
-            schedule: receive::text("schedule", request.schedule, names)?,
-        };
-        if !spec.volumes.is_empty() && !(spec.namespaces.is_empty() && spec.pods.is_empty()) {
-            return Err(ProtocolError::new("volumes", "excludes `namespaces` and `pods`"));
-        }
-        if let Some(pod) = spec.pods.iter().find(|pod| pod.matches('/').count() != 1) {
-            return Err(ProtocolError::new("pods", format!("{pod:?} is not NAMESPACE/POD")));
-        }
-        Ok(spec)
-    }
-}
-
-impl TryFrom<v1::CreateRestoreRequest> for RestoreSpec {
-    type Error = ProtocolError;
-
-    /// Everything of the request but its name.
-    fn try_from(request: v1::CreateRestoreRequest) -> Result<Self> {
-        receive::at_most("volumes", &request.volumes, MAX_NAMED)?;
-        if request.from_backup.is_empty() == request.volumes.is_empty() {
-            let reason = "exactly one of `from_backup` and `volumes` is required";
-            return Err(ProtocolError::new("from_backup", reason));
-        }
-        let from_backup = if request.from_backup.is_empty() {
-            String::new()
-        } else {
-            receive::run_name("from_backup", request.from_backup)?
-        };
-        let volume = |(i, volume): (usize, v1::RestoreVolume)| {
-            let outer = format!("volumes[{i}]");
-            let target = volume
-                .target
-                .map(|target| receive::volume("target", Some(target)))
-                .transpose()
-                .map_err(|error| error.within(&outer))?;
-            let snapshot = receive::some_text("snapshot", volume.snapshot, 1024)
-                .map_err(|error| error.within(&outer))?;
-            Ok(RestoreVolume { snapshot, target })
-        };
-        receive::at_most("namespace_mapping", &Vec::from_iter(&request.namespace_mapping), 1000)?;
-        receive::at_most("pod_mapping", &Vec::from_iter(&request.pod_mapping), MAX_NAMED)?;
-        Ok(Self {
-            from_backup,
-            volumes: request.volumes.into_iter().enumerate().map(volume).collect::<Result<_>>()?,
-            namespace_mapping: request.namespace_mapping.into_iter().collect(),
-            pod_mapping: request.pod_mapping.into_iter().collect(),
-            mode: restore_mode("mode", request.mode)?,
-            path: receive::blob("path", request.path, 4096)?.to_vec(),
-        })
     }
 }
 
@@ -347,9 +271,10 @@ impl From<&Outcome> for v1::task_finished::Outcome {
                 warnings: result.warnings,
                 errors: result.errors,
             }),
-            Outcome::Failed { message, retry } => {
-                Self::Failure(v1::TaskFailure { message: clip(message), retry: *retry })
-            }
+            Outcome::Failed { message, retry } => Self::Failure(v1::TaskFailure {
+                message: clip(message),
+                retry: *retry,
+            }),
             Outcome::Canceled => Self::Canceled(v1::TaskCanceled {}),
         }
     }

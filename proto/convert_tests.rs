@@ -14,7 +14,10 @@ fn outcomes_survive_the_wire() {
         warnings: 4,
         errors: 5,
     });
-    let failed = Outcome::Failed { message: "disk full".to_owned(), retry: true };
+    let failed = Outcome::Failed {
+        message: "disk full".to_owned(),
+        retry: true,
+    };
     for outcome in [completed, failed, Outcome::Canceled] {
         let wire = v1::task_finished::Outcome::from(&outcome);
         assert_eq!(Outcome::try_from(wire), Ok(outcome));
@@ -30,7 +33,10 @@ fn issues_survive_the_wire_with_any_path() {
         message: "permission denied".to_owned(),
     };
     assert_eq!(Issue::try_from(v1::Issue::from(&issue)), Ok(issue));
-    assert_eq!(Issue::try_from(v1::Issue::default()).unwrap_err().field, "kind");
+    assert_eq!(
+        Issue::try_from(v1::Issue::default()).unwrap_err().field,
+        "kind"
+    );
 }
 
 #[test]
@@ -48,8 +54,14 @@ fn volumes_exclude_namespaces() {
 fn a_restore_names_one_source() {
     let none = v1::CreateRestoreRequest::default();
     assert!(RestoreSpec::try_from(none).is_err());
-    let volume = v1::RestoreVolume { snapshot: "latest:a/b/c".to_owned(), target: None };
-    let one = v1::CreateRestoreRequest { volumes: vec![volume.clone()], ..Default::default() };
+    let volume = v1::RestoreVolume {
+        snapshot: "latest:a/b/c".to_owned(),
+        target: None,
+    };
+    let one = v1::CreateRestoreRequest {
+        volumes: vec![volume.clone()],
+        ..Default::default()
+    };
     assert_eq!(RestoreSpec::try_from(one).unwrap().volumes.len(), 1);
     let both = v1::CreateRestoreRequest {
         from_backup: "b".to_owned(),
@@ -66,10 +78,16 @@ fn a_bad_volume_of_an_inventory_is_named() {
         lineage: "l".to_owned(),
         ..Default::default()
     };
-    let bad = v1::FoundVolume { lineage: String::new(), ..good.clone() };
+    let bad = v1::FoundVolume {
+        lineage: String::new(),
+        ..good.clone()
+    };
     let known = inventory("n", vec![good.clone()]).unwrap();
     assert_eq!(v1::FoundVolume::from(&known[0]), good);
-    assert_eq!(inventory("n", vec![good, bad]).unwrap_err().field, "volumes[1].lineage");
+    assert_eq!(
+        inventory("n", vec![good, bad]).unwrap_err().field,
+        "volumes[1].lineage"
+    );
 }
 
 #[test]
@@ -82,7 +100,10 @@ fn long_messages_are_cut_between_characters() {
 #[test]
 fn a_backup_that_expires_says_when() {
     let run = Run::new(orlop_core::run::RunKind::Backup, "b", "default", 1000);
-    let spec = BackupSpec { ttl_seconds: 60, ..BackupSpec::default() };
+    let spec = BackupSpec {
+        ttl_seconds: 60,
+        ..BackupSpec::default()
+    };
     assert_eq!(backup(&run, &spec).expires_ms, 61_000);
     assert_eq!(backup(&run, &BackupSpec::default()).expires_ms, 0);
 }

@@ -2,10 +2,17 @@
 
 pub mod convert;
 pub mod receive;
+mod requests;
 
 /// Generated from `proto/orlop/v1/*.proto`.
 pub mod v1 {
-    #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated code")]
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::pedantic,
+        reason = "generated code"
+    )]
     tonic::include_proto!("orlop.v1");
 }
 

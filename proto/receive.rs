@@ -28,8 +28,11 @@ pub struct ProtocolError {
 
 impl ProtocolError {
     /// `field` is wrong because of `reason`.
-    pub fn new(field: impl Into<String>, reason: impl ToString) -> Self {
-        Self { field: field.into(), reason: reason.to_string() }
+    pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            reason: reason.into(),
+        }
     }
 
     /// `field` is missing.
@@ -40,7 +43,10 @@ impl ProtocolError {
     /// The same error in a message that holds the message as `outer`.
     #[must_use]
     pub fn within(self, outer: &str) -> Self {
-        Self { field: format!("{outer}.{}", self.field), reason: self.reason }
+        Self {
+            field: format!("{outer}.{}", self.field),
+            reason: self.reason,
+        }
     }
 }
 
@@ -96,7 +102,10 @@ pub fn blob(field: &str, bytes: Bytes, max: usize) -> Result<Bytes> {
 /// It has another length.
 pub fn array32(field: &str, bytes: &[u8]) -> Result<[u8; 32]> {
     bytes.try_into().map_err(|_| {
-        ProtocolError::new(field, format!("has {} bytes where 32 are wanted", bytes.len()))
+        ProtocolError::new(
+            field,
+            format!("has {} bytes where 32 are wanted", bytes.len()),
+        )
     })
 }
 
@@ -126,7 +135,8 @@ fn parsed<T: FromStr<Err: ToString>>(field: &str, text: &str) -> Result<T> {
     if text.is_empty() {
         return Err(ProtocolError::missing(field));
     }
-    text.parse().map_err(|error: T::Err| ProtocolError::new(field, error))
+    text.parse()
+        .map_err(|error: T::Err| ProtocolError::new(field, error.to_string()))
 }
 
 /// A task's id.
@@ -151,7 +161,10 @@ pub fn snapshot_id(field: &str, text: &str) -> Result<SnapshotId> {
 /// It is absent or its names are not allowed.
 pub fn volume(field: &str, volume: Option<v1::VolumeRef>) -> Result<VolumeRef> {
     let volume = required(field, volume)?;
-    parsed(field, &format!("{}/{}/{}", volume.namespace, volume.pod, volume.volume))
+    parsed(
+        field,
+        &format!("{}/{}/{}", volume.namespace, volume.pod, volume.volume),
+    )
 }
 
 /// The name of a backup or restore: a DNS subdomain name, as Kubernetes has it.
@@ -178,7 +191,10 @@ mod tests {
     #[test]
     fn errors_name_the_field() {
         let error = array32("refs_key", &[0; 31]).unwrap_err();
-        assert_eq!(error.to_string(), "field `refs_key`: has 31 bytes where 32 are wanted");
+        assert_eq!(
+            error.to_string(),
+            "field `refs_key`: has 31 bytes where 32 are wanted"
+        );
         let error = volume("volume", None).unwrap_err().within("volumes[3]");
         assert_eq!(error.to_string(), "field `volumes[3].volume`: is required");
         assert!(text("x", "é".to_owned(), 1).is_err());
@@ -202,6 +218,11 @@ mod tests {
             pod: "p".to_owned(),
             volume: "v".to_owned(),
         };
-        assert!(volume("volume", Some(wire)).unwrap_err().reason.contains("has 4 parts"));
+        assert!(
+            volume("volume", Some(wire))
+                .unwrap_err()
+                .reason
+                .contains("has 4 parts")
+        );
     }
 }

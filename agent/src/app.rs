@@ -60,7 +60,11 @@ pub enum AppError {
 pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(), AppError> {
     let client = client::connect(&config)?;
     let inventory = Arc::new(Inventory::new(config.discover.clone()));
-    let tasks = Arc::new(TaskTable::new(&config, client.clone(), Arc::clone(&inventory)));
+    let tasks = Arc::new(TaskTable::new(
+        &config,
+        client.clone(),
+        Arc::clone(&inventory),
+    ));
     let mut failures = 0;
     while !shutdown.is_cancelled() {
         let begun = std::time::Instant::now();
@@ -74,9 +78,15 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
         };
         match ended {
             Ok(()) => tracing::info!("coordinator ended the conversation"),
-            Err(status) => tracing::warn!(status = %status, "conversation with the coordinator broke"),
+            Err(status) => {
+                tracing::warn!(status = %status, "conversation with the coordinator broke");
+            }
         }
-        failures = if begun.elapsed() > GOOD { 0 } else { failures + 1 };
+        failures = if begun.elapsed() > GOOD {
+            0
+        } else {
+            failures + 1
+        };
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = tokio::time::sleep(backoff(failures)) => {}

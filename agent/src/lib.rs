@@ -1,10 +1,10 @@
 //! The node side of Orlop.
 
+pub mod app;
 pub mod backup;
-pub mod scan;
 pub mod marks;
 pub mod restore;
-pub mod volumes;
-pub mod app;
+pub mod scan;
 mod session;
 mod task;
+pub mod volumes;

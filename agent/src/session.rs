@@ -43,7 +43,11 @@ impl RemoteCommitter {
         let client = SessionsClient::new(client)
             .max_decoding_message_size(64 << 20)
             .max_encoding_message_size(64 << 20);
-        Self { client, task, cancel }
+        Self {
+            client,
+            task,
+            cancel,
+        }
     }
 
     /// Calls until there is an answer, an error that will stay, or no patience left.
@@ -96,11 +100,19 @@ fn may_pass(status: &Status) -> bool {
 }
 
 fn remote(action: &'static str, status: &Status) -> Error {
-    Error::Remote { action, message: status.message().to_owned(), transient: may_pass(status) }
+    Error::Remote {
+        action,
+        message: status.message().to_owned(),
+        transient: may_pass(status),
+    }
 }
 
 fn malformed(action: &'static str) -> impl Fn(ProtocolError) -> Error {
-    move |error| Error::Remote { action, message: error.to_string(), transient: false }
+    move |error| Error::Remote {
+        action,
+        message: error.to_string(),
+        transient: false,
+    }
 }
 
 #[async_trait]
@@ -122,7 +134,10 @@ impl Committer for RemoteCommitter {
     async fn begin_read(&self, snapshot: SnapshotId) -> Result<ReadGrant> {
         const ACTION: &str = "begin to read";
         let task_id = self.task.to_string();
-        let message = v1::BeginReadRequest { task_id, snapshot_id: snapshot.to_string() };
+        let message = v1::BeginReadRequest {
+            task_id,
+            snapshot_id: snapshot.to_string(),
+        };
         let answer = self.call(ACTION, PATIENCE, |mut client| {
             let message = message.clone();
             async move { Ok(client.begin_read(message).await?.into_inner()) }
@@ -135,7 +150,11 @@ impl Committer for RemoteCommitter {
         let message = |ids: &[ChunkId]| v1::LookupRequest {
             task_id: self.task.to_string(),
             session,
-            chunk_ids: ids.iter().flat_map(|id| *id.as_bytes()).collect::<Vec<u8>>().into(),
+            chunk_ids: ids
+                .iter()
+                .flat_map(|id| *id.as_bytes())
+                .collect::<Vec<u8>>()
+                .into(),
         };
         let mut found = Vec::with_capacity(ids.len());
         for ids in ids.chunks(IDS) {
@@ -166,7 +185,10 @@ impl Committer for RemoteCommitter {
     }
 
     async fn end(&self, session: SessionId) -> Result<()> {
-        let message = v1::EndRequest { task_id: self.task.to_string(), session };
+        let message = v1::EndRequest {
+            task_id: self.task.to_string(),
+            session,
+        };
         let answer = self.call("end the session", END_PATIENCE, |mut client| {
             let message = message.clone();
             async move { Ok(client.end(message).await?.into_inner()) }
@@ -211,7 +233,10 @@ fn write_grant(answer: v1::BeginWriteResponse) -> receive::Result<WriteGrant> {
     let key = |field, bytes: &Bytes| receive::array32(field, bytes).map(Key::from_bytes);
     let parent = answer.parent.map(|parent| {
         let snapshot = receive::snapshot_id("parent.snapshot_id", &parent.snapshot_id)?;
-        Ok(Parent { snapshot, capsule: parent.capsule.to_vec() })
+        Ok(Parent {
+            snapshot,
+            capsule: parent.capsule.to_vec(),
+        })
     });
     let chunks = ChunkProfile {
         min: answer.chunk_min_bytes,
@@ -225,7 +250,9 @@ fn write_grant(answer: v1::BeginWriteResponse) -> receive::Result<WriteGrant> {
         refs_key: key("refs_key", &answer.refs_key)?,
         session_key: key("session_key", &answer.session_key)?,
         read_public_key: receive::array32("read_public_key", &answer.read_public_key)?,
-        chunks: chunks.validate().map_err(|e| ProtocolError::new("chunk_min_bytes", e))?,
+        chunks: chunks
+            .validate()
+            .map_err(|e| ProtocolError::new("chunk_min_bytes", e.to_string()))?,
         pack_bytes: answer.pack_bytes,
         parent: parent.transpose()?,
     })
@@ -262,7 +289,11 @@ fn locations(answer: v1::LookupResponse, wanted: usize) -> receive::Result<Vec<O
         }
         let pack = packs.get(location.pack as usize);
         let pack = pack.ok_or_else(|| ProtocolError::new("locations.pack", "is out of range"))?;
-        Ok(Some(Location { pack: pack.clone(), offset: location.offset, len: location.len }))
+        Ok(Some(Location {
+            pack: pack.clone(),
+            offset: location.offset,
+            len: location.len,
+        }))
     };
     locations.into_iter().map(location).collect()
 }
@@ -278,16 +309,28 @@ mod tests {
             packs: vec!["a".to_owned(), "b".to_owned()],
             locations: vec![at(1, 5, 6), at(0, 0, 0)],
         };
-        let expected = Location { pack: "b".to_owned(), offset: 5, len: 6 };
-        assert_eq!(locations(answer.clone(), 2).unwrap(), [Some(expected), None]);
+        let expected = Location {
+            pack: "b".to_owned(),
+            offset: 5,
+            len: 6,
+        };
+        assert_eq!(
+            locations(answer.clone(), 2).unwrap(),
+            [Some(expected), None]
+        );
         assert_eq!(locations(answer.clone(), 3).unwrap_err().field, "locations");
-        let bad = v1::LookupResponse { locations: vec![at(2, 1, 1)], ..answer };
+        let bad = v1::LookupResponse {
+            locations: vec![at(2, 1, 1)],
+            ..answer
+        };
         assert_eq!(locations(bad, 1).unwrap_err().field, "locations.pack");
     }
 
     #[test]
     fn a_short_key_is_refused_by_name() {
-        let error = write_grant(v1::BeginWriteResponse::default()).err().unwrap();
+        let error = write_grant(v1::BeginWriteResponse::default())
+            .err()
+            .unwrap();
         assert_eq!(error.field, "domain_key");
     }
 

@@ -19,7 +19,9 @@ pub enum Error {
         source: io::Error,
     },
     /// The state database cannot be used.
-    #[error("open the state database {path}: it may be deleted, finished backups are kept in the repository")]
+    #[error(
+        "open the state database {path}: it may be deleted, finished backups are kept in the repository"
+    )]
     OpenState {
         /// The file.
         path: PathBuf,
@@ -28,7 +30,9 @@ pub enum Error {
         source: rusqlite::Error,
     },
     /// The state database was made by a newer version.
-    #[error("the state database {path} has version {found}, this program knows up to {known}: use a newer orlop or delete the file")]
+    #[error(
+        "the state database {path} has version {found}, this program knows up to {known}: use a newer orlop or delete the file"
+    )]
     NewerState {
         /// The file.
         path: PathBuf,

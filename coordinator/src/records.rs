@@ -32,7 +32,12 @@ pub(crate) struct Document {
 impl Document {
     /// A document of this version.
     pub(crate) fn new(spec: RunSpec, run: Run) -> Self {
-        Self { version: VERSION, spec, run, recovered: false }
+        Self {
+            version: VERSION,
+            spec,
+            run,
+            recovered: false,
+        }
     }
 
     /// As text.
@@ -69,9 +74,13 @@ impl Records {
             lines.push(b'\n');
         }
         let lines = vec![Bytes::from(lines)];
-        self.store.put(&log_name(kind, name), lines, Durability::Now).await?;
+        self.store
+            .put(&log_name(kind, name), lines, Durability::Now)
+            .await?;
         let json = vec![Bytes::from(document.to_json())];
-        self.store.put(&record_name(kind, name), json, Durability::Now).await?;
+        self.store
+            .put(&record_name(kind, name), json, Durability::Now)
+            .await?;
         Ok(())
     }
 
@@ -86,7 +95,10 @@ impl Records {
         let prefix = format!("records/{kind}s/");
         let objects = self.store.list(&prefix).await?;
         let name = |name: &str| name.strip_prefix(&prefix).map(str::to_owned);
-        Ok(objects.iter().filter_map(|object| name(&object.name)).collect())
+        Ok(objects
+            .iter()
+            .filter_map(|object| name(&object.name))
+            .collect())
     }
 
     /// A run's record; `None` if it is damaged or newer than this program.
@@ -103,7 +115,9 @@ impl Records {
             Err(error) => return Err(error),
         };
         let lines = lines.split(|byte| *byte == b'\n');
-        Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())
+        Ok(lines
+            .filter_map(|line| serde_json::from_slice(line).ok())
+            .collect())
     }
 }
 

@@ -57,7 +57,10 @@ impl Coordinator {
     /// identity.
     pub async fn bind(config: CoordinatorConfig) -> Result<Self> {
         let listen = config.listen;
-        let fail = |source| Error::Bind { address: listen, source };
+        let fail = |source| Error::Bind {
+            address: listen,
+            source,
+        };
         let listener = TcpListener::bind(listen).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
         let parts = Parts {
@@ -80,7 +83,12 @@ impl Coordinator {
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE));
         let router = services(server, &context, &Auth::new(&config.token)).await?;
-        Ok(Self { listener, address, router, context })
+        Ok(Self {
+            listener,
+            address,
+            router,
+            context,
+        })
     }
 
     /// Where it listens.
@@ -93,7 +101,12 @@ impl Coordinator {
     /// # Errors
     /// The server failed.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        let Self { listener, address, router, context } = self;
+        let Self {
+            listener,
+            address,
+            router,
+            context,
+        } = self;
         let own: Tasks = Tasks::default();
         own.spawn(Arc::clone(&context.runs).run_scheduler(context.shutdown.clone()));
         own.spawn(Arc::clone(&context.runs).run_recorder(context.shutdown.clone()));
@@ -112,7 +125,9 @@ impl Coordinator {
         let served = match served {
             Some(served) => served,
             // Connections that do not end in time are dropped.
-            None => tokio::time::timeout(SHUTDOWN_PATIENCE, serve).await.unwrap_or(Ok(())),
+            None => tokio::time::timeout(SHUTDOWN_PATIENCE, serve)
+                .await
+                .unwrap_or(Ok(())),
         };
         own.join().await;
         context.tasks.join().await;
@@ -139,7 +154,9 @@ async fn services(mut server: Server, context: &Context, auth: &Auth) -> Result<
     let v1 = reflection().build_v1().map_err(fail)?;
     let v1alpha = reflection().build_v1alpha().map_err(fail)?;
     let (reporter, health) = tonic_health::server::health_reporter();
-    reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    reporter
+        .set_service_status("", tonic_health::ServingStatus::Serving)
+        .await;
     Ok(server
         .add_service(health)
         .add_service(InterceptedService::new(v1, auth.clone()))

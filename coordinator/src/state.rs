@@ -46,16 +46,30 @@ pub(crate) struct StateDb {
 impl StateDb {
     /// Opens the database; makes or migrates it.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let fail = |source| Error::OpenState { path: path.to_owned(), source };
+        let fail = |source| Error::OpenState {
+            path: path.to_owned(),
+            source,
+        };
         let connection = Connection::open(path).map_err(fail)?;
-        connection.busy_timeout(Duration::from_secs(5)).map_err(fail)?;
-        connection.pragma_update(None, "journal_mode", "WAL").map_err(fail)?;
+        connection
+            .busy_timeout(Duration::from_secs(5))
+            .map_err(fail)?;
+        connection
+            .pragma_update(None, "journal_mode", "WAL")
+            .map_err(fail)?;
         // A power cut may lose the last transactions: agents and snapshots tell again what they said.
-        connection.pragma_update(None, "synchronous", "NORMAL").map_err(fail)?;
-        let found: i64 =
-            connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(fail)?;
+        connection
+            .pragma_update(None, "synchronous", "NORMAL")
+            .map_err(fail)?;
+        let found: i64 = connection
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .map_err(fail)?;
         if found > VERSION {
-            return Err(Error::NewerState { path: path.to_owned(), found, known: VERSION });
+            return Err(Error::NewerState {
+                path: path.to_owned(),
+                found,
+                known: VERSION,
+            });
         }
         if found == 0 {
             let schema = format!("BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;");
@@ -83,7 +97,8 @@ impl StateDb {
     pub(crate) fn remove_run(&self, kind: RunKind, name: &str) -> Result<()> {
         for table in ["run", "log_line"] {
             let sql = format!("DELETE FROM {table} WHERE kind = ?1 AND name = ?2");
-            self.connection.execute(&sql, params![kind.as_str(), name])?;
+            self.connection
+                .execute(&sql, params![kind.as_str(), name])?;
         }
         Ok(())
     }
@@ -133,7 +148,8 @@ impl StateDb {
     pub(crate) fn last_line(&self, kind: RunKind, name: &str) -> Result<u64> {
         let sql = "SELECT max(number) FROM log_line WHERE kind = ?1 AND name = ?2";
         let last: Option<i64> =
-            self.connection.query_row(sql, params![kind.as_str(), name], |row| row.get(0))?;
+            self.connection
+                .query_row(sql, params![kind.as_str(), name], |row| row.get(0))?;
         Ok(last.unwrap_or_default().cast_unsigned())
     }
 
@@ -157,7 +173,8 @@ impl StateDb {
 
     /// Forgets the sessions of a task that has ended.
     pub(crate) fn release_sessions(&self, task: TaskId) -> Result<()> {
-        self.connection.execute("DELETE FROM session WHERE task = ?1", [task.to_string()])?;
+        self.connection
+            .execute("DELETE FROM session WHERE task = ?1", [task.to_string()])?;
         Ok(())
     }
 }
@@ -167,7 +184,13 @@ mod tests {
     use super::*;
 
     fn line(number: u64) -> LogLine {
-        LogLine { number, time_ms: 5, level: 1, task: String::new(), message: "m".to_owned() }
+        LogLine {
+            number,
+            time_ms: 5,
+            level: 1,
+            task: String::new(),
+            message: "m".to_owned(),
+        }
     }
 
     #[test]
@@ -202,7 +225,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.db");
         let db = StateDb::open(&path).unwrap();
-        db.connection.pragma_update(None, "user_version", 99).unwrap();
-        assert!(matches!(StateDb::open(&path), Err(Error::NewerState { found: 99, .. })));
+        db.connection
+            .pragma_update(None, "user_version", 99)
+            .unwrap();
+        assert!(matches!(
+            StateDb::open(&path),
+            Err(Error::NewerState { found: 99, .. })
+        ));
     }
 }

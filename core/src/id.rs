@@ -131,9 +131,18 @@ mod tests {
 
     #[test]
     fn malformed_ids_are_refused_by_name() {
-        for text in ["", "0", "8zzzzzzzzzzzzzzzzzzzzzzzzz", "0000000000000000000000000i"] {
+        for text in [
+            "",
+            "0",
+            "8zzzzzzzzzzzzzzzzzzzzzzzzz",
+            "0000000000000000000000000i",
+        ] {
             let error = text.parse::<SnapshotId>().unwrap_err();
-            assert!(error.to_string().contains(&format!("{text:?} is not a snapshot id")));
+            assert!(
+                error
+                    .to_string()
+                    .contains(&format!("{text:?} is not a snapshot id"))
+            );
         }
     }
 

@@ -34,7 +34,11 @@ impl VolumeRef {
         pod: impl Into<String>,
         volume: impl Into<String>,
     ) -> Self {
-        Self { namespace: namespace.into(), pod: pod.into(), volume: volume.into() }
+        Self {
+            namespace: namespace.into(),
+            pod: pod.into(),
+            volume: volume.into(),
+        }
     }
 
     /// The lineage of a volume of which nothing but its names is known.
@@ -53,11 +57,18 @@ impl FromStr for VolumeRef {
     type Err = ParseVolumeError;
 
     fn from_str(text: &str) -> Result<Self, ParseVolumeError> {
-        let fail =
-            |reason: String| Err(ParseVolumeError { text: text.to_owned(), reason });
+        let fail = |reason: String| {
+            Err(ParseVolumeError {
+                text: text.to_owned(),
+                reason,
+            })
+        };
         let parts: Vec<&str> = text.split('/').collect();
         let &[namespace, pod, volume] = parts.as_slice() else {
-            return fail(format!("it has {} parts where three are wanted", parts.len()));
+            return fail(format!(
+                "it has {} parts where three are wanted",
+                parts.len()
+            ));
         };
         for part in [namespace, pod, volume] {
             if part.is_empty() || part.len() > 253 {
@@ -92,7 +103,12 @@ mod tests {
         assert_eq!(volume, VolumeRef::new("ns", "pod-0", "data"));
         assert_eq!(volume.to_string(), "ns/pod-0/data");
         for bad in ["", "a/b", "a/b/c/d", "a//c", "a/b/c d"] {
-            assert!(bad.parse::<VolumeRef>().unwrap_err().to_string().contains("NAMESPACE/POD/VOLUME"));
+            assert!(
+                bad.parse::<VolumeRef>()
+                    .unwrap_err()
+                    .to_string()
+                    .contains("NAMESPACE/POD/VOLUME")
+            );
         }
     }
 }

@@ -38,13 +38,21 @@ impl Interceptor for Credentials {
 
 /// The connection, not dialled yet.
 pub(super) fn connect(config: &AgentConfig) -> Result<Client, AppError> {
-    let fail = |what| move |error: tonic::transport::Error| {
-        let source = std::error::Error::source(&error).map(ToString::to_string);
-        AppError::Config { what, reason: source.unwrap_or_else(|| error.to_string()) }
+    let fail = |what| {
+        move |error: tonic::transport::Error| {
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            AppError::Config {
+                what,
+                reason: source.unwrap_or_else(|| error.to_string()),
+            }
+        }
     };
     let header = |what, text: &str| {
         let value = text.parse::<MetadataValue<Ascii>>();
-        value.map_err(|error| AppError::Config { what, reason: error.to_string() })
+        value.map_err(|error| AppError::Config {
+            what,
+            reason: error.to_string(),
+        })
     };
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&config.ca_pem));
     let channel = Endpoint::from_shared(config.server.clone())
@@ -59,14 +67,19 @@ pub(super) fn connect(config: &AgentConfig) -> Result<Client, AppError> {
         .connect_lazy();
     let mut authorization = header("the token", &format!("Bearer {}", config.token))?;
     authorization.set_sensitive(true);
-    let credentials = Credentials { authorization, node: header("the node's name", &config.node)? };
+    let credentials = Credentials {
+        authorization,
+        node: header("the node's name", &config.node)?,
+    };
     Ok(InterceptedService::new(channel, credentials))
 }
 
 /// How long to wait after `failures` failures in a row: doubling from 200 ms, with jitter so that agents do
 /// not come back all at once.
 pub(crate) fn backoff(failures: u32) -> Duration {
-    let full = Duration::from_millis(200).saturating_mul(1 << failures.min(10)).min(MAX_PAUSE);
+    let full = Duration::from_millis(200)
+        .saturating_mul(1 << failures.min(10))
+        .min(MAX_PAUSE);
     // The clock's nanoseconds are random enough for a pause.
     let jitter = jiff::Timestamp::now().subsec_nanosecond().unsigned_abs() % 1000;
     full.mul_f64(0.5 + f64::from(jitter) / 2000.0)

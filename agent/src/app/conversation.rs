@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use orlop_core::run::KnownVolume;
 use orlop_proto::v1::{
-    AgentCommand, AgentEvent, Heartbeat, Hello, Inventory as InventoryEvent, agent_command::Command,
-    agent_event::Event, agents_client::AgentsClient,
+    AgentCommand, AgentEvent, Heartbeat, Hello, Inventory as InventoryEvent,
+    agent_command::Command, agent_event::Event, agents_client::AgentsClient,
 };
 use tokio::{sync::mpsc, time::MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
@@ -39,7 +39,11 @@ impl<'a> Conversation<'a> {
         inventory: &'a Arc<Inventory>,
         tasks: &'a Arc<TaskTable>,
     ) -> Self {
-        Self { node, inventory, tasks }
+        Self {
+            node,
+            inventory,
+            tasks,
+        }
     }
 
     /// Registers and talks until the stream ends.
@@ -128,5 +132,7 @@ fn ticks(period: Duration) -> tokio::time::Interval {
 
 async fn send(events: &mpsc::Sender<AgentEvent>, event: Event) -> Result<(), Status> {
     let sending = events.send_timeout(AgentEvent { event: Some(event) }, SEND_PATIENCE);
-    sending.await.map_err(|_| Status::unavailable("the coordinator takes no events"))
+    sending
+        .await
+        .map_err(|_| Status::unavailable("the coordinator takes no events"))
 }

@@ -18,14 +18,22 @@ pub(crate) struct Inventory {
 impl Inventory {
     /// Looks where `options` say.
     pub(crate) fn new(options: DiscoverOptions) -> Self {
-        Self { options, last: Mutex::default() }
+        Self {
+            options,
+            last: Mutex::default(),
+        }
     }
 
     /// Looks now; blocks. What was found before stays when looking fails.
     pub(crate) fn look(&self, node: &str) -> Vec<KnownVolume> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match discover(&self.options) {
-            Ok(found) => *last = found.into_iter().map(|volume| known(node, volume)).collect(),
+            Ok(found) => {
+                *last = found
+                    .into_iter()
+                    .map(|volume| known(node, volume))
+                    .collect();
+            }
             Err(error) => tracing::warn!(error = %error, "cannot look for volumes"),
         }
         last.clone()

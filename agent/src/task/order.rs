@@ -103,12 +103,21 @@ mod tests {
 
     #[test]
     fn an_order_without_its_parts_is_refused_by_name() {
-        let order = StartTask { work: None, ..start() };
+        let order = StartTask {
+            work: None,
+            ..start()
+        };
         assert_eq!(Order::try_from(order).unwrap_err().field, "work");
         let work = Some(start_task::Work::Restore(RestoreTask::default()));
         let order = StartTask { work, ..start() };
-        assert_eq!(Order::try_from(order).unwrap_err().field, "restore.snapshot_id");
-        let order = StartTask { volume: None, ..start() };
+        assert_eq!(
+            Order::try_from(order).unwrap_err().field,
+            "restore.snapshot_id"
+        );
+        let order = StartTask {
+            volume: None,
+            ..start()
+        };
         assert_eq!(Order::try_from(order).unwrap_err().field, "volume");
     }
 }

@@ -144,14 +144,24 @@ impl TaskTable {
             let run = || work::run(&order, &tools, Arc::new(committer), &monitor, &own_cancel);
             let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
                 tracing::error!(task_id = %id, "task has panicked");
-                failed("the agent met a bug: its log has the place".to_owned(), false)
+                failed(
+                    "the agent met a bug: its log has the place".to_owned(),
+                    false,
+                )
             });
             tracing::info!(task_id = %id, outcome = ?outcome, "task has ended");
             own_state.lock().outcome = Some(outcome);
             ended.notify_one();
         };
-        let thread = std::thread::Builder::new().name("task".to_owned()).spawn(body)?;
-        Ok(Task { context, cancel, state, thread: Some(thread) })
+        let thread = std::thread::Builder::new()
+            .name("task".to_owned())
+            .spawn(body)?;
+        Ok(Task {
+            context,
+            cancel,
+            state,
+            thread: Some(thread),
+        })
     }
 
     /// Stops a task; its end comes later. One that is not there is ignored.
@@ -165,9 +175,13 @@ impl TaskTable {
 
     /// Forgets a task that has ended; one that runs stays.
     pub(crate) fn forget(&self, task_id: &str) {
-        let Ok(id) = task_id.parse::<TaskId>() else { return };
+        let Ok(id) = task_id.parse::<TaskId>() else {
+            return;
+        };
         let mut tasks = self.lock();
-        if tasks.get(&id).is_some_and(|task| task.state.lock().outcome.is_some())
+        if tasks
+            .get(&id)
+            .is_some_and(|task| task.state.lock().outcome.is_some())
             && let Some(thread) = tasks.remove(&id).and_then(|task| task.thread)
         {
             // Its last act was to tell its end, so this does not wait.
@@ -203,7 +217,10 @@ impl TaskTable {
             let mut told = task.state.lock();
             if let Some(progress) = told.progress.take() {
                 let progress = Some(progress.into());
-                events.push(Event::Progress(v1::TaskProgress { task_id: id.to_string(), progress }));
+                events.push(Event::Progress(v1::TaskProgress {
+                    task_id: id.to_string(),
+                    progress,
+                }));
             }
             while events.len() < NEWS
                 && let Some(issue) = told.issues.pop_front()
@@ -211,7 +228,10 @@ impl TaskTable {
                 let mut issue = v1::Issue::from(&issue);
                 issue.message = clip(&issue.message);
                 let issue = Some(issue);
-                events.push(Event::Issue(v1::TaskIssue { task_id: id.to_string(), issue }));
+                events.push(Event::Issue(v1::TaskIssue {
+                    task_id: id.to_string(),
+                    issue,
+                }));
             }
             // The end comes after everything else of the task.
             if told.issues.is_empty()
@@ -249,7 +269,12 @@ impl Task {
         let state = State::default();
         state.lock().outcome = Some(outcome);
         let state = Arc::new(state);
-        Self { context, cancel: CancellationToken::new(), state, thread: None }
+        Self {
+            context,
+            cancel: CancellationToken::new(),
+            state,
+            thread: None,
+        }
     }
 }
 

@@ -74,9 +74,19 @@ pub(super) fn run(
     };
     match &order.work {
         Work::Backup { .. } => backup(order, tools, volume, committer, store, monitor, cancel),
-        Work::Restore { snapshot, mode, path } => {
+        Work::Restore {
+            snapshot,
+            mode,
+            path,
+        } => {
             let marks = marks.as_ref().and_then(open_marks);
-            let restore = Restore { order, tools, snapshot: *snapshot, mode: *mode, path };
+            let restore = Restore {
+                order,
+                tools,
+                snapshot: *snapshot,
+                mode: *mode,
+                path,
+            };
             restore.run(&volume, marks, committer, store, monitor, cancel)
         }
     }
@@ -91,7 +101,12 @@ fn backup(
     monitor: &Arc<dyn Monitor>,
     cancel: &CancellationToken,
 ) -> Outcome {
-    let Work::Backup { exclude, tags, force_full } = order.work.clone() else {
+    let Work::Backup {
+        exclude,
+        tags,
+        force_full,
+    } = order.work.clone()
+    else {
         return failed("the task is not a backup".to_owned(), false);
     };
     let root = match found.open() {
@@ -110,8 +125,14 @@ fn backup(
         budget: tools.budget,
     };
     let (handle, monitor) = (tools.handle.clone(), Tally::new(monitor, None));
-    let report =
-        backup::run(job, committer, store, handle, Arc::clone(&monitor) as _, cancel.clone());
+    let report = backup::run(
+        job,
+        committer,
+        store,
+        handle,
+        Arc::clone(&monitor) as _,
+        cancel,
+    );
     match report {
         Ok(report) => {
             let (warnings, errors) = monitor.issues();
@@ -149,7 +170,10 @@ impl Restore<'_> {
         cancel: &CancellationToken,
     ) -> Outcome {
         if let Some(Err(error)) = marks.as_ref().map(MarkDir::clear) {
-            return failed(format!("remove the marks of an earlier restore: {error}"), true);
+            return failed(
+                format!("remove the marks of an earlier restore: {error}"),
+                true,
+            );
         }
         let monitor = Tally::new(monitor, marks);
         let outcome = self.execute(found, committer, store, &monitor, cancel);
@@ -235,7 +259,11 @@ struct Tally {
 
 impl Tally {
     fn new(to: &Arc<dyn Monitor>, marks: Option<MarkDir>) -> Arc<Self> {
-        Arc::new(Self { to: Arc::clone(to), marks, counts: Mutex::default() })
+        Arc::new(Self {
+            to: Arc::clone(to),
+            marks,
+            counts: Mutex::default(),
+        })
     }
 
     /// Warnings and errors.

@@ -1,10 +1,10 @@
 //! Agents: who is connected, what they run, what they tell.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use orlop_core::{
-    Issue, Progress, TaskId, VolumeRef,
-    run::{Event, KnownVolume, Outcome, RunPhase, TaskPhase},
+    Issue, Progress, TaskId,
+    run::{Event, KnownVolume, Outcome, TaskPhase},
 };
 use orlop_proto::v1::{self, AgentCommand, LogLevel, agent_command::Command};
 use tokio::sync::mpsc;
@@ -18,23 +18,25 @@ const COMMANDS: usize = 1024;
 
 /// The command as a message.
 pub(super) fn command(command: Command) -> AgentCommand {
-    AgentCommand { command: Some(command) }
+    AgentCommand {
+        command: Some(command),
+    }
 }
 
 /// What is known of a node's agent.
 pub(super) struct Agent {
     version: String,
     cores: u32,
-    link: Option<Link>,
+    pub(super) link: Option<Link>,
     last_seen_ms: i64,
-    last_seen: Instant,
+    pub(super) last_seen: Instant,
     /// `number` of its newest inventory.
-    inventory: u64,
+    pub(super) inventory: u64,
     /// Whether its tasks were given up since it went away.
-    lost: bool,
+    pub(super) lost: bool,
 }
 
-struct Link {
+pub(super) struct Link {
     generation: u64,
     commands: mpsc::Sender<AgentCommand>,
     cut: CancellationToken,
@@ -106,7 +108,9 @@ pub(crate) struct NodeView {
 impl Table {
     /// Sends a command if the agent is connected; it asks again for what it misses when it comes back.
     pub(super) fn send(&mut self, node: &str, command: AgentCommand) {
-        let Some(agent) = self.agents.get_mut(node) else { return };
+        let Some(agent) = self.agents.get_mut(node) else {
+            return;
+        };
         let Some(link) = &agent.link else { return };
         if link.commands.try_send(command).is_err() {
             tracing::warn!(node, "agent does not take its commands and is cut off");
@@ -115,15 +119,22 @@ impl Table {
     }
 
     fn running_on(&self, node: &str) -> u32 {
-        let tasks = self.entries.values().flat_map(|entry| &entry.document.run.tasks);
-        tasks.filter(|t| t.node == node && t.phase == TaskPhase::Running).count() as u32
+        let tasks = self
+            .entries
+            .values()
+            .flat_map(|entry| &entry.document.run.tasks);
+        tasks
+            .filter(|t| t.node == node && t.phase == TaskPhase::Running)
+            .count() as u32
     }
 
     /// Keys of the runs that have something to do on `node`.
-    fn runs_on(&self, node: &str) -> Vec<RunKey> {
+    pub(super) fn runs_on(&self, node: &str) -> Vec<RunKey> {
         let open = |key: &&RunKey| {
             let run = &self.entries[*key].document.run;
-            run.tasks.iter().any(|task| task.node == node && !task.phase.is_final())
+            run.tasks
+                .iter()
+                .any(|task| task.node == node && !task.phase.is_final())
         };
         self.entries.keys().filter(open).cloned().collect()
     }
@@ -142,15 +153,31 @@ fn task_limit(fixed: Option<u32>, cores: u32) -> u32 {
 impl Runs {
     /// Takes an agent in: its stream replaces an earlier one, its tasks are told to their runs.
     pub(crate) fn connect(&self, registration: Registration) -> Connection {
-        let Registration { node, version, cores, volumes, running } = registration;
+        let Registration {
+            node,
+            version,
+            cores,
+            volumes,
+            running,
+        } = registration;
         let now = now_ms();
         self.parts.cluster.report(&node, volumes);
         let (sender, commands) = mpsc::channel(COMMANDS);
         let cut = CancellationToken::new();
         let mut table = self.lock();
-        let agent = table.agents.entry(node.clone()).or_insert_with(Agent::awaited);
-        let generation = agent.link.as_ref().map_or(now.cast_unsigned(), |l| l.generation + 1);
-        let link = Link { generation, commands: sender, cut: cut.clone() };
+        let agent = table
+            .agents
+            .entry(node.clone())
+            .or_insert_with(Agent::awaited);
+        let generation = agent
+            .link
+            .as_ref()
+            .map_or(now.cast_unsigned(), |l| l.generation + 1);
+        let link = Link {
+            generation,
+            commands: sender,
+            cut: cut.clone(),
+        };
         *agent = Agent {
             version,
             cores,
@@ -162,7 +189,10 @@ impl Runs {
         };
         let heartbeat_seconds = self.parts.limits.heartbeat.as_secs().clamp(1, 3600) as u32;
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let welcome = v1::Welcome { version, heartbeat_seconds };
+        let welcome = v1::Welcome {
+            version,
+            heartbeat_seconds,
+        };
         table.send(&node, command(Command::Welcome(welcome)));
         let mut known = Vec::with_capacity(running.len());
         for (task, context) in running {
@@ -178,21 +208,31 @@ impl Runs {
                 t.node == node && (!t.phase.is_final() || known.contains(&t.id))
             };
             if tasks.iter().any(concerned) {
-                let event = Event::Reported { node: node.clone(), tasks: known.clone() };
+                let event = Event::Reported {
+                    node: node.clone(),
+                    tasks: known.clone(),
+                };
                 table.apply(&key, event, now);
             }
         }
         tracing::info!(node, "agent connected");
         table.signals.schedule.notify_one();
         table.signals.agents.send_replace(());
-        Connection { generation, commands, cut }
+        Connection {
+            generation,
+            commands,
+            cut,
+        }
     }
 
     /// The stream has ended; tasks are taken to run on.
     pub(crate) fn disconnect(&self, node: &str, generation: u64) {
         let mut table = self.lock();
         if let Some(agent) = table.agents.get_mut(node)
-            && agent.link.as_ref().is_some_and(|link| link.generation == generation)
+            && agent
+                .link
+                .as_ref()
+                .is_some_and(|link| link.generation == generation)
         {
             agent.link = None;
             tracing::info!(node, "agent disconnected");
@@ -203,10 +243,15 @@ impl Runs {
     /// The agent lives. False if its stream was replaced.
     pub(crate) fn heard(&self, node: &str, generation: u64) -> bool {
         let mut table = self.lock();
-        let Some(agent) = table.agents.get_mut(node) else { return false };
+        let Some(agent) = table.agents.get_mut(node) else {
+            return false;
+        };
         agent.last_seen_ms = now_ms();
         agent.last_seen = Instant::now();
-        agent.link.as_ref().is_some_and(|link| link.generation == generation)
+        agent
+            .link
+            .as_ref()
+            .is_some_and(|link| link.generation == generation)
     }
 
     /// The agent has looked for volumes.
@@ -230,9 +275,17 @@ impl Runs {
     /// An entry of a task of this node had trouble.
     pub(crate) fn troubled(&self, node: &str, task: TaskId, issue: &Issue) {
         let mut table = self.lock();
-        let Some(key) = table.key_on(node, task) else { return };
-        let Some(volume) = table.volume_of(&key, task) else { return };
-        let level = if issue.kind.is_error() { LogLevel::Error } else { LogLevel::Warning };
+        let Some(key) = table.key_on(node, task) else {
+            return;
+        };
+        let Some(volume) = table.volume_of(&key, task) else {
+            return;
+        };
+        let level = if issue.kind.is_error() {
+            LogLevel::Error
+        } else {
+            LogLevel::Warning
+        };
         let path = String::from_utf8_lossy(&issue.path);
         let line = format!("{volume}: {path}: {}", issue.message);
         table.log(&key, level, Some(task), &line, now_ms());
@@ -245,64 +298,6 @@ impl Runs {
         match table.key_on(node, task) {
             Some(key) => table.apply(&key, Event::Finished { task, outcome }, now_ms()),
             None => table.send(node, commands::acknowledge(task)),
-        }
-    }
-
-    /// Cuts off agents that are silent, and gives up the tasks of those that were away for too long.
-    pub(super) fn expire(&self) {
-        let limits = &self.parts.limits;
-        let mut table = self.lock();
-        let mut lost = Vec::new();
-        for (node, agent) in &mut table.agents {
-            let silent = agent.last_seen.elapsed();
-            if agent.link.is_some() && silent > limits.heartbeat * 3 {
-                tracing::warn!(node, "agent is silent and is cut off");
-                agent.link = None;
-            }
-            if agent.link.is_none() && !agent.lost && silent > limits.node_deadline {
-                agent.lost = true;
-                lost.push((node.clone(), silent));
-            }
-        }
-        for (node, silent) in lost {
-            let message = lost_message(&node, silent);
-            tracing::warn!(node, "agent is lost");
-            for key in table.runs_on(&node) {
-                let event = Event::NodeLost { node: node.clone(), message: message.clone() };
-                table.apply(&key, event, now_ms());
-            }
-        }
-    }
-
-    /// Lets every connected agent look for volumes and waits until they have, or until `patience` ends. Also
-    /// waits for the first agent if there is none yet. False if there is still none.
-    pub(super) async fn refresh_inventories(&self, patience: Duration) -> bool {
-        let deadline = tokio::time::Instant::now() + patience;
-        let mut changed = self.signals.agents.subscribe();
-        let number = now_ms().cast_unsigned();
-        let mut asked = Vec::new();
-        loop {
-            let waits = {
-                let mut table = self.lock();
-                if asked.is_empty() {
-                    asked = table.node_limits(None).map(|(node, _)| node).collect();
-                    for node in &asked {
-                        let refresh = v1::RefreshInventory { number };
-                        table.send(node, command(Command::Refresh(refresh)));
-                    }
-                }
-                let open = |node: &String| {
-                    let agent = &table.agents[node];
-                    agent.link.is_some() && agent.inventory < number
-                };
-                asked.is_empty() || asked.iter().any(open)
-            };
-            if !waits {
-                return true;
-            }
-            if !matches!(tokio::time::timeout_at(deadline, changed.changed()).await, Ok(Ok(()))) {
-                return !asked.is_empty();
-            }
         }
     }
 
@@ -326,47 +321,5 @@ impl Runs {
         for agent in self.lock().agents.values_mut() {
             agent.link = None;
         }
-    }
-}
-
-fn lost_message(node: &str, silent: Duration) -> String {
-    format!("the agent of node {node} was not heard of for {} s", silent.as_secs())
-}
-
-impl Table {
-    /// The run of a task, if the task is on this node.
-    fn key_on(&self, node: &str, task: TaskId) -> Option<RunKey> {
-        let key = self.tasks.get(&task)?;
-        let found = self.document(key)?.run.task(task)?;
-        (found.node == node).then(|| key.clone())
-    }
-
-    fn volume_of(&self, key: &RunKey, task: TaskId) -> Option<VolumeRef> {
-        Some(self.document(key)?.run.task(task)?.volume.clone())
-    }
-
-    /// Whether a task that an agent has is known, perhaps only now by its context.
-    fn recognise(&mut self, node: &str, task: TaskId, context: &[u8]) -> bool {
-        if self.key_on(node, task).is_some() {
-            return true;
-        }
-        let Some(document) = commands::recovered(context) else { return false };
-        let key = RunKey::of(&document.run);
-        if self.entries.contains_key(&key) || document.run.phase != RunPhase::Queued {
-            return false;
-        }
-        tracing::info!(run_id = key.name, node, "run is found again from what its agent tells");
-        self.insert(document, 0);
-        let message = "found again from what an agent tells: the state database was lost";
-        self.log(&key, LogLevel::Warning, None, message, now_ms());
-        for node in self.nodes_of(&key) {
-            self.agents.entry(node).or_insert_with(Agent::awaited);
-        }
-        self.key_on(node, task).is_some()
-    }
-
-    fn nodes_of(&self, key: &RunKey) -> Vec<String> {
-        let tasks = self.document(key).map(|document| document.run.tasks.as_slice());
-        tasks.unwrap_or_default().iter().map(|task| task.node.clone()).collect()
     }
 }

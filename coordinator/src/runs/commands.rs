@@ -68,18 +68,26 @@ fn mode_of(mode: RestoreMode, task: &Task) -> RestoreMode {
 /// Stop a task.
 pub(super) fn cancel(id: TaskId) -> v1::AgentCommand {
     let task_id = id.to_string();
-    command(v1::agent_command::Command::Cancel(v1::CancelTask { task_id }))
+    command(v1::agent_command::Command::Cancel(v1::CancelTask {
+        task_id,
+    }))
 }
 
 /// Forget a task that has ended.
 pub(super) fn acknowledge(id: TaskId) -> v1::AgentCommand {
     let task_id = id.to_string();
-    command(v1::agent_command::Command::Acknowledge(v1::AcknowledgeTask { task_id }))
+    command(v1::agent_command::Command::Acknowledge(
+        v1::AcknowledgeTask { task_id },
+    ))
 }
 
 fn context(document: &Document, own: &Task) -> Vec<u8> {
     let all = encode(document, document.run.tasks.iter());
-    if all.len() <= MAX_CONTEXT_BYTES { all } else { encode(document, std::iter::once(own)) }
+    if all.len() <= MAX_CONTEXT_BYTES {
+        all
+    } else {
+        encode(document, std::iter::once(own))
+    }
 }
 
 fn encode<'a>(document: &Document, tasks: impl Iterator<Item = &'a Task>) -> Vec<u8> {
@@ -118,7 +126,13 @@ pub(super) fn recovered(context: &[u8]) -> Option<Document> {
         return None;
     }
     // A plan with tasks asks for nothing.
-    let _ = run.apply(Event::Planned { tasks, skipped: context.skipped }, context.created_ms);
+    let _ = run.apply(
+        Event::Planned {
+            tasks,
+            skipped: context.skipped,
+        },
+        context.created_ms,
+    );
     let mut document = Document::new(context.spec, run);
     document.recovered = true;
     Some(document)
@@ -139,10 +153,24 @@ mod tests {
             node: "n".to_owned(),
             snapshot: None,
         };
-        let _ = run.apply(Event::Planned { tasks: vec![task(1), task(2)], skipped: 3 }, 7);
+        let _ = run.apply(
+            Event::Planned {
+                tasks: vec![task(1), task(2)],
+                skipped: 3,
+            },
+            7,
+        );
         let mut progressed = run.clone();
-        let _ = progressed.apply(Event::Assigned { task: TaskId::from_bytes([1; 16]) }, 8);
-        let spec = RunSpec::Backup(BackupSpec { force_full: true, ..BackupSpec::default() });
+        let _ = progressed.apply(
+            Event::Assigned {
+                task: TaskId::from_bytes([1; 16]),
+            },
+            8,
+        );
+        let spec = RunSpec::Backup(BackupSpec {
+            force_full: true,
+            ..BackupSpec::default()
+        });
         let document = Document::new(spec.clone(), progressed.clone());
         let again = recovered(&context(&document, &progressed.tasks[0])).unwrap();
         assert_eq!((again.run, again.spec, again.recovered), (run, spec, true));
@@ -158,7 +186,13 @@ mod tests {
             node: "n".to_owned(),
             snapshot: None,
         };
-        let _ = run.apply(Event::Planned { tasks: (0..2000).map(task).collect(), skipped: 0 }, 7);
+        let _ = run.apply(
+            Event::Planned {
+                tasks: (0..2000).map(task).collect(),
+                skipped: 0,
+            },
+            7,
+        );
         let document = Document::new(RunSpec::Backup(BackupSpec::default()), run);
         let context = context(&document, &document.run.tasks[3]);
         assert!(context.len() < MAX_CONTEXT_BYTES);

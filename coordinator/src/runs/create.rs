@@ -65,7 +65,11 @@ impl From<SelectError> for Refusal {
     fn from(error: SelectError) -> Self {
         let message = error.to_string();
         match error {
-            SelectError::Unknown(_) => Self::NotFound { kind: "volume", name: String::new(), message },
+            SelectError::Unknown(_) => Self::NotFound {
+                kind: "volume",
+                name: String::new(),
+                message,
+            },
             _ => Self::Precondition(message),
         }
     }
@@ -73,9 +77,17 @@ impl From<SelectError> for Refusal {
 
 impl Refusal {
     /// There is no such run; near misses are among `names`.
-    pub(super) fn unknown_run(key: &RunKey, names: Vec<String>) -> Self {
-        let message = not_found(key.kind.as_str(), &key.name, names.iter().map(String::as_str));
-        Self::NotFound { kind: key.kind.as_str(), name: key.name.clone(), message }
+    pub(super) fn unknown_run(key: &RunKey, names: &[String]) -> Self {
+        let message = not_found(
+            key.kind.as_str(),
+            &key.name,
+            names.iter().map(String::as_str),
+        );
+        Self::NotFound {
+            kind: key.kind.as_str(),
+            name: key.name.clone(),
+            message,
+        }
     }
 }
 
@@ -96,7 +108,11 @@ impl Runs {
         if !location.is_empty() && location != self.parts.location {
             let own = self.parts.location.as_str();
             let message = not_found("location", location, [own]);
-            return Err(Refusal::NotFound { kind: "location", name: location.to_owned(), message });
+            return Err(Refusal::NotFound {
+                kind: "location",
+                name: location.to_owned(),
+                message,
+            });
         }
         let key = RunKey::new(spec.kind(), name);
         if let Some(existing) = self.same_request(&key, &spec)? {
@@ -118,23 +134,24 @@ impl Runs {
         match table.document(key) {
             None => Ok(None),
             Some(existing) if existing.spec == *spec => Ok(Some(existing.clone())),
-            Some(_) => Err(Refusal::Exists { kind: key.kind, name: key.name.clone() }),
+            Some(_) => Err(Refusal::Exists {
+                kind: key.kind,
+                name: key.name.clone(),
+            }),
         }
     }
 
-    fn accept(
-        &self,
-        key: &RunKey,
-        spec: RunSpec,
-        plan: Plan,
-    ) -> Result<(Document, bool), Refusal> {
+    fn accept(&self, key: &RunKey, spec: RunSpec, plan: Plan) -> Result<(Document, bool), Refusal> {
         if let Some(existing) = self.same_request(key, &spec)? {
             return Ok((existing, false));
         }
         let now = now_ms();
         let mut table = self.lock();
         if table.document(key).is_some() {
-            return Err(Refusal::Exists { kind: key.kind, name: key.name.clone() });
+            return Err(Refusal::Exists {
+                kind: key.kind,
+                name: key.name.clone(),
+            });
         }
         let run = Run::new(key.kind, &key.name, &self.parts.location, now);
         table.insert(Document::new(spec, run), 0);
@@ -144,12 +161,24 @@ impl Runs {
         }
         for task in &plan.tasks {
             table.tasks.insert(task.id, key.clone());
-            table.agents.entry(task.node.clone()).or_insert_with(Agent::awaited);
+            table
+                .agents
+                .entry(task.node.clone())
+                .or_insert_with(Agent::awaited);
         }
         let skipped = plan.skipped.len() as u32;
-        table.apply(key, Event::Planned { tasks: plan.tasks, skipped }, now);
+        table.apply(
+            key,
+            Event::Planned {
+                tasks: plan.tasks,
+                skipped,
+            },
+            now,
+        );
         let document = table.document(key).cloned();
-        document.map(|document| (document, true)).ok_or_else(|| Refusal::unknown_run(key, vec![]))
+        document
+            .map(|document| (document, true))
+            .ok_or_else(|| Refusal::unknown_run(key, &[]))
     }
 
     fn plan_backup(&self, spec: &BackupSpec) -> Result<Plan, Refusal> {
@@ -164,7 +193,10 @@ impl Runs {
             node: found.node,
             snapshot: None,
         });
-        Ok(Plan { tasks: tasks.collect(), skipped: selection.skipped })
+        Ok(Plan {
+            tasks: tasks.collect(),
+            skipped: selection.skipped,
+        })
     }
 
     async fn plan_restore(&self, spec: &RestoreSpec) -> Result<Plan, Refusal> {
@@ -182,10 +214,16 @@ impl Runs {
             };
             if tasks.insert(target.clone(), task).is_some() {
                 let message = format!("two snapshots would be restored into {target}");
-                return Err(Refusal::Invalid { field: "volumes", message });
+                return Err(Refusal::Invalid {
+                    field: "volumes",
+                    message,
+                });
             }
         }
-        Ok(Plan { tasks: tasks.into_values().collect(), skipped: Vec::new() })
+        Ok(Plan {
+            tasks: tasks.into_values().collect(),
+            skipped: Vec::new(),
+        })
     }
 
     /// The snapshots to restore, each with the target that was asked for.
@@ -222,7 +260,10 @@ impl Runs {
             let message = format!("backup {} has not ended yet: wait for it", backup.name);
             return Err(Refusal::Precondition(message));
         }
-        Ok(newest.into_values().map(|snapshot| (snapshot, None)).collect())
+        Ok(newest
+            .into_values()
+            .map(|snapshot| (snapshot, None))
+            .collect())
     }
 }
 
@@ -231,10 +272,16 @@ fn node_of(target: &VolumeRef, known: &[KnownVolume]) -> Result<String, Refusal>
         let names: Vec<String> = known.iter().map(|known| known.volume.to_string()).collect();
         let name = target.to_string();
         let message = not_found("volume", &name, names.iter().map(String::as_str));
-        return Err(Refusal::NotFound { kind: "volume", name, message });
+        return Err(Refusal::NotFound {
+            kind: "volume",
+            name,
+            message,
+        });
     };
     if let Some(reason) = &found.skip_reason {
-        return Err(Refusal::Precondition(format!("volume {target} cannot be restored: {reason}")));
+        return Err(Refusal::Precondition(format!(
+            "volume {target} cannot be restored: {reason}"
+        )));
     }
     Ok(found.node.clone())
 }

@@ -47,7 +47,12 @@ impl Runs {
             load_records(&mut table, &records, kind).await?;
         }
         table.resume();
-        Ok(Self { parts, records, signals, table: Mutex::new(table) })
+        Ok(Self {
+            parts,
+            records,
+            signals,
+            table: Mutex::new(table),
+        })
     }
 }
 
@@ -96,8 +101,17 @@ async fn load_records(table: &mut Table, records: &Records, kind: RunKind) -> Re
         let finished = table.entries[*key].document.run.phase.is_final();
         key.kind == kind && finished && !recorded.contains(&key.name)
     };
-    for key in table.entries.keys().filter(gone).cloned().collect::<Vec<_>>() {
-        tracing::warn!(run_id = key.name, "the record of a run is gone from the store");
+    for key in table
+        .entries
+        .keys()
+        .filter(gone)
+        .cloned()
+        .collect::<Vec<_>>()
+    {
+        tracing::warn!(
+            run_id = key.name,
+            "the record of a run is gone from the store"
+        );
         table.forget(&key);
     }
     for name in recorded {

@@ -59,7 +59,10 @@ impl Runs {
             let snapshot = made.get(&of).filter(|_| turn.tried);
             let task = turn.task;
             let event = match snapshot {
-                Some(snapshot) => Event::Finished { task, outcome: outcome_of(snapshot) },
+                Some(snapshot) => Event::Finished {
+                    task,
+                    outcome: outcome_of(snapshot),
+                },
                 None => Event::Assigned { task },
             };
             self.lock().apply(&turn.key, event, now_ms());
@@ -69,7 +72,9 @@ impl Runs {
     fn due(&self) -> Vec<Turn> {
         let table = self.lock();
         let limits = Limits {
-            nodes: table.node_limits(self.parts.limits.tasks_per_node).collect(),
+            nodes: table
+                .node_limits(self.parts.limits.tasks_per_node)
+                .collect(),
             location: self.parts.limits.tasks_per_location,
         };
         let mut open: Vec<_> = table
@@ -83,9 +88,16 @@ impl Runs {
         let turn = |due: &orlop_core::run::Due<'_>| {
             let task = due.run.task(due.task)?;
             let key = RunKey::of(due.run);
-            let recovered = table.document(&key).is_some_and(|document| document.recovered);
+            let recovered = table
+                .document(&key)
+                .is_some_and(|document| document.recovered);
             let tried = key.kind == RunKind::Backup && (task.attempts > 0 || recovered);
-            Some(Turn { key, task: due.task, volume: task.volume.clone(), tried })
+            Some(Turn {
+                key,
+                task: due.task,
+                volume: task.volume.clone(),
+                tried,
+            })
         };
         due.iter().filter_map(turn).collect()
     }
@@ -119,7 +131,9 @@ impl Runs {
         let now = now_ms();
         let (document, log) = {
             let table = self.lock();
-            let Some(mut document) = table.document(key).cloned() else { return Ok(()) };
+            let Some(mut document) = table.document(key).cloned() else {
+                return Ok(());
+            };
             // The record is of the run as it will be once the record is durable.
             let _ = document.run.apply(Event::Recorded, now);
             if !document.run.phase.is_final() {
@@ -128,7 +142,9 @@ impl Runs {
             document.recovered = false;
             let mut log = Vec::new();
             while log.len() < RECORDED_LINES {
-                let after = log.last().map_or(0, |line: &crate::state::LogLine| line.number);
+                let after = log
+                    .last()
+                    .map_or(0, |line: &crate::state::LogLine| line.number);
                 let lines = table.log_lines(key, after);
                 if lines.is_empty() {
                     break;
@@ -151,8 +167,12 @@ impl Runs {
 
 /// The newest whole snapshot of each volume of each backup.
 fn by_backup_volume(snapshots: Vec<SnapshotInfo>) -> HashMap<(String, VolumeRef), SnapshotInfo> {
-    let whole = snapshots.into_iter().filter(|s| s.state != SnapshotState::Partial);
-    whole.map(|s| ((s.backup.clone(), s.volume.clone()), s)).collect()
+    let whole = snapshots
+        .into_iter()
+        .filter(|s| s.state != SnapshotState::Partial);
+    whole
+        .map(|s| ((s.backup.clone(), s.volume.clone()), s))
+        .collect()
 }
 
 fn outcome_of(snapshot: &SnapshotInfo) -> Outcome {

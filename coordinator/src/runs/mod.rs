@@ -5,6 +5,7 @@ mod commands;
 mod create;
 mod load;
 mod loops;
+mod presence;
 mod sessions;
 mod table;
 
@@ -77,7 +78,7 @@ impl Runs {
     pub(crate) fn get(&self, key: &RunKey) -> Result<Document, Refusal> {
         let table = self.lock();
         let found = table.document(key).cloned();
-        found.ok_or_else(|| Refusal::unknown_run(key, table.names(key.kind)))
+        found.ok_or_else(|| Refusal::unknown_run(key, &table.names(key.kind)))
     }
 
     /// All runs of a kind, oldest first.
@@ -103,7 +104,7 @@ impl Runs {
     pub(crate) fn log(&self, key: &RunKey, after: u64) -> Result<(Vec<LogLine>, bool), Refusal> {
         let table = self.lock();
         let Some(document) = table.document(key) else {
-            return Err(Refusal::unknown_run(key, table.names(key.kind)));
+            return Err(Refusal::unknown_run(key, &table.names(key.kind)));
         };
         let lines = table.log_lines(key, after);
         let last = lines.last().map_or(after, |line| line.number);
@@ -114,6 +115,9 @@ impl Runs {
     /// How many runs of a kind have not ended.
     pub(crate) fn unfinished(&self, kind: RunKind) -> u32 {
         let table = self.lock();
-        table.documents(kind).filter(|document| !document.run.phase.is_final()).count() as u32
+        table
+            .documents(kind)
+            .filter(|document| !document.run.phase.is_final())
+            .count() as u32
     }
 }

@@ -56,15 +56,17 @@ impl Runs {
         let table = self.lock();
         match table.db.session(session) {
             Ok(Some(owner)) if owner == task => Ok(holder),
-            Ok(Some(_)) => {
-                Err(Refusal::Forbidden(format!("session {session} is not of task {task}")))
-            }
+            Ok(Some(_)) => Err(Refusal::Forbidden(format!(
+                "session {session} is not of task {task}"
+            ))),
             Ok(None) => {
                 drop(table);
                 self.bind_session(session, task);
                 Ok(holder)
             }
-            Err(error) => Err(Refusal::Unavailable(format!("read the state database: {error}"))),
+            Err(error) => Err(Refusal::Unavailable(format!(
+                "read the state database: {error}"
+            ))),
         }
     }
 

@@ -31,7 +31,10 @@ pub(crate) struct RunKey {
 impl RunKey {
     /// The run of this kind and name.
     pub(crate) fn new(kind: RunKind, name: impl Into<String>) -> Self {
-        Self { kind, name: name.into() }
+        Self {
+            kind,
+            name: name.into(),
+        }
     }
 
     /// The key of `run`.
@@ -82,7 +85,9 @@ impl Table {
 
     /// Names of all runs of a kind.
     pub(super) fn names(&self, kind: RunKind) -> Vec<String> {
-        self.documents(kind).map(|document| document.run.name.clone()).collect()
+        self.documents(kind)
+            .map(|document| document.run.name.clone())
+            .collect()
     }
 
     /// Takes a run in, without saving it.
@@ -98,12 +103,20 @@ impl Table {
     /// that does not exist is ignored.
     pub(super) fn apply(&mut self, key: &RunKey, event: Event, now_ms: i64) {
         let quiet = matches!(event, Event::Progressed { .. });
-        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
         let before = entry.document.run.phase;
         let tasks_before: Vec<TaskPhase> = if quiet {
             Vec::new()
         } else {
-            entry.document.run.tasks.iter().map(|task| task.phase).collect()
+            entry
+                .document
+                .run
+                .tasks
+                .iter()
+                .map(|task| task.phase)
+                .collect()
         };
         let touched = |run: &Run| run.tasks.iter().filter(|task| task.touched).count();
         let touched_before = touched(&entry.document.run);
@@ -131,8 +144,13 @@ impl Table {
 
     /// Keeps a run in the state database. A failure is logged: the run goes on without it.
     pub(super) fn save(&mut self, key: &RunKey) {
-        let Some(entry) = self.entries.get(key) else { return };
-        if let Err(error) = self.db.save_run(key.kind, &key.name, &entry.document.to_json()) {
+        let Some(entry) = self.entries.get(key) else {
+            return;
+        };
+        if let Err(error) = self
+            .db
+            .save_run(key.kind, &key.name, &entry.document.to_json())
+        {
             tracing::error!(run_id = key.name, error = %error, "cannot write the state database");
         }
     }
@@ -140,8 +158,12 @@ impl Table {
     fn act(&mut self, key: &RunKey, action: &Action) {
         match action {
             Action::Start(id) => {
-                let Some(entry) = self.entries.get(key) else { return };
-                let Some(task) = entry.document.run.task(*id) else { return };
+                let Some(entry) = self.entries.get(key) else {
+                    return;
+                };
+                let Some(task) = entry.document.run.task(*id) else {
+                    return;
+                };
                 let command = commands::start(&entry.document, task, &self.store_url);
                 let node = task.node.clone();
                 self.send(&node, command);
@@ -158,13 +180,10 @@ impl Table {
         }
     }
 
-    fn send_to_task(
-        &mut self,
-        key: &RunKey,
-        id: TaskId,
-        command: orlop_proto::v1::AgentCommand,
-    ) {
-        let task = self.document(key).and_then(|document| document.run.task(id));
+    fn send_to_task(&mut self, key: &RunKey, id: TaskId, command: orlop_proto::v1::AgentCommand) {
+        let task = self
+            .document(key)
+            .and_then(|document| document.run.task(id));
         if let Some(node) = task.map(|task| task.node.clone()) {
             self.send(&node, command);
         }
@@ -200,7 +219,9 @@ impl Table {
         message: &str,
         now_ms: i64,
     ) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
         if entry.lines > MAX_LINES {
             return;
         }
@@ -242,7 +263,9 @@ impl Table {
         tasks_before: &[TaskPhase],
         now_ms: i64,
     ) {
-        let Some(entry) = self.entries.get(key) else { return };
+        let Some(entry) = self.entries.get(key) else {
+            return;
+        };
         let run = &entry.document.run;
         let mut lines = Vec::new();
         for (i, task) in run.tasks.iter().enumerate() {
@@ -270,7 +293,10 @@ fn task_line(task: &Task, was: Option<TaskPhase>) -> Option<(LogLevel, String)> 
         TaskPhase::Queued => (LogLevel::Warning, format!("{volume}: {}", task.message)),
         TaskPhase::Running => {
             let node = &task.node;
-            (LogLevel::Info, format!("{volume}: begun on {node} (attempt {})", task.attempts))
+            (
+                LogLevel::Info,
+                format!("{volume}: begun on {node} (attempt {})", task.attempts),
+            )
         }
         TaskPhase::Completed => {
             let progress = task.progress;
@@ -282,9 +308,19 @@ fn task_line(task: &Task, was: Option<TaskPhase>) -> Option<(LogLevel, String)> 
                 task.warnings,
                 task.errors
             );
-            (if task.errors > 0 { LogLevel::Error } else { LogLevel::Info }, message)
+            (
+                if task.errors > 0 {
+                    LogLevel::Error
+                } else {
+                    LogLevel::Info
+                },
+                message,
+            )
         }
-        TaskPhase::Failed => (LogLevel::Error, format!("{volume}: failed: {}", task.message)),
+        TaskPhase::Failed => (
+            LogLevel::Error,
+            format!("{volume}: failed: {}", task.message),
+        ),
         TaskPhase::Canceled => (LogLevel::Warning, format!("{volume}: canceled")),
     })
 }
@@ -293,14 +329,21 @@ fn run_line(run: &Run) -> (LogLevel, Option<TaskId>, String) {
     let kind = run.kind;
     let (level, message) = match run.phase {
         RunPhase::New => (LogLevel::Info, format!("{kind} accepted")),
-        RunPhase::Queued => (LogLevel::Info, format!("{kind} of {} volumes queued", run.tasks.len())),
+        RunPhase::Queued => (
+            LogLevel::Info,
+            format!("{kind} of {} volumes queued", run.tasks.len()),
+        ),
         RunPhase::Running => (LogLevel::Info, format!("{kind} begun")),
         RunPhase::Finalizing => (LogLevel::Info, "all volumes have ended".to_owned()),
         RunPhase::Completed => (LogLevel::Info, format!("{kind} completed")),
-        RunPhase::PartiallyFailed => {
-            (LogLevel::Error, format!("{kind} partially failed: {}", run.failure_reason))
-        }
-        RunPhase::Failed => (LogLevel::Error, format!("{kind} failed: {}", run.failure_reason)),
+        RunPhase::PartiallyFailed => (
+            LogLevel::Error,
+            format!("{kind} partially failed: {}", run.failure_reason),
+        ),
+        RunPhase::Failed => (
+            LogLevel::Error,
+            format!("{kind} failed: {}", run.failure_reason),
+        ),
         RunPhase::Canceled => (LogLevel::Warning, format!("{kind} canceled")),
         RunPhase::Deleting => (LogLevel::Info, format!("{kind} is being deleted")),
     };
@@ -309,5 +352,7 @@ fn run_line(run: &Run) -> (LogLevel, Option<TaskId>, String) {
 
 /// Without control characters: a hostile name must not forge a line.
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }

@@ -6,8 +6,8 @@ use orlop_core::{Progress, run::Outcome};
 use orlop_proto::{
     ProtocolError, convert, receive,
     v1::{
-        AgentCommand, AgentEvent, Hello, TaskFinished, TaskIssue, TaskProgress,
-        agent_event::Event, agents_server::Agents,
+        AgentCommand, AgentEvent, Hello, TaskFinished, TaskIssue, TaskProgress, agent_event::Event,
+        agents_server::Agents,
     },
 };
 use tokio::sync::mpsc;
@@ -42,11 +42,18 @@ impl Agents for AgentsService {
         let first = tokio::time::timeout(HELLO_PATIENCE, events.message()).await;
         let first = first.map_err(|_| Status::deadline_exceeded("no `hello` came"))??;
         let Some(Event::Hello(hello)) = first.and_then(|event| event.event) else {
-            return Err(malformed(ProtocolError::new("event", "must be `hello` at first")));
+            return Err(malformed(ProtocolError::new(
+                "event",
+                "must be `hello` at first",
+            )));
         };
         let registration = registration(hello).map_err(malformed)?;
         let node = registration.node.clone();
-        let Connection { generation, mut commands, cut } = self.0.runs.connect(registration);
+        let Connection {
+            generation,
+            mut commands,
+            cut,
+        } = self.0.runs.connect(registration);
         let (sender, receiver) = mpsc::channel(WAITING);
         let runs = Arc::clone(&self.0.runs);
         let shutdown = self.0.shutdown.clone();
@@ -93,7 +100,9 @@ async fn read(
         if !runs.heard(node, generation) {
             return Ok(());
         }
-        let event = event.event.ok_or_else(|| malformed(ProtocolError::missing("event")))?;
+        let event = event
+            .event
+            .ok_or_else(|| malformed(ProtocolError::missing("event")))?;
         take(runs, node, event).map_err(malformed)?;
     }
 }
@@ -114,7 +123,11 @@ fn take(runs: &Runs, node: &str, event: Event) -> Result<(), ProtocolError> {
         Event::Issue(TaskIssue { task_id, issue }) => {
             let task = receive::task_id("issue.task_id", &task_id)?;
             let issue = receive::required("issue.issue", issue)?.try_into();
-            runs.troubled(node, task, &issue.map_err(|e: ProtocolError| e.within("issue"))?);
+            runs.troubled(
+                node,
+                task,
+                &issue.map_err(|e: ProtocolError| e.within("issue"))?,
+            );
         }
         Event::Finished(TaskFinished { task_id, outcome }) => {
             let task = receive::task_id("finished.task_id", &task_id)?;
@@ -131,8 +144,7 @@ fn registration(hello: Hello) -> Result<Registration, ProtocolError> {
     receive::at_most("hello.running", &hello.running, MAX_RUNNING)?;
     let running = hello.running.into_iter().map(|running| {
         let task = receive::task_id("hello.running.task_id", &running.task_id)?;
-        let context =
-            receive::blob("hello.running.context", running.context, MAX_CONTEXT_BYTES)?;
+        let context = receive::blob("hello.running.context", running.context, MAX_CONTEXT_BYTES)?;
         Ok((task, context.to_vec()))
     });
     Ok(Registration {

@@ -15,7 +15,9 @@ pub(crate) struct Auth {
 impl Auth {
     /// Lets calls through that carry `token`.
     pub(crate) fn new(token: &str) -> Self {
-        Self { expected: format!("Bearer {token}").into() }
+        Self {
+            expected: format!("Bearer {token}").into(),
+        }
     }
 }
 
@@ -33,7 +35,10 @@ impl Interceptor for Auth {
 
 /// Whether two texts are equal, in a time that tells only whether their lengths are.
 fn same(a: &[u8], b: &[u8]) -> bool {
-    let differences = a.iter().zip(b).fold(0, |all, (x, y)| std::hint::black_box(all | (x ^ y)));
+    let differences = a
+        .iter()
+        .zip(b)
+        .fold(0, |all, (x, y)| std::hint::black_box(all | (x ^ y)));
     a.len() == b.len() && differences == 0
 }
 
@@ -46,7 +51,9 @@ mod tests {
     fn call(header: Option<&str>) -> Result<(), Status> {
         let mut request = Request::new(());
         if let Some(header) = header {
-            request.metadata_mut().insert("authorization", header.parse().unwrap());
+            request
+                .metadata_mut()
+                .insert("authorization", header.parse().unwrap());
         }
         Auth::new("secret").call(request).map(|_| ())
     }
@@ -54,9 +61,18 @@ mod tests {
     #[test]
     fn only_the_token_opens() {
         assert!(call(Some("Bearer secret")).is_ok());
-        for header in [None, Some("Bearer secreT"), Some("Bearer secret2"), Some("secret"), Some("")]
-        {
-            assert_eq!(call(header).unwrap_err().code(), Code::Unauthenticated, "{header:?}");
+        for header in [
+            None,
+            Some("Bearer secreT"),
+            Some("Bearer secret2"),
+            Some("secret"),
+            Some(""),
+        ] {
+            assert_eq!(
+                call(header).unwrap_err().code(),
+                Code::Unauthenticated,
+                "{header:?}"
+            );
         }
     }
 }

@@ -25,13 +25,15 @@ fn key(name: String) -> Result<RunKey, Status> {
 fn message(document: &Document) -> v1::Backup {
     match &document.spec {
         RunSpec::Backup(spec) => convert::backup(&document.run, spec),
-        _ => convert::backup(&document.run, &BackupSpec::default()),
+        RunSpec::Restore(_) => convert::backup(&document.run, &BackupSpec::default()),
     }
 }
 
 fn watched(run: &Run, document: Option<&Document>) -> v1::WatchBackupsResponse {
     let gone = || convert::backup(run, &BackupSpec::default());
-    v1::WatchBackupsResponse { backup: Some(document.map_or_else(gone, message)) }
+    v1::WatchBackupsResponse {
+        backup: Some(document.map_or_else(gone, message)),
+    }
 }
 
 #[tonic::async_trait]
@@ -41,10 +43,15 @@ impl Backups for BackupsService {
         request: Request<v1::CreateBackupRequest>,
     ) -> Result<Response<v1::CreateBackupResponse>, Status> {
         let mut request = request.into_inner();
-        let name = receive::run_name("name", std::mem::take(&mut request.name)).map_err(malformed)?;
+        let name =
+            receive::run_name("name", std::mem::take(&mut request.name)).map_err(malformed)?;
         let location = std::mem::take(&mut request.location);
         let spec = BackupSpec::try_from(request).map_err(malformed)?;
-        let created = self.0.runs.create(name, &location, RunSpec::Backup(spec)).await;
+        let created = self
+            .0
+            .runs
+            .create(name, &location, RunSpec::Backup(spec))
+            .await;
         let (document, created) = created.map_err(refused)?;
         let backup = Some(message(&document));
         Ok(Response::new(v1::CreateBackupResponse { backup, created }))
@@ -56,14 +63,22 @@ impl Backups for BackupsService {
     ) -> Result<Response<v1::GetBackupResponse>, Status> {
         let key = key(request.into_inner().name)?;
         let document = self.0.runs.get(&key).map_err(refused)?;
-        Ok(Response::new(v1::GetBackupResponse { backup: Some(message(&document)) }))
+        Ok(Response::new(v1::GetBackupResponse {
+            backup: Some(message(&document)),
+        }))
     }
 
     async fn list(
         &self,
         _request: Request<v1::ListBackupsRequest>,
     ) -> Result<Response<v1::ListBackupsResponse>, Status> {
-        let backups = self.0.runs.list(RunKind::Backup).iter().map(message).collect();
+        let backups = self
+            .0
+            .runs
+            .list(RunKind::Backup)
+            .iter()
+            .map(message)
+            .collect();
         Ok(Response::new(v1::ListBackupsResponse { backups }))
     }
 
@@ -75,7 +90,12 @@ impl Backups for BackupsService {
     ) -> Result<Response<Self::WatchStream>, Status> {
         let name = request.into_inner().name;
         let name = (!name.is_empty()).then_some(name);
-        Ok(Response::new(watch::runs(&self.0, RunKind::Backup, name, watched)?))
+        Ok(Response::new(watch::runs(
+            &self.0,
+            RunKind::Backup,
+            name,
+            watched,
+        )?))
     }
 
     async fn cancel(
@@ -84,7 +104,9 @@ impl Backups for BackupsService {
     ) -> Result<Response<v1::CancelBackupResponse>, Status> {
         let key = key(request.into_inner().name)?;
         let document = self.0.runs.cancel(&key).map_err(refused)?;
-        Ok(Response::new(v1::CancelBackupResponse { backup: Some(message(&document)) }))
+        Ok(Response::new(v1::CancelBackupResponse {
+            backup: Some(message(&document)),
+        }))
     }
 
     async fn delete(
@@ -102,7 +124,16 @@ impl Backups for BackupsService {
         &self,
         request: Request<v1::ReadLogRequest>,
     ) -> Result<Response<Self::ReadLogStream>, Status> {
-        let v1::ReadLogRequest { name, follow, after } = request.into_inner();
-        Ok(Response::new(watch::log(&self.0, key(name)?, follow, after)?))
+        let v1::ReadLogRequest {
+            name,
+            follow,
+            after,
+        } = request.into_inner();
+        Ok(Response::new(watch::log(
+            &self.0,
+            key(name)?,
+            follow,
+            after,
+        )?))
     }
 }

@@ -4,6 +4,7 @@
 mod agents;
 mod auth;
 mod backups;
+mod listing;
 mod restores;
 mod sessions;
 mod snapshots;

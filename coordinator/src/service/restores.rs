@@ -25,13 +25,15 @@ fn key(name: String) -> Result<RunKey, Status> {
 fn message(document: &Document) -> v1::Restore {
     match &document.spec {
         RunSpec::Restore(spec) => convert::restore(&document.run, spec),
-        _ => convert::restore(&document.run, &RestoreSpec::default()),
+        RunSpec::Backup(_) => convert::restore(&document.run, &RestoreSpec::default()),
     }
 }
 
 fn watched(run: &Run, document: Option<&Document>) -> v1::WatchRestoresResponse {
     let gone = || convert::restore(run, &RestoreSpec::default());
-    v1::WatchRestoresResponse { restore: Some(document.map_or_else(gone, message)) }
+    v1::WatchRestoresResponse {
+        restore: Some(document.map_or_else(gone, message)),
+    }
 }
 
 #[tonic::async_trait]
@@ -41,12 +43,16 @@ impl Restores for RestoresService {
         request: Request<v1::CreateRestoreRequest>,
     ) -> Result<Response<v1::CreateRestoreResponse>, Status> {
         let mut request = request.into_inner();
-        let name = receive::run_name("name", std::mem::take(&mut request.name)).map_err(malformed)?;
+        let name =
+            receive::run_name("name", std::mem::take(&mut request.name)).map_err(malformed)?;
         let spec = RestoreSpec::try_from(request).map_err(malformed)?;
         let created = self.0.runs.create(name, "", RunSpec::Restore(spec)).await;
         let (document, created) = created.map_err(refused)?;
         let restore = Some(message(&document));
-        Ok(Response::new(v1::CreateRestoreResponse { restore, created }))
+        Ok(Response::new(v1::CreateRestoreResponse {
+            restore,
+            created,
+        }))
     }
 
     async fn get(
@@ -55,14 +61,22 @@ impl Restores for RestoresService {
     ) -> Result<Response<v1::GetRestoreResponse>, Status> {
         let key = key(request.into_inner().name)?;
         let document = self.0.runs.get(&key).map_err(refused)?;
-        Ok(Response::new(v1::GetRestoreResponse { restore: Some(message(&document)) }))
+        Ok(Response::new(v1::GetRestoreResponse {
+            restore: Some(message(&document)),
+        }))
     }
 
     async fn list(
         &self,
         _request: Request<v1::ListRestoresRequest>,
     ) -> Result<Response<v1::ListRestoresResponse>, Status> {
-        let restores = self.0.runs.list(RunKind::Restore).iter().map(message).collect();
+        let restores = self
+            .0
+            .runs
+            .list(RunKind::Restore)
+            .iter()
+            .map(message)
+            .collect();
         Ok(Response::new(v1::ListRestoresResponse { restores }))
     }
 
@@ -74,7 +88,12 @@ impl Restores for RestoresService {
     ) -> Result<Response<Self::WatchStream>, Status> {
         let name = request.into_inner().name;
         let name = (!name.is_empty()).then_some(name);
-        Ok(Response::new(watch::runs(&self.0, RunKind::Restore, name, watched)?))
+        Ok(Response::new(watch::runs(
+            &self.0,
+            RunKind::Restore,
+            name,
+            watched,
+        )?))
     }
 
     async fn cancel(
@@ -83,7 +102,9 @@ impl Restores for RestoresService {
     ) -> Result<Response<v1::CancelRestoreResponse>, Status> {
         let key = key(request.into_inner().name)?;
         let document = self.0.runs.cancel(&key).map_err(refused)?;
-        Ok(Response::new(v1::CancelRestoreResponse { restore: Some(message(&document)) }))
+        Ok(Response::new(v1::CancelRestoreResponse {
+            restore: Some(message(&document)),
+        }))
     }
 
     async fn delete(
@@ -101,7 +122,16 @@ impl Restores for RestoresService {
         &self,
         request: Request<v1::ReadLogRequest>,
     ) -> Result<Response<Self::ReadLogStream>, Status> {
-        let v1::ReadLogRequest { name, follow, after } = request.into_inner();
-        Ok(Response::new(watch::log(&self.0, key(name)?, follow, after)?))
+        let v1::ReadLogRequest {
+            name,
+            follow,
+            after,
+        } = request.into_inner();
+        Ok(Response::new(watch::log(
+            &self.0,
+            key(name)?,
+            follow,
+            after,
+        )?))
     }
 }

@@ -40,7 +40,8 @@ pub(crate) struct SessionsService(pub(crate) Context);
 
 fn node(metadata: &MetadataMap) -> Result<String, Status> {
     let node = metadata.get(NODE).and_then(|node| node.to_str().ok());
-    node.map(str::to_owned).ok_or_else(|| malformed(ProtocolError::missing(NODE)))
+    node.map(str::to_owned)
+        .ok_or_else(|| malformed(ProtocolError::missing(NODE)))
 }
 
 fn task_id(text: &str) -> Result<TaskId, Status> {
@@ -48,14 +49,13 @@ fn task_id(text: &str) -> Result<TaskId, Status> {
 }
 
 impl SessionsService {
-    fn holder(
-        &self,
-        metadata: &MetadataMap,
-        task: &str,
-        kind: RunKind,
-    ) -> Result<Holder, Status> {
+    fn holder(&self, metadata: &MetadataMap, task: &str, kind: RunKind) -> Result<Holder, Status> {
         let task = task_id(task)?;
-        let holder = self.0.runs.holder(&node(metadata)?, task).map_err(refused)?;
+        let holder = self
+            .0
+            .runs
+            .holder(&node(metadata)?, task)
+            .map_err(refused)?;
         if holder.spec.kind() != kind {
             let message = format!("task {task} is not of a {kind}");
             return Err(refused(Refusal::Forbidden(message)));
@@ -78,7 +78,13 @@ impl Sessions for SessionsService {
             return Err(refused(Refusal::Forbidden(message)));
         }
         let lineage = lineage(request.lineage)?;
-        let grant = self.0.runs.parts.repository.begin_write(BeginWrite { volume, lineage }).await;
+        let grant = self
+            .0
+            .runs
+            .parts
+            .repository
+            .begin_write(BeginWrite { volume, lineage })
+            .await;
         let grant = grant.map_err(|error| repository(&error))?;
         self.0.runs.bind_session(grant.session, holder.task.id);
         let key = |key: &[u8; 32]| Bytes::copy_from_slice(key);
@@ -118,7 +124,7 @@ impl Sessions for SessionsService {
         Ok(Response::new(v1::BeginReadResponse {
             session: grant.session,
             root: Bytes::copy_from_slice(grant.root.as_bytes()),
-            stats: Some(super::snapshots::stats(grant.stats)),
+            stats: Some(super::listing::stats(grant.stats)),
             domain_key: Bytes::copy_from_slice(grant.domain_key.as_bytes()),
         }))
     }
@@ -178,7 +184,10 @@ impl Sessions for SessionsService {
     ) -> Result<Response<v1::EndResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
         let task = task_id(&request.task_id)?;
-        let holder = self.0.runs.session_holder(&node(&metadata)?, task, request.session);
+        let holder = self
+            .0
+            .runs
+            .session_holder(&node(&metadata)?, task, request.session);
         holder.map_err(refused)?;
         let ended = self.0.runs.parts.repository.end(request.session).await;
         ended.map_err(|error| repository(&error))?;
@@ -192,14 +201,22 @@ async fn look_up(
     request: &v1::LookupRequest,
 ) -> Result<v1::LookupResponse, Status> {
     let task = task_id(&request.task_id)?;
-    context.runs.session_holder(node, task, request.session).map_err(refused)?;
+    context
+        .runs
+        .session_holder(node, task, request.session)
+        .map_err(refused)?;
     let (ids, rest) = request.chunk_ids.as_chunks::<32>();
     if !rest.is_empty() || ids.len() > MAX_IDS {
         let reason = format!("must be up to {MAX_IDS} ids of 32 bytes");
         return Err(malformed(ProtocolError::new("chunk_ids", reason)));
     }
     let ids: Vec<ChunkId> = ids.iter().map(|id| ChunkId::from_bytes(*id)).collect();
-    let found = context.runs.parts.repository.locate(request.session, &ids).await;
+    let found = context
+        .runs
+        .parts
+        .repository
+        .locate(request.session, &ids)
+        .await;
     Ok(locations(&found.map_err(|error| repository(&error))?))
 }
 
@@ -209,14 +226,22 @@ fn locations(found: &[Option<Location>]) -> v1::LookupResponse {
     let mut numbers: HashMap<&str, u32> = HashMap::new();
     let mut locations = Vec::with_capacity(found.len());
     for location in found {
-        locations.push(location.as_ref().map_or_else(v1::Location::default, |location| {
-            let next = packs.len() as u32;
-            let pack = *numbers.entry(&location.pack).or_insert_with(|| {
-                packs.push(location.pack.clone());
-                next
-            });
-            v1::Location { pack, offset: location.offset, len: location.len }
-        }));
+        locations.push(
+            location
+                .as_ref()
+                .map_or_else(v1::Location::default, |location| {
+                    let next = packs.len() as u32;
+                    let pack = *numbers.entry(&location.pack).or_insert_with(|| {
+                        packs.push(location.pack.clone());
+                        next
+                    });
+                    v1::Location {
+                        pack,
+                        offset: location.offset,
+                        len: location.len,
+                    }
+                }),
+        );
     }
     v1::LookupResponse { packs, locations }
 }
@@ -275,10 +300,20 @@ mod tests {
 
     #[test]
     fn a_pack_is_named_once_for_all_its_chunks() {
-        let at = |pack: &str, offset| Some(Location { pack: pack.to_owned(), offset, len: 9 });
+        let at = |pack: &str, offset| {
+            Some(Location {
+                pack: pack.to_owned(),
+                offset,
+                len: 9,
+            })
+        };
         let answer = locations(&[at("a", 1), None, at("b", 2), at("a", 3)]);
         assert_eq!(answer.packs, ["a", "b"]);
-        let seen: Vec<_> = answer.locations.iter().map(|l| (l.pack, l.offset, l.len)).collect();
+        let seen: Vec<_> = answer
+            .locations
+            .iter()
+            .map(|l| (l.pack, l.offset, l.len))
+            .collect();
         assert_eq!(seen, [(0, 1, 9), (0, 0, 0), (1, 2, 9), (0, 3, 9)]);
     }
 }

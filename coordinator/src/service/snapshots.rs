@@ -11,16 +11,14 @@ use orlop_proto::{
     receive,
     v1::{self, snapshots_server::Snapshots},
 };
-use orlop_repository::{
-    Committer, Entry, EntryIter, EntryKind, EntryStatus, Error, ReadSession, SnapshotInfo,
-    SnapshotState, SnapshotStats, compare_listing, split_path,
-};
+use orlop_repository::{Committer, Error, ReadSession, SnapshotInfo};
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::{
     Answers, Context,
+    listing::{Diff, entry, snapshot},
     status::{malformed, repository},
 };
 
@@ -73,7 +71,10 @@ impl SnapshotsService {
                 let store = Arc::clone(repo.store());
                 ReadSession::open(committer, store, id, handle.clone(), cancel.clone())
             };
-            let sessions = snapshots.into_iter().map(open).collect::<Result<Vec<_>, _>>();
+            let sessions = snapshots
+                .into_iter()
+                .map(open)
+                .collect::<Result<Vec<_>, _>>();
             let done = match sessions {
                 Ok(sessions) => {
                     let done = read(&sessions, &sender);
@@ -102,7 +103,11 @@ impl Snapshots for SnapshotsService {
         &self,
         request: Request<v1::ListSnapshotsRequest>,
     ) -> Result<Response<v1::ListSnapshotsResponse>, Status> {
-        let v1::ListSnapshotsRequest { backup, namespace, volume } = request.into_inner();
+        let v1::ListSnapshotsRequest {
+            backup,
+            namespace,
+            volume,
+        } = request.into_inner();
         let volume = volume.map(|volume| receive::volume("volume", Some(volume)));
         let volume = volume.transpose().map_err(malformed)?;
         let all = self.0.runs.parts.repository.snapshots().await;
@@ -120,8 +125,12 @@ impl Snapshots for SnapshotsService {
         &self,
         request: Request<v1::GetSnapshotRequest>,
     ) -> Result<Response<v1::GetSnapshotResponse>, Status> {
-        let info = self.resolve("snapshot", request.into_inner().snapshot).await?;
-        Ok(Response::new(v1::GetSnapshotResponse { snapshot: Some(snapshot(&info)) }))
+        let info = self
+            .resolve("snapshot", request.into_inner().snapshot)
+            .await?;
+        Ok(Response::new(v1::GetSnapshotResponse {
+            snapshot: Some(snapshot(&info)),
+        }))
     }
 
     type ListEntriesStream = Answers<v1::ListEntriesResponse>;
@@ -130,27 +139,34 @@ impl Snapshots for SnapshotsService {
         &self,
         request: Request<v1::ListEntriesRequest>,
     ) -> Result<Response<Self::ListEntriesStream>, Status> {
-        let v1::ListEntriesRequest { snapshot, path, recursive } = request.into_inner();
+        let v1::ListEntriesRequest {
+            snapshot,
+            path,
+            recursive,
+        } = request.into_inner();
         let info = self.resolve("snapshot", snapshot).await?;
         let path = receive::blob("path", path, receive::MAX_PATH_BYTES).map_err(malformed)?;
-        Ok(Response::new(self.stream(vec![info.id], move |sessions, sender| {
-            let mut batch = Batch::new(sender, |entries| v1::ListEntriesResponse { entries });
-            let mut found = false;
-            for item in sessions[0].entries_below(&path) {
-                let item = item?;
-                found = true;
-                if recursive || item.path[..] == path[..] || item.parent() == &path[..] {
-                    batch.push(entry(&item))?;
-                } else {
-                    // Children come before anything deeper.
-                    break;
+        Ok(Response::new(self.stream(
+            vec![info.id],
+            move |sessions, sender| {
+                let mut batch = Batch::new(sender, |entries| v1::ListEntriesResponse { entries });
+                let mut found = false;
+                for item in sessions[0].entries_below(&path) {
+                    let item = item?;
+                    found = true;
+                    if recursive || item.path[..] == path[..] || item.parent() == &path[..] {
+                        batch.push(entry(&item))?;
+                    } else {
+                        // Children come before anything deeper.
+                        break;
+                    }
                 }
-            }
-            if !found {
-                return Err(no_path(&path, info.id).into());
-            }
-            batch.finish()
-        })))
+                if !found {
+                    return Err(no_path(&path, info.id).into());
+                }
+                batch.finish()
+            },
+        )))
     }
 
     type ReadFileStream = Answers<v1::ReadFileResponse>;
@@ -162,16 +178,22 @@ impl Snapshots for SnapshotsService {
         let v1::ReadFileRequest { snapshot, path } = request.into_inner();
         let info = self.resolve("snapshot", snapshot).await?;
         let path = receive::blob("path", path, receive::MAX_PATH_BYTES).map_err(malformed)?;
-        Ok(Response::new(self.stream(vec![info.id], move |sessions, sender| {
-            let file = sessions[0].entry(&path)?;
-            let mut out = FileSender { sender, buffer: Vec::with_capacity(DATA) };
-            let read = sessions[0].read_file(&file, &mut out);
-            if sender.is_closed() {
-                return Err(Stop::Gone);
-            }
-            read?;
-            out.flush().map_err(|_| Stop::Gone)
-        })))
+        Ok(Response::new(self.stream(
+            vec![info.id],
+            move |sessions, sender| {
+                let file = sessions[0].entry(&path)?;
+                let mut out = FileSender {
+                    sender,
+                    buffer: Vec::with_capacity(DATA),
+                };
+                let read = sessions[0].read_file(&file, &mut out);
+                if sender.is_closed() {
+                    return Err(Stop::Gone);
+                }
+                read?;
+                out.flush().map_err(|_| Stop::Gone)
+            },
+        )))
     }
 
     type DiffStream = Answers<v1::DiffResponse>;
@@ -181,17 +203,26 @@ impl Snapshots for SnapshotsService {
         request: Request<v1::DiffRequest>,
     ) -> Result<Response<Self::DiffStream>, Status> {
         let v1::DiffRequest { old, new } = request.into_inner();
-        let (old, new) = (self.resolve("old", old).await?, self.resolve("new", new).await?);
-        Ok(Response::new(self.stream(vec![old.id, new.id], |sessions, sender| {
-            let mut batch = Batch::new(sender, |entries| v1::DiffResponse { entries });
-            let changes = Diff::new(sessions[0].entries(), sessions[1].entries());
-            for change in changes {
-                let (change, item) = change?;
-                let entry = Some(entry(&item));
-                batch.push(v1::DiffEntry { change: change.into(), entry })?;
-            }
-            batch.finish()
-        })))
+        let (old, new) = (
+            self.resolve("old", old).await?,
+            self.resolve("new", new).await?,
+        );
+        Ok(Response::new(self.stream(
+            vec![old.id, new.id],
+            |sessions, sender| {
+                let mut batch = Batch::new(sender, |entries| v1::DiffResponse { entries });
+                let changes = Diff::new(sessions[0].entries(), sessions[1].entries());
+                for change in changes {
+                    let (change, item) = change?;
+                    let entry = Some(entry(&item));
+                    batch.push(v1::DiffEntry {
+                        change: change.into(),
+                        entry,
+                    })?;
+                }
+                batch.finish()
+            },
+        )))
     }
 }
 
@@ -212,21 +243,35 @@ struct Batch<'a, I, T> {
 
 impl<'a, I, T> Batch<'a, I, T> {
     fn new(sender: &'a Sender<T>, message: fn(Vec<I>) -> T) -> Self {
-        Self { sender, items: Vec::with_capacity(ENTRIES), message }
+        Self {
+            sender,
+            items: Vec::with_capacity(ENTRIES),
+            message,
+        }
     }
 
     fn push(&mut self, item: I) -> Result<(), Stop> {
         self.items.push(item);
-        if self.items.len() < ENTRIES { Ok(()) } else { self.send() }
+        if self.items.len() < ENTRIES {
+            Ok(())
+        } else {
+            self.send()
+        }
     }
 
     fn send(&mut self) -> Result<(), Stop> {
         let message = (self.message)(std::mem::take(&mut self.items));
-        self.sender.blocking_send(Ok(message)).map_err(|_| Stop::Gone)
+        self.sender
+            .blocking_send(Ok(message))
+            .map_err(|_| Stop::Gone)
     }
 
     fn finish(mut self) -> Result<(), Stop> {
-        if self.items.is_empty() { Ok(()) } else { self.send() }
+        if self.items.is_empty() {
+            Ok(())
+        } else {
+            self.send()
+        }
     }
 }
 
@@ -249,134 +294,11 @@ impl Write for FileSender<'_> {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let data = Bytes::from(std::mem::replace(&mut self.buffer, Vec::with_capacity(DATA)));
+        let data = Bytes::from(std::mem::replace(
+            &mut self.buffer,
+            Vec::with_capacity(DATA),
+        ));
         let sent = self.sender.blocking_send(Ok(v1::ReadFileResponse { data }));
         sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
-    }
-}
-
-/// Walks two listings side by side.
-struct Diff<'s> {
-    sides: [EntryIter<'s>; 2],
-    heads: [Option<Entry>; 2],
-    begun: bool,
-}
-
-impl<'s> Diff<'s> {
-    fn new(old: EntryIter<'s>, new: EntryIter<'s>) -> Self {
-        Self { sides: [old, new], heads: [None, None], begun: false }
-    }
-
-    fn advance(&mut self, side: usize) -> Result<Option<Entry>, Error> {
-        let next = self.sides[side].next().transpose()?;
-        Ok(std::mem::replace(&mut self.heads[side], next))
-    }
-
-    fn step(&mut self) -> Result<Option<(v1::Change, Entry)>, Error> {
-        use std::cmp::Ordering::{Equal, Greater, Less};
-        if !self.begun {
-            self.begun = true;
-            self.advance(0)?;
-            self.advance(1)?;
-        }
-        loop {
-            let order = match (&self.heads[0], &self.heads[1]) {
-                (None, None) => return Ok(None),
-                (Some(_), None) => Less,
-                (None, Some(_)) => Greater,
-                (Some(old), Some(new)) => compare_listing(split_path(&old.path), split_path(&new.path)),
-            };
-            match order {
-                Less => return Ok(self.advance(0)?.map(|old| (v1::Change::Removed, old))),
-                Greater => return Ok(self.advance(1)?.map(|new| (v1::Change::Added, new))),
-                Equal => {
-                    if let (Some(old), Some(new)) = (self.advance(0)?, self.advance(1)?)
-                        && let Some(change) = change(&old, &new)
-                    {
-                        return Ok(Some((change, new)));
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Iterator for Diff<'_> {
-    type Item = Result<(v1::Change, Entry), Error>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.step().transpose()
-    }
-}
-
-fn change(old: &Entry, new: &Entry) -> Option<v1::Change> {
-    let content =
-        old.kind != new.kind || old.content != new.content || old.target != new.target;
-    if content {
-        return Some(v1::Change::Content);
-    }
-    (old.meta != new.meta).then_some(v1::Change::Metadata)
-}
-
-/// Counts on the wire.
-pub(super) fn stats(stats: SnapshotStats) -> v1::SnapshotStats {
-    v1::SnapshotStats {
-        files: stats.files,
-        dirs: stats.dirs,
-        others: stats.others,
-        logical_bytes: stats.logical_bytes,
-        uploaded_bytes: stats.uploaded_bytes,
-        warnings: stats.warnings,
-        errors: stats.errors,
-    }
-}
-
-fn snapshot(info: &SnapshotInfo) -> v1::Snapshot {
-    let state = match info.state {
-        SnapshotState::Complete => v1::SnapshotState::Complete,
-        SnapshotState::Partial => v1::SnapshotState::Partial,
-        SnapshotState::Inconsistent => v1::SnapshotState::Inconsistent,
-    };
-    v1::Snapshot {
-        snapshot_id: info.id.to_string(),
-        volume: Some((&info.volume).into()),
-        lineage: info.lineage.0.clone(),
-        time_ms: info.time_ms,
-        state: state.into(),
-        parent: info.parent.map(|id| id.to_string()).unwrap_or_default(),
-        backup: info.backup.clone(),
-        node: info.node.clone(),
-        tags: info.tags.clone(),
-        stats: Some(stats(info.stats)),
-    }
-}
-
-fn entry(entry: &Entry) -> v1::Entry {
-    let kind = match entry.kind {
-        EntryKind::File => v1::EntryKind::File,
-        EntryKind::Directory => v1::EntryKind::Directory,
-        EntryKind::Symlink => v1::EntryKind::Symlink,
-        EntryKind::Fifo => v1::EntryKind::Fifo,
-        EntryKind::Socket => v1::EntryKind::Socket,
-        EntryKind::CharDevice => v1::EntryKind::CharDevice,
-        EntryKind::BlockDevice => v1::EntryKind::BlockDevice,
-    };
-    let unreadable_errno = match entry.status {
-        EntryStatus::Unreadable(errno) => errno,
-        EntryStatus::Ok | EntryStatus::Changed => 0,
-    };
-    v1::Entry {
-        path: Bytes::copy_from_slice(&entry.path),
-        kind: kind.into(),
-        size_bytes: entry.size,
-        mode: entry.meta.mode,
-        uid: entry.meta.uid,
-        gid: entry.meta.gid,
-        mtime_seconds: entry.meta.mtime.secs,
-        mtime_nanos: entry.meta.mtime.nanos,
-        target: Bytes::copy_from_slice(&entry.target),
-        hardlink_group: entry.hardlink.map_or(0, |group| group.id),
-        unreadable_errno,
-        changed: entry.status == EntryStatus::Changed,
     }
 }

@@ -33,10 +33,18 @@ pub(super) fn malformed(error: ProtocolError) -> Status {
 /// A request is not fulfilled.
 pub(super) fn refused(refusal: Refusal) -> Status {
     match refusal {
-        Refusal::NotFound { kind, name, message } => {
+        Refusal::NotFound {
+            kind,
+            name,
+            message,
+        } => {
             let mut details =
                 ErrorDetails::with_resource_info(kind, name, String::new(), message.clone());
-            details.set_error_info(format!("{}_NOT_FOUND", kind.to_uppercase()), DOMAIN, HashMap::new());
+            details.set_error_info(
+                format!("{}_NOT_FOUND", kind.to_uppercase()),
+                DOMAIN,
+                HashMap::new(),
+            );
             Status::with_error_details(Code::NotFound, message, details)
         }
         Refusal::Exists { kind, name } => {
@@ -107,7 +115,10 @@ mod tests {
             name: "b".to_owned(),
             message: "backup b not found".to_owned(),
         });
-        assert_eq!((status.code(), status.message()), (Code::NotFound, "backup b not found"));
+        assert_eq!(
+            (status.code(), status.message()),
+            (Code::NotFound, "backup b not found")
+        );
         let details = status.get_error_details();
         assert_eq!(details.resource_info().unwrap().resource_name, "b");
         assert_eq!(details.error_info().unwrap().reason, "BACKUP_NOT_FOUND");

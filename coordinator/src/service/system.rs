@@ -43,7 +43,11 @@ impl System for SystemService {
             url: parts.repository.store().description(),
             repository_id: parts.repository.id(),
             available: snapshots.is_ok(),
-            message: snapshots.as_ref().err().map(ToString::to_string).unwrap_or_default(),
+            message: snapshots
+                .as_ref()
+                .err()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
             snapshots: snapshots.map(|all| all.len() as u64).unwrap_or_default(),
         };
         Ok(Response::new(v1::GetStatusResponse {
@@ -62,11 +66,21 @@ impl System for SystemService {
         &self,
         request: Request<v1::MaintainRequest>,
     ) -> Result<Response<Self::MaintainStream>, Status> {
-        let v1::MaintainRequest { location, operation } = request.into_inner();
+        let v1::MaintainRequest {
+            location,
+            operation,
+        } = request.into_inner();
         let parts = &self.0.runs.parts;
         if !location.is_empty() && location != parts.location {
-            let message = format!("location {location} not found; did you mean {}?", parts.location);
-            return Err(refused(Refusal::NotFound { kind: "location", name: location, message }));
+            let message = format!(
+                "location {location} not found; did you mean {}?",
+                parts.location
+            );
+            return Err(refused(Refusal::NotFound {
+                kind: "location",
+                name: location,
+                message,
+            }));
         }
         let Some(Operation::Check(check)) = operation else {
             return Err(malformed(ProtocolError::missing("operation")));
@@ -76,14 +90,22 @@ impl System for SystemService {
         let cancel = self.0.shutdown.child_token();
         self.0.tasks.spawn(async move {
             let _stop_with_the_call = cancel.clone().drop_guard();
-            let options = CheckOptions { read_data: check.read_data };
-            let monitor = Arc::new(Forward { sender: sender.clone(), last: Mutex::default() });
+            let options = CheckOptions {
+                read_data: check.read_data,
+            };
+            let monitor = Arc::new(Forward {
+                sender: sender.clone(),
+                last: Mutex::default(),
+            });
             let report = tokio::select! {
                 () = sender.closed() => return,
                 report = repo.check(options, monitor, cancel) => report,
             };
             let last = match report {
-                Ok(report) => Ok(message(Event::Check(report_message(report, check.read_data)))),
+                Ok(report) => Ok(message(Event::Check(report_message(
+                    report,
+                    check.read_data,
+                )))),
                 Err(error) => Err(repository(&error)),
             };
             // An error says that nobody listens any more.
@@ -109,7 +131,9 @@ impl Monitor for Forward {
         if *last != progress {
             *last = progress;
             // Progress that finds no room is replaced by later progress.
-            let _ = self.sender.try_send(Ok(message(Event::Progress(progress.into()))));
+            let _ = self
+                .sender
+                .try_send(Ok(message(Event::Progress(progress.into()))));
         }
     }
 
@@ -117,19 +141,23 @@ impl Monitor for Forward {
 }
 
 fn report_message(report: CheckReport, read_data: bool) -> v1::CheckReport {
-    let damage = report.damage.into_iter().take(MAX_DAMAGE).map(|damage| v1::Damage {
-        object: damage.object,
-        kind: match damage.kind {
-            DamageKind::MissingPack => "missing_pack",
-            DamageKind::DamagedPack => "damaged_pack",
-            DamageKind::DamagedSnapshot => "damaged_snapshot",
-            DamageKind::MissingChunk => "missing_chunk",
-        }
-        .to_owned(),
-        snapshots: damage.snapshots.iter().map(ToString::to_string).collect(),
-        paths: damage.paths.into_iter().map(Into::into).collect(),
-        repairable: damage.repairable,
-    });
+    let damage = report
+        .damage
+        .into_iter()
+        .take(MAX_DAMAGE)
+        .map(|damage| v1::Damage {
+            object: damage.object,
+            kind: match damage.kind {
+                DamageKind::MissingPack => "missing_pack",
+                DamageKind::DamagedPack => "damaged_pack",
+                DamageKind::DamagedSnapshot => "damaged_snapshot",
+                DamageKind::MissingChunk => "missing_chunk",
+            }
+            .to_owned(),
+            snapshots: damage.snapshots.iter().map(ToString::to_string).collect(),
+            paths: damage.paths.into_iter().map(Into::into).collect(),
+            repairable: damage.repairable,
+        });
     v1::CheckReport {
         read_data,
         ok: report.ok,

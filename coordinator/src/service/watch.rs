@@ -2,7 +2,10 @@
 
 use orlop_core::run::{Run, RunKind, RunPhase};
 use orlop_proto::v1::{self, ReadLogResponse};
-use tokio::sync::{broadcast::error::RecvError, mpsc};
+use tokio::sync::{
+    broadcast::{Receiver, error::RecvError},
+    mpsc,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -55,13 +58,13 @@ pub(super) fn runs<T: Send + 'static>(
                 (Ok(key), None) if key.kind != kind => Vec::new(),
                 (Ok(key), Some(one)) if key != *one => Vec::new(),
                 (Ok(key), None) => state_of(runs.get(&key).ok(), &key, &sender, message).await,
-                (_, Some(key)) => match runs.get(key).ok() {
-                    Some(document) => vec![document],
-                    None => {
-                        state_of(None, key, &sender, message).await;
+                (_, Some(key)) => {
+                    let found = state_of(runs.get(key).ok(), key, &sender, message).await;
+                    if found.is_empty() {
                         return;
                     }
-                },
+                    found
+                }
             };
         }
     });
@@ -100,7 +103,9 @@ pub(super) fn log(
         let mut after = after;
         loop {
             // A run that was deleted has no more lines.
-            let Ok((lines, ended)) = runs.log(&key, after) else { return };
+            let Ok((lines, ended)) = runs.log(&key, after) else {
+                return;
+            };
             let idle = lines.is_empty();
             if let Some(last) = lines.last() {
                 after = last.number;
@@ -112,21 +117,26 @@ pub(super) fn log(
             if ended || (idle && !follow) {
                 return;
             }
-            while idle {
-                let change = tokio::select! {
+            if idle {
+                tokio::select! {
                     () = shutdown.cancelled() => return,
                     () = sender.closed() => return,
-                    change = changes.recv() => change,
-                };
-                match change {
-                    Ok(changed) if changed != key => {}
-                    Err(RecvError::Closed) => return,
-                    _ => break,
+                    () = change_of(&key, &mut changes) => {}
                 }
             }
         }
     });
     Ok(Box::pin(ReceiverStream::new(receiver)))
+}
+
+/// Waits until the run may have changed.
+async fn change_of(key: &RunKey, changes: &mut Receiver<RunKey>) {
+    loop {
+        match changes.recv().await {
+            Ok(changed) if changed != *key => {}
+            _ => return,
+        }
+    }
 }
 
 fn line(line: crate::state::LogLine) -> v1::LogLine {

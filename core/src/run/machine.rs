@@ -173,7 +173,8 @@ impl Run {
         }
         self.skipped = skipped;
         self.tasks = tasks.into_iter().map(Task::new).collect();
-        self.tasks.sort_by(|a, b| (&a.volume, a.id).cmp(&(&b.volume, b.id)));
+        self.tasks
+            .sort_by(|a, b| (&a.volume, a.id).cmp(&(&b.volume, b.id)));
         if self.tasks.is_empty() && self.failure_reason.is_empty() {
             "no volume was selected".clone_into(&mut self.failure_reason);
         }
@@ -184,7 +185,9 @@ impl Run {
         if !matches!(self.phase, RunPhase::Queued | RunPhase::Running) {
             return;
         }
-        let Some(task) = self.tasks.iter_mut().find(|t| t.id == id) else { return };
+        let Some(task) = self.tasks.iter_mut().find(|t| t.id == id) else {
+            return;
+        };
         if task.phase != TaskPhase::Queued {
             return;
         }
@@ -195,18 +198,25 @@ impl Run {
     }
 
     fn running(&mut self, id: TaskId) -> Option<&mut Task> {
-        self.tasks.iter_mut().find(|t| t.id == id && t.phase == TaskPhase::Running)
+        self.tasks
+            .iter_mut()
+            .find(|t| t.id == id && t.phase == TaskPhase::Running)
     }
 
     fn finish(&mut self, id: TaskId, outcome: Outcome, now_ms: i64) {
         let cancel = self.cancel;
-        let Some(task) = self.tasks.iter_mut().find(|t| t.id == id) else { return };
+        let Some(task) = self.tasks.iter_mut().find(|t| t.id == id) else {
+            return;
+        };
         if task.phase.is_final() {
             return;
         }
         match outcome {
             Outcome::Completed(result) => task.complete(&result, now_ms),
-            Outcome::Failed { message, retry: true } if !cancel => {
+            Outcome::Failed {
+                message,
+                retry: true,
+            } if !cancel => {
                 task.try_again(&message, now_ms);
             }
             Outcome::Failed { message, .. } => task.end(TaskPhase::Failed, &message, now_ms),
@@ -276,7 +286,10 @@ impl Run {
 
     fn verdict(&mut self) -> RunPhase {
         let counts = self.counts();
-        let canceled = self.tasks.iter().any(|task| task.phase == TaskPhase::Canceled);
+        let canceled = self
+            .tasks
+            .iter()
+            .any(|task| task.phase == TaskPhase::Canceled);
         if self.cancel && (canceled || self.tasks.is_empty()) {
             return RunPhase::Canceled;
         }
@@ -284,11 +297,18 @@ impl Run {
             return RunPhase::Completed;
         }
         if self.failure_reason.is_empty()
-            && let Some(task) = self.tasks.iter().find(|task| task.phase == TaskPhase::Failed)
+            && let Some(task) = self
+                .tasks
+                .iter()
+                .find(|task| task.phase == TaskPhase::Failed)
         {
             self.failure_reason = format!("{}: {}", task.volume, task.message);
         }
-        if counts.done == 0 { RunPhase::Failed } else { RunPhase::PartiallyFailed }
+        if counts.done == 0 {
+            RunPhase::Failed
+        } else {
+            RunPhase::PartiallyFailed
+        }
     }
 }
 

@@ -14,7 +14,10 @@ fn planned() -> Event {
         node: "n".to_owned(),
         snapshot: None,
     };
-    Event::Planned { tasks: vec![task(A, "ns/p/a"), task(B, "ns/p/b")], skipped: 1 }
+    Event::Planned {
+        tasks: vec![task(A, "ns/p/a"), task(B, "ns/p/b")],
+        skipped: 1,
+    }
 }
 
 fn result(errors: u64) -> Outcome {
@@ -33,11 +36,17 @@ fn finished(task: TaskId, outcome: Outcome) -> Event {
 }
 
 fn failed(retry: bool) -> Outcome {
-    Outcome::Failed { message: "broken".to_owned(), retry }
+    Outcome::Failed {
+        message: "broken".to_owned(),
+        retry,
+    }
 }
 
 fn reported(tasks: &[TaskId]) -> Event {
-    Event::Reported { node: "n".to_owned(), tasks: tasks.to_vec() }
+    Event::Reported {
+        node: "n".to_owned(),
+        tasks: tasks.to_vec(),
+    }
 }
 
 fn after(events: &[Event]) -> (Run, Vec<Action>) {
@@ -73,9 +82,18 @@ fn states() -> Vec<(RunPhase, Vec<Event>)> {
         (RunPhase::Running, running),
         (RunPhase::Finalizing, both([result(0), result(0)])),
         (RunPhase::Completed, recorded(both([result(0), result(0)]))),
-        (RunPhase::PartiallyFailed, recorded(both([result(0), failed(false)]))),
-        (RunPhase::Failed, recorded(both([failed(false), failed(false)]))),
-        (RunPhase::Canceled, vec![planned(), Event::Cancel, Event::Recorded]),
+        (
+            RunPhase::PartiallyFailed,
+            recorded(both([result(0), failed(false)])),
+        ),
+        (
+            RunPhase::Failed,
+            recorded(both([failed(false), failed(false)])),
+        ),
+        (
+            RunPhase::Canceled,
+            vec![planned(), Event::Cancel, Event::Recorded],
+        ),
         (RunPhase::Deleting, deleting),
     ]
 }
@@ -85,9 +103,17 @@ fn every_state_takes_every_event() {
     use RunPhase::{
         Canceled, Completed, Deleting, Failed, Finalizing, New, PartiallyFailed, Queued, Running,
     };
-    let lost = Event::NodeLost { node: "n".to_owned(), message: "gone".to_owned() };
-    let progressed = Event::Progressed { task: A, progress: Progress::default() };
-    let unplannable = Event::Unplannable { reason: "nothing".to_owned() };
+    let lost = Event::NodeLost {
+        node: "n".to_owned(),
+        message: "gone".to_owned(),
+    };
+    let progressed = Event::Progressed {
+        task: A,
+        progress: Progress::default(),
+    };
+    let unplannable = Event::Unplannable {
+        reason: "nothing".to_owned(),
+    };
     // The columns are the states in the order of `states`.
     #[rustfmt::skip]
     let table: Vec<(&str, Event, [RunPhase; 9])> = vec![
@@ -115,9 +141,17 @@ fn every_state_takes_every_event() {
             assert_eq!(recorded, enters, "{name} in {state:?} records");
             let idle = run.tasks.iter().all(|task| task.phase.is_final());
             let removed = actions.contains(&Action::Remove);
-            assert_eq!(removed, expected == Deleting && idle, "{name} in {state:?} removes");
+            assert_eq!(
+                removed,
+                expected == Deleting && idle,
+                "{name} in {state:?} removes"
+            );
             let ended = matches!(event, Event::Finished { .. });
-            assert_eq!(actions.contains(&Action::Acknowledge(A)), ended, "{name} in {state:?}");
+            assert_eq!(
+                actions.contains(&Action::Acknowledge(A)),
+                ended,
+                "{name} in {state:?}"
+            );
         }
     }
 }
@@ -136,7 +170,10 @@ fn a_run_whose_entries_have_errors_is_partially_failed() {
 fn a_task_that_its_agent_forgot_is_begun_three_times() {
     let (mut run, _) = after(&[planned()]);
     for attempt in 1..=3 {
-        assert_eq!(run.apply(Event::Assigned { task: A }, 3), [Action::Start(A)]);
+        assert_eq!(
+            run.apply(Event::Assigned { task: A }, 3),
+            [Action::Start(A)]
+        );
         assert_eq!(run.task(A).unwrap().attempts, attempt);
         let _ = run.apply(reported(&[]), 4);
     }
@@ -166,8 +203,16 @@ fn canceling_stops_what_runs_and_waits_for_it() {
 
 #[test]
 fn a_cancel_that_comes_too_late_changes_nothing() {
-    let mut events = vec![planned(), Event::Assigned { task: A }, Event::Assigned { task: B }];
-    events.extend([Event::Cancel, finished(A, result(0)), finished(B, result(0))]);
+    let mut events = vec![
+        planned(),
+        Event::Assigned { task: A },
+        Event::Assigned { task: B },
+    ];
+    events.extend([
+        Event::Cancel,
+        finished(A, result(0)),
+        finished(B, result(0)),
+    ]);
     events.push(Event::Recorded);
     assert_eq!(after(&events).0.phase, RunPhase::Completed);
 }
@@ -175,14 +220,23 @@ fn a_cancel_that_comes_too_late_changes_nothing() {
 #[test]
 fn an_end_told_twice_counts_once_and_is_acknowledged_twice() {
     let (mut run, _) = after(&[planned(), Event::Assigned { task: A }]);
-    assert_eq!(run.apply(finished(A, result(0)), 3), [Action::Acknowledge(A)]);
-    assert_eq!(run.apply(finished(A, failed(false)), 4), [Action::Acknowledge(A)]);
+    assert_eq!(
+        run.apply(finished(A, result(0)), 3),
+        [Action::Acknowledge(A)]
+    );
+    assert_eq!(
+        run.apply(finished(A, failed(false)), 4),
+        [Action::Acknowledge(A)]
+    );
     assert_eq!(run.task(A).unwrap().phase, TaskPhase::Completed);
 }
 
 #[test]
 fn an_empty_plan_fails_and_says_so() {
-    let (mut run, actions) = after(&[Event::Planned { tasks: vec![], skipped: 4 }]);
+    let (mut run, actions) = after(&[Event::Planned {
+        tasks: vec![],
+        skipped: 4,
+    }]);
     assert_eq!(actions, [Action::Record]);
     let _ = run.apply(Event::Recorded, 3);
     assert_eq!(run.phase, RunPhase::Failed);
@@ -192,7 +246,10 @@ fn an_empty_plan_fails_and_says_so() {
 
 #[test]
 fn a_task_that_ended_elsewhere_is_stopped_when_its_node_returns() {
-    let lost = Event::NodeLost { node: "n".to_owned(), message: "gone".to_owned() };
+    let lost = Event::NodeLost {
+        node: "n".to_owned(),
+        message: "gone".to_owned(),
+    };
     let (mut run, _) = after(&[planned(), Event::Assigned { task: A }, lost]);
     assert_eq!(run.apply(reported(&[A]), 3), [Action::Stop(A)]);
 }

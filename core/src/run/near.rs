@@ -13,7 +13,10 @@ pub fn near_misses<'a>(
         .collect();
     near.sort_unstable();
     near.dedup();
-    near.into_iter().take(3).map(|(_, candidate)| candidate).collect()
+    near.into_iter()
+        .take(3)
+        .map(|(_, candidate)| candidate)
+        .collect()
 }
 
 /// `KIND "WANTED" not found`, with near misses if there are any.
@@ -26,7 +29,10 @@ pub fn not_found<'a>(
     if near.is_empty() {
         format!("{kind} {wanted} not found")
     } else {
-        format!("{kind} {wanted} not found; did you mean {}?", near.join(" or "))
+        format!(
+            "{kind} {wanted} not found; did you mean {}?",
+            near.join(" or ")
+        )
     }
 }
 

@@ -29,7 +29,10 @@ pub struct Due<'a> {
 /// pod begin together; a pod with more volumes than the node allows begins when the node has nothing
 /// else to do. A pod that does not fit keeps its node from those behind it, so that it is not starved.
 /// A volume is never in two tasks at once.
-pub fn schedule<'a>(runs: impl IntoIterator<Item = &'a Run> + Clone, limits: &Limits) -> Vec<Due<'a>> {
+pub fn schedule<'a>(
+    runs: impl IntoIterator<Item = &'a Run> + Clone,
+    limits: &Limits,
+) -> Vec<Due<'a>> {
     let mut room = Room::of(runs.clone(), limits);
     let mut due = Vec::new();
     for run in runs {
@@ -47,8 +50,16 @@ pub fn schedule<'a>(runs: impl IntoIterator<Item = &'a Run> + Clone, limits: &Li
 
 fn queued_pods(run: &Run) -> Vec<Vec<&Task>> {
     let mut pods: BTreeMap<(&str, &str, &str), Vec<&Task>> = BTreeMap::new();
-    for task in run.tasks.iter().filter(|task| task.phase == TaskPhase::Queued) {
-        let pod = (task.node.as_str(), task.volume.namespace.as_str(), task.volume.pod.as_str());
+    for task in run
+        .tasks
+        .iter()
+        .filter(|task| task.phase == TaskPhase::Queued)
+    {
+        let pod = (
+            task.node.as_str(),
+            task.volume.namespace.as_str(),
+            task.volume.pod.as_str(),
+        );
         pods.entry(pod).or_default().push(task);
     }
     pods.into_values().collect()
@@ -73,7 +84,11 @@ impl<'a, 'l> Room<'a, 'l> {
             blocked: BTreeSet::new(),
         };
         for run in runs {
-            for task in run.tasks.iter().filter(|task| task.phase == TaskPhase::Running) {
+            for task in run
+                .tasks
+                .iter()
+                .filter(|task| task.phase == TaskPhase::Running)
+            {
                 room.count(run, task);
             }
         }
@@ -89,14 +104,20 @@ impl<'a, 'l> Room<'a, 'l> {
     /// Takes the room for all of `pod`'s tasks or for none.
     fn take(&mut self, run: &'a Run, pod: &[&'a Task]) -> bool {
         let node = pod[0].node.as_str();
-        let Some(limit) = self.limits.nodes.get(node) else { return false };
+        let Some(limit) = self.limits.nodes.get(node) else {
+            return false;
+        };
         if self.blocked.contains(node) || pod.iter().any(|t| self.volumes.contains(&t.volume)) {
             return false;
         }
         let wanted = pod.len() as u32;
         let fits = |used: u32, limit: u32| used == 0 || used + wanted <= limit;
         let used = self.nodes.get(node).copied().unwrap_or_default();
-        let used_there = self.locations.get(run.location.as_str()).copied().unwrap_or_default();
+        let used_there = self
+            .locations
+            .get(run.location.as_str())
+            .copied()
+            .unwrap_or_default();
         let fits_location = self.limits.location == 0 || fits(used_there, self.limits.location);
         if !fits(used, *limit) || !fits_location {
             self.blocked.insert(node);
@@ -130,7 +151,10 @@ mod tests {
     }
 
     fn limits(nodes: &[(&str, u32)], location: u32) -> Limits {
-        Limits { nodes: nodes.iter().map(|(n, l)| ((*n).to_owned(), *l)).collect(), location }
+        Limits {
+            nodes: nodes.iter().map(|(n, l)| ((*n).to_owned(), *l)).collect(),
+            location,
+        }
     }
 
     fn ids(due: &[Due<'_>]) -> Vec<u8> {
@@ -139,31 +163,65 @@ mod tests {
 
     #[test]
     fn nodes_work_in_parallel_up_to_their_limits() {
-        let runs = [run("a", &[("n1", "x/p1/v", 1), ("n1", "x/p2/v", 2), ("n2", "x/p3/v", 3)])];
-        assert_eq!(ids(&schedule(&runs, &limits(&[("n1", 1), ("n2", 1)], 0))), [1, 3]);
-        assert_eq!(ids(&schedule(&runs, &limits(&[("n1", 2), ("n2", 1)], 0))), [1, 2, 3]);
-        assert_eq!(ids(&schedule(&runs, &limits(&[("n2", 1)], 0))), [3], "n1 is not connected");
-        assert_eq!(ids(&schedule(&runs, &limits(&[("n1", 9), ("n2", 9)], 2))), [1, 2]);
+        let runs = [run(
+            "a",
+            &[
+                ("n1", "x/p1/v", 1),
+                ("n1", "x/p2/v", 2),
+                ("n2", "x/p3/v", 3),
+            ],
+        )];
+        assert_eq!(
+            ids(&schedule(&runs, &limits(&[("n1", 1), ("n2", 1)], 0))),
+            [1, 3]
+        );
+        assert_eq!(
+            ids(&schedule(&runs, &limits(&[("n1", 2), ("n2", 1)], 0))),
+            [1, 2, 3]
+        );
+        assert_eq!(
+            ids(&schedule(&runs, &limits(&[("n2", 1)], 0))),
+            [3],
+            "n1 is not connected"
+        );
+        assert_eq!(
+            ids(&schedule(&runs, &limits(&[("n1", 9), ("n2", 9)], 2))),
+            [1, 2]
+        );
     }
 
     #[test]
     fn volumes_of_a_pod_begin_together_even_beyond_the_limit() {
-        let runs = [run("a", &[("n", "x/p1/a", 1), ("n", "x/p1/b", 2), ("n", "x/p2/a", 3)])];
+        let runs = [run(
+            "a",
+            &[("n", "x/p1/a", 1), ("n", "x/p1/b", 2), ("n", "x/p2/a", 3)],
+        )];
         assert_eq!(ids(&schedule(&runs, &limits(&[("n", 1)], 0))), [1, 2]);
     }
 
     #[test]
     fn a_pod_that_waits_is_not_overtaken_on_its_node() {
         let mut runs = vec![run("a", &[("n", "x/p1/a", 1)])];
-        let _ = runs[0].apply(Event::Assigned { task: TaskId::from_bytes([1; 16]) }, 0);
+        let _ = runs[0].apply(
+            Event::Assigned {
+                task: TaskId::from_bytes([1; 16]),
+            },
+            0,
+        );
         runs.push(run("b", &[("n", "x/p2/a", 2), ("n", "x/p2/b", 3)]));
         runs.push(run("c", &[("n", "x/p3/a", 4), ("m", "x/p4/a", 5)]));
-        assert_eq!(ids(&schedule(&runs, &limits(&[("n", 2), ("m", 1)], 0))), [5]);
+        assert_eq!(
+            ids(&schedule(&runs, &limits(&[("n", 2), ("m", 1)], 0))),
+            [5]
+        );
     }
 
     #[test]
     fn a_volume_is_never_in_two_tasks() {
-        let runs = [run("a", &[("n", "x/p/v", 1)]), run("b", &[("n", "x/p/v", 2)])];
+        let runs = [
+            run("a", &[("n", "x/p/v", 1)]),
+            run("b", &[("n", "x/p/v", 2)]),
+        ];
         assert_eq!(ids(&schedule(&runs, &limits(&[("n", 4)], 0))), [1]);
     }
 

@@ -57,7 +57,11 @@ pub enum SelectError {
 pub fn select(spec: &BackupSpec, known: &[KnownVolume]) -> Result<Selection, SelectError> {
     let mut known: Vec<&KnownVolume> = known.iter().collect();
     known.sort_by(|a, b| (&a.volume, &a.node).cmp(&(&b.volume, &b.node)));
-    if spec.volumes.is_empty() { by_pod(spec, &known) } else { by_name(spec, &known) }
+    if spec.volumes.is_empty() {
+        by_pod(spec, &known)
+    } else {
+        by_name(spec, &known)
+    }
 }
 
 fn by_name(spec: &BackupSpec, known: &[&KnownVolume]) -> Result<Selection, SelectError> {
@@ -67,10 +71,17 @@ fn by_name(spec: &BackupSpec, known: &[&KnownVolume]) -> Result<Selection, Selec
         let Some(found) = known.iter().find(|k| k.volume == *volume) else {
             let names: Vec<String> = known.iter().map(|k| k.volume.to_string()).collect();
             let names = names.iter().map(String::as_str);
-            return Err(SelectError::Unknown(not_found("volume", &volume.to_string(), names)));
+            return Err(SelectError::Unknown(not_found(
+                "volume",
+                &volume.to_string(),
+                names,
+            )));
         };
         if let Some(reason) = &found.skip_reason {
-            return Err(SelectError::Ineligible { volume: volume.clone(), reason: reason.clone() });
+            return Err(SelectError::Ineligible {
+                volume: volume.clone(),
+                reason: reason.clone(),
+            });
         }
         selection.taken.push((*found).clone());
     }
@@ -80,8 +91,16 @@ fn by_name(spec: &BackupSpec, known: &[&KnownVolume]) -> Result<Selection, Selec
 fn by_pod(spec: &BackupSpec, known: &[&KnownVolume]) -> Result<Selection, SelectError> {
     let namespaces: BTreeSet<&str> = known.iter().map(|k| k.volume.namespace.as_str()).collect();
     let pods: BTreeSet<String> = known.iter().map(|k| pod_of(&k.volume)).collect();
-    if let Some(name) = spec.namespaces.iter().find(|n| !namespaces.contains(n.as_str())) {
-        return Err(SelectError::Unknown(not_found("namespace", name, namespaces)));
+    if let Some(name) = spec
+        .namespaces
+        .iter()
+        .find(|n| !namespaces.contains(n.as_str()))
+    {
+        return Err(SelectError::Unknown(not_found(
+            "namespace",
+            name,
+            namespaces,
+        )));
     }
     if let Some(name) = spec.pods.iter().find(|n| !pods.contains(*n)) {
         let pods = pods.iter().map(String::as_str);
@@ -95,11 +114,17 @@ fn by_pod(spec: &BackupSpec, known: &[&KnownVolume]) -> Result<Selection, Select
         if !of_namespace || !(spec.pods.is_empty() || spec.pods.contains(&pod_of(volume))) {
             continue;
         }
-        let twin = selection.taken.last().is_some_and(|last| last.volume == *volume);
+        let twin = selection
+            .taken
+            .last()
+            .is_some_and(|last| last.volume == *volume);
         let reason = match &found.skip_reason {
             Some(reason) => reason.clone(),
             None if !found.selected => "its pod does not select it".to_owned(),
-            None if twin => format!("another pod of this name has it too (uid {})", found.pod_uid),
+            None if twin => format!(
+                "another pod of this name has it too (uid {})",
+                found.pod_uid
+            ),
             None => {
                 selection.taken.push((*found).clone());
                 continue;
@@ -141,7 +166,11 @@ mod tests {
     }
 
     fn names(selection: &Selection) -> Vec<String> {
-        selection.taken.iter().map(|k| k.volume.to_string()).collect()
+        selection
+            .taken
+            .iter()
+            .map(|k| k.volume.to_string())
+            .collect()
     }
 
     #[test]
@@ -153,30 +182,53 @@ mod tests {
 
     #[test]
     fn namespaces_and_pods_narrow_the_selection() {
-        let spec = BackupSpec { namespaces: vec!["mail".into()], ..BackupSpec::default() };
+        let spec = BackupSpec {
+            namespaces: vec!["mail".into()],
+            ..BackupSpec::default()
+        };
         assert_eq!(names(&select(&spec, &all()).unwrap()), ["mail/box/data"]);
-        let spec = BackupSpec { pods: vec!["shop/db".into()], ..BackupSpec::default() };
+        let spec = BackupSpec {
+            pods: vec!["shop/db".into()],
+            ..BackupSpec::default()
+        };
         assert_eq!(names(&select(&spec, &all()).unwrap()), ["shop/db/data"]);
     }
 
     #[test]
     fn a_named_volume_is_taken_whatever_its_pod_selects() {
-        let spec =
-            BackupSpec { volumes: vec!["shop/web/cache".parse().unwrap()], ..Default::default() };
+        let spec = BackupSpec {
+            volumes: vec!["shop/web/cache".parse().unwrap()],
+            ..Default::default()
+        };
         assert_eq!(names(&select(&spec, &all()).unwrap()), ["shop/web/cache"]);
     }
 
     #[test]
     fn what_is_not_known_is_named_with_near_misses() {
-        let spec =
-            BackupSpec { volumes: vec!["shop/bd/data".parse().unwrap()], ..Default::default() };
+        let spec = BackupSpec {
+            volumes: vec!["shop/bd/data".parse().unwrap()],
+            ..Default::default()
+        };
         let error = select(&spec, &all()).unwrap_err().to_string();
-        assert_eq!(error, "volume shop/bd/data not found; did you mean shop/db/data?");
-        let spec = BackupSpec { namespaces: vec!["shp".into()], ..BackupSpec::default() };
+        assert_eq!(
+            error,
+            "volume shop/bd/data not found; did you mean shop/db/data?"
+        );
+        let spec = BackupSpec {
+            namespaces: vec!["shp".into()],
+            ..BackupSpec::default()
+        };
         let error = select(&spec, &all()).unwrap_err().to_string();
         assert_eq!(error, "namespace shp not found; did you mean shop?");
-        let spec =
-            BackupSpec { volumes: vec!["shop/db/token".parse().unwrap()], ..Default::default() };
-        assert!(select(&spec, &all()).unwrap_err().to_string().contains("never backed up"));
+        let spec = BackupSpec {
+            volumes: vec!["shop/db/token".parse().unwrap()],
+            ..Default::default()
+        };
+        assert!(
+            select(&spec, &all())
+                .unwrap_err()
+                .to_string()
+                .contains("never backed up")
+        );
     }
 }

@@ -62,7 +62,10 @@ pub enum RunPhase {
 impl RunPhase {
     /// Whether nothing will change any more, except by deletion.
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Completed | Self::PartiallyFailed | Self::Failed | Self::Canceled)
+        matches!(
+            self,
+            Self::Completed | Self::PartiallyFailed | Self::Failed | Self::Canceled
+        )
     }
 }
 
@@ -204,7 +207,11 @@ impl Run {
 
     /// Errors of all tasks; a failed task counts as one.
     pub fn errors(&self) -> u64 {
-        let failed = self.tasks.iter().filter(|task| task.phase == TaskPhase::Failed).count();
+        let failed = self
+            .tasks
+            .iter()
+            .filter(|task| task.phase == TaskPhase::Failed)
+            .count();
         self.tasks.iter().map(|task| task.errors).sum::<u64>() + failed as u64
     }
 
@@ -219,6 +226,9 @@ impl Run {
 
     /// Bytes sent to the store or fetched from it so far.
     pub fn transferred_bytes(&self) -> u64 {
-        self.tasks.iter().map(|task| task.progress.transferred_bytes).sum()
+        self.tasks
+            .iter()
+            .map(|task| task.progress.transferred_bytes)
+            .sum()
     }
 }

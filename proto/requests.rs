@@ -1,0 +1,124 @@
+//! What clients ask for, checked on receipt.
+
+use orlop_core::{
+    RestoreMode,
+    run::{BackupSpec, RestoreSpec, RestoreVolume},
+};
+
+use crate::{
+    receive::{self, ProtocolError, Result},
+    v1,
+};
+
+/// Most pods or volumes that a request may name.
+const MAX_NAMED: usize = 10_000;
+
+impl TryFrom<v1::CreateBackupRequest> for BackupSpec {
+    type Error = ProtocolError;
+
+    /// Everything of the request but its name and location.
+    fn try_from(request: v1::CreateBackupRequest) -> Result<Self> {
+        let v1::CreateBackupRequest {
+            namespaces,
+            pods,
+            volumes,
+            exclude,
+            tags,
+            ..
+        } = request;
+        let names = receive::MAX_NAME_BYTES;
+        receive::at_most("volumes", &volumes, MAX_NAMED)?;
+        let volumes = volumes
+            .into_iter()
+            .enumerate()
+            .map(|(i, volume)| receive::volume(&format!("volumes[{i}]"), Some(volume)))
+            .collect::<Result<Vec<_>>>()?;
+        let spec = Self {
+            namespaces: receive::texts("namespaces", namespaces, 1000, names)?,
+            pods: receive::texts("pods", pods, MAX_NAMED, 2 * names + 1)?,
+            volumes,
+            ttl_seconds: request.ttl_seconds,
+            exclude: receive::texts("exclude", exclude, 1000, 4096)?,
+            tags: receive::texts("tags", tags, 100, names)?,
+            force_full: request.force_full,
+            schedule: receive::text("schedule", request.schedule, names)?,
+        };
+        let by_pod = !spec.namespaces.is_empty() || !spec.pods.is_empty();
+        if by_pod && !spec.volumes.is_empty() {
+            return Err(ProtocolError::new(
+                "volumes",
+                "excludes `namespaces` and `pods`",
+            ));
+        }
+        if let Some(pod) = spec.pods.iter().find(|pod| pod.matches('/').count() != 1) {
+            return Err(ProtocolError::new(
+                "pods",
+                format!("{pod:?} is not NAMESPACE/POD"),
+            ));
+        }
+        Ok(spec)
+    }
+}
+
+impl TryFrom<v1::CreateRestoreRequest> for RestoreSpec {
+    type Error = ProtocolError;
+
+    /// Everything of the request but its name.
+    fn try_from(request: v1::CreateRestoreRequest) -> Result<Self> {
+        receive::at_most("volumes", &request.volumes, MAX_NAMED)?;
+        if request.from_backup.is_empty() == request.volumes.is_empty() {
+            let reason = "exactly one of `from_backup` and `volumes` is required";
+            return Err(ProtocolError::new("from_backup", reason));
+        }
+        let from_backup = if request.from_backup.is_empty() {
+            String::new()
+        } else {
+            receive::run_name("from_backup", request.from_backup)?
+        };
+        let volume = |(i, volume): (usize, v1::RestoreVolume)| {
+            let outer = format!("volumes[{i}]");
+            let target = volume
+                .target
+                .map(|target| receive::volume("target", Some(target)))
+                .transpose()
+                .map_err(|error| error.within(&outer))?;
+            let snapshot = receive::some_text("snapshot", volume.snapshot, 1024)
+                .map_err(|error| error.within(&outer))?;
+            Ok(RestoreVolume { snapshot, target })
+        };
+        receive::at_most(
+            "namespace_mapping",
+            &Vec::from_iter(&request.namespace_mapping),
+            1000,
+        )?;
+        receive::at_most(
+            "pod_mapping",
+            &Vec::from_iter(&request.pod_mapping),
+            MAX_NAMED,
+        )?;
+        Ok(Self {
+            from_backup,
+            volumes: request
+                .volumes
+                .into_iter()
+                .enumerate()
+                .map(volume)
+                .collect::<Result<_>>()?,
+            namespace_mapping: request.namespace_mapping.into_iter().collect(),
+            pod_mapping: request.pod_mapping.into_iter().collect(),
+            mode: restore_mode("mode", request.mode)?,
+            path: receive::blob("path", request.path, 4096)?.to_vec(),
+        })
+    }
+}
+
+fn restore_mode(field: &str, mode: i32) -> Result<RestoreMode> {
+    v1::RestoreMode::try_from(mode)
+        .map(RestoreMode::from)
+        .map_err(|_| {
+            ProtocolError::new(
+                field,
+                format!("{mode} is not a mode that this version knows"),
+            )
+        })
+}
