@@ -219,6 +219,8 @@ async fn tell(args: &DemoArgs, dir: &Path, stop: &CancellationToken) -> Result<O
         story.leave_running(&server);
         stop.cancelled().await;
     }
+    // An open connection would hold up the server's end.
+    drop(client);
     server.stop().await?;
     outcome
 }
