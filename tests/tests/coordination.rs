@@ -1,0 +1,272 @@
+//! Coordinator and agent in one process over loopback TLS: whole runs, and what breaks in between.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+
+#[path = "coordination/cut.rs"]
+mod cut;
+#[path = "coordination/world.rs"]
+mod world;
+
+use std::time::Duration;
+
+use orlop_proto::v1::{self, RunPhase, TaskPhase};
+use tonic::Code;
+use world::World;
+
+fn phase_of(backup: &v1::Backup) -> RunPhase {
+    backup.phase()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_backed_up_is_restored_into_another_pod() {
+    let mut world = World::new().await;
+    world.pod("shop", "db", "uid-db");
+    world.write("uid-db", "data", "a/b.txt", b"hello!");
+    world.write("uid-db", "data", "c.bin", &world::noise(3 << 20, 1));
+    world.start().await;
+
+    let first = world.backup("b1").await;
+    assert_eq!(phase_of(&first), RunPhase::Completed, "{first:?}");
+    let before = world.read_tree("uid-db", "data");
+    assert_eq!(
+        first.volumes,
+        Some(v1::VolumeCounts {
+            total: 1,
+            done: 1,
+            failed: 0,
+            skipped: 0
+        })
+    );
+    assert!(first.logical_bytes > 3 << 20 && first.uploaded_bytes > 3 << 20);
+
+    world.write("uid-db", "data", "a/b.txt", b"bye!");
+    let second = world.backup("b2").await;
+    assert_eq!(phase_of(&second), RunPhase::Completed);
+    assert!(
+        second.uploaded_bytes < 1 << 20,
+        "only the difference: {}",
+        second.uploaded_bytes
+    );
+
+    world.pod("shop", "db-2", "uid-db-2");
+    world.empty_volume("uid-db-2", "data");
+    world.empty_volume("uid-db-2", "orlop-restore");
+    let request = v1::CreateRestoreRequest {
+        name: "r1".to_owned(),
+        from_backup: "b1".to_owned(),
+        pod_mapping: [("db".to_owned(), "db-2".to_owned())].into(),
+        ..Default::default()
+    };
+    let restore = world.restore(request).await;
+    assert_eq!(restore.phase(), RunPhase::Completed, "{restore:?}");
+    assert_eq!(world.read_tree("uid-db-2", "data"), before);
+    let marks = world.read_tree("uid-db-2", "orlop-restore");
+    assert!(
+        marks.keys().any(|name| name.contains("success")),
+        "{:?}",
+        marks.keys()
+    );
+
+    let entries = world.entries("latest:shop/db/data").await;
+    assert_eq!(entries, ["", "a", "c.bin", "a/b.txt"]);
+    assert_eq!(
+        world.read_file("latest:shop/db/data", "a/b.txt").await,
+        b"bye!"
+    );
+    let (old, new) = (snapshot_of(&first), snapshot_of(&second));
+    let changed = world.diff(&old, &new).await;
+    assert!(changed.contains(&"a/b.txt".to_owned()) && !changed.contains(&"c.bin".to_owned()));
+    assert!(
+        world
+            .log("b1")
+            .await
+            .iter()
+            .any(|line| line.contains("shop/db/data: done"))
+    );
+    assert!(world.check().await.ok);
+    world.stop().await;
+}
+
+fn snapshot_of(backup: &v1::Backup) -> String {
+    backup.tasks[0].snapshot_id.clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_are_checked_and_mistakes_are_named() {
+    let mut world = World::new().await;
+    world.pod("shop", "db", "uid-db");
+    world.write("uid-db", "data", "x", b"x");
+    world.start().await;
+
+    let wrong = world
+        .with_token("wrong")
+        .await
+        .list(v1::ListBackupsRequest {})
+        .await;
+    assert_eq!(wrong.unwrap_err().code(), Code::Unauthenticated);
+
+    let mut backups = world.backups().await;
+    let request = |volume: &str| v1::CreateBackupRequest {
+        name: "b1".to_owned(),
+        volumes: vec![(&volume.parse::<orlop_core::VolumeRef>().unwrap()).into()],
+        ..Default::default()
+    };
+    let status = backups.create(request("shop/bd/data")).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound);
+    let expected = "volume shop/bd/data not found; did you mean shop/db/data?";
+    assert_eq!(status.message(), expected);
+
+    let created = backups
+        .create(request("shop/db/data"))
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(created.created);
+    let again = backups
+        .create(request("shop/db/data"))
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(!again.created, "the same request is the same backup");
+    let other = v1::CreateBackupRequest {
+        force_full: true,
+        ..request("shop/db/data")
+    };
+    let status = backups.create(other).await.unwrap_err();
+    assert_eq!(status.code(), Code::AlreadyExists);
+    let bad = v1::CreateBackupRequest {
+        name: "B/1".to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(
+        backups.create(bad).await.unwrap_err().code(),
+        Code::InvalidArgument
+    );
+    world.wait("b1").await;
+
+    let name = "b1".to_owned();
+    backups
+        .delete(v1::DeleteBackupRequest { name: name.clone() })
+        .await
+        .unwrap();
+    backups
+        .delete(v1::DeleteBackupRequest { name: name.clone() })
+        .await
+        .unwrap();
+    let gone = async {
+        while backups
+            .get(v1::GetBackupRequest { name: name.clone() })
+            .await
+            .is_ok()
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone)
+        .await
+        .unwrap();
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canceled_backup_ends_without_a_snapshot() {
+    let mut world = World::large().await;
+    world.start().await;
+    world.create("b1").await;
+    world.until_running("b1").await;
+    let name = "b1".to_owned();
+    world
+        .backups()
+        .await
+        .cancel(v1::CancelBackupRequest { name })
+        .await
+        .unwrap();
+    let backup = world.wait("b1").await;
+    assert_eq!(phase_of(&backup), RunPhase::Canceled);
+    assert_eq!(backup.tasks[0].phase(), TaskPhase::Canceled);
+    assert_eq!(backup.tasks[0].snapshot_id, "");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_survives_a_stream_that_drops_again_and_again() {
+    let mut world = World::large().await;
+    world.start().await;
+    world.create("b1").await;
+    world.until_running("b1").await;
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        world.cut_connections();
+    }
+    let backup = world.wait("b1").await;
+    assert_eq!(phase_of(&backup), RunPhase::Completed, "{backup:?}");
+    assert_eq!(backup.tasks[0].attempts, 1, "the task ran on: {backup:?}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_survives_a_restart_of_the_coordinator() {
+    let mut world = World::large().await;
+    world.start().await;
+    world.create("b1").await;
+    world.until_running("b1").await;
+    world.stop_coordinator().await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    world.start_coordinator().await;
+    let backup = world.wait("b1").await;
+    assert_eq!(phase_of(&backup), RunPhase::Completed, "{backup:?}");
+    assert_eq!(backup.tasks[0].attempts, 1, "the task ran on: {backup:?}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_backup_is_found_again_without_the_state_database() {
+    let mut world = World::large().await;
+    world.start().await;
+    world.create("b1").await;
+    world.until_running("b1").await;
+    world.stop_coordinator().await;
+    world.remove_state();
+    world.start_coordinator().await;
+    world.until_known("b1").await;
+    let backup = world.wait("b1").await;
+    assert_eq!(phase_of(&backup), RunPhase::Completed, "{backup:?}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_survives_a_restart_of_the_agent() {
+    let mut world = World::large().await;
+    world.start().await;
+    world.create("b1").await;
+    world.until_running("b1").await;
+    world.stop_agent().await;
+    world.start_agent();
+    let backup = world.wait("b1").await;
+    assert_eq!(phase_of(&backup), RunPhase::Completed, "{backup:?}");
+    assert_eq!(backup.tasks[0].attempts, 2);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn finished_backups_outlive_the_state_database() {
+    let mut world = World::new().await;
+    world.pod("shop", "db", "uid-db");
+    world.write("uid-db", "data", "x", b"x");
+    world.start().await;
+    let before = world.backup("b1").await;
+    let log = world.log("b1").await;
+    world.stop_coordinator().await;
+    world.remove_state();
+    world.start_coordinator().await;
+    assert_eq!(world.get("b1").await.unwrap(), before);
+    assert_eq!(world.log("b1").await, log[..world.log("b1").await.len()]);
+    let restore = v1::CreateRestoreRequest {
+        name: "r1".to_owned(),
+        from_backup: "b1".to_owned(),
+        mode: v1::RestoreMode::Overwrite.into(),
+        ..Default::default()
+    };
+    assert_eq!(world.restore(restore).await.phase(), RunPhase::Completed);
+    world.stop().await;
+}
