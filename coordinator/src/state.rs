@@ -50,6 +50,7 @@ impl StateDb {
             path: path.to_owned(),
             source,
         };
+        make_private(path).map_err(|source| fail(io_failure(&source)))?;
         let connection = Connection::open(path).map_err(fail)?;
         connection
             .busy_timeout(Duration::from_secs(5))
@@ -177,6 +178,27 @@ impl StateDb {
             .execute("DELETE FROM session WHERE task = ?1", [task.to_string()])?;
         Ok(())
     }
+}
+
+/// Makes the file if it does not exist, readable by its owner only: it names everybody's volumes. The
+/// database gives its other files the same mode.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map(drop)
+}
+
+/// The database's own kind of error for a file that cannot be made.
+fn io_failure(source: &std::io::Error) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(
+        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
+        Some(source.to_string()),
+    )
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::{
         decode_sidecar,
     },
     pack::{OpenPack, PackClass, read_table, scrub},
-    secret::{Key, Secret},
+    secret::{Key, Secret, hex},
 };
 
 fn golden(name: &str, make: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
@@ -109,7 +109,8 @@ fn a_pack_and_its_segment_are_read() {
     };
     let segment = golden("segment.bin", make);
     let mut index = Index::default();
-    index.add("i/0/golden.7", &segment, &session).unwrap();
+    let name = format!("i/0/{}.7", hex(blake3::hash(&segment).as_bytes()));
+    index.add(&name, &segment, &session).unwrap();
     for text in texts() {
         let secret = Secret::of(&domain(), &text);
         let place = index.find(&secret.id().prefix()).unwrap();

@@ -52,6 +52,10 @@ pub(crate) struct BeginBody {
     /// Pseudonyms of domain and lineage, joined by a slash.
     #[prost(string, tag = "1")]
     pub(crate) volume: String,
+    /// 16 random bytes: without them two writers who begin in the same millisecond would write the
+    /// same entry, and each take it for its own.
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) nonce: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -270,6 +274,7 @@ mod tests {
     fn begin() -> Body {
         Body::Begin(BeginBody {
             volume: "d/v".to_owned(),
+            nonce: Vec::new(),
         })
     }
 

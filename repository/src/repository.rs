@@ -7,7 +7,6 @@ use std::{
 
 use async_trait::async_trait;
 use orlop_core::{Lineage, SnapshotId, VolumeRef};
-use prost::Message as _;
 use tokio::sync::Mutex;
 
 use crate::{
@@ -406,6 +405,7 @@ impl Committer for Repository {
             let mut state = self.state.lock().await;
             let begin = Body::Begin(BeginBody {
                 volume: volume.clone(),
+                nonce: random_bytes::<16>()?.to_vec(),
             });
             let session = self.append(&mut state, |_| Ok(Some(begin.clone()))).await?;
             self.load_segments(&state).await?;

@@ -249,7 +249,7 @@ fn transfer<'s>(
         failure: None.into(),
     };
     let cursor = session.parent_cursor();
-    std::thread::scope(|scope| {
+    let result = std::thread::scope(|scope| {
         let pool = &pool;
         for _ in 0..workers {
             scope.spawn(move || pool.run());
@@ -283,6 +283,14 @@ fn transfer<'s>(
         // A failure anywhere ends the rest as a cancellation: tell the cause.
         failures.sort_by_key(BackupError::is_cancelled);
         failures.into_iter().next().map_or(manifest, Err)
+    });
+    // A worker stops the others before it has told why: now that all have ended the cause is known.
+    result.map_err(|error| {
+        if error.is_cancelled() {
+            pool.cause()
+        } else {
+            error
+        }
     })
 }
 

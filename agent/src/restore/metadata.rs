@@ -24,9 +24,6 @@ use super::{
 };
 use crate::scan::{KEPT_FLAGS, Want, magic_path};
 
-/// The label belongs to the node: a label of the pod that was backed up would lock out the new one.
-const RELABELLED: &[u8] = b"security.selinux";
-
 const SET_ID: u32 = 0o6000;
 
 /// What an object has before its metadata is set; `None` for what is not known.
@@ -165,9 +162,6 @@ fn set_xattr(
     xattr: &Xattr,
     set: impl FnOnce(&[u8], &[u8]) -> Result<(), Errno>,
 ) {
-    if xattr.name == RELABELLED {
-        return;
-    }
     match set(&xattr.name, &xattr.value) {
         Ok(()) => {}
         Err(errno @ (Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP)) => {

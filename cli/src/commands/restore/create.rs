@@ -40,8 +40,9 @@ pub(crate) struct CreateArgs {
     /// Restore volumes of one pod into those of another
     #[arg(long, value_name = "FROM:TO", value_parser = mapping)]
     pod_mapping: Vec<(String, String)>,
-    /// What to do with what the volumes hold: empty, overwrite or exact
-    #[arg(long, default_value_t = RestoreMode::Empty)]
+    /// What to do with what the volumes hold: refuse it (empty), replace entries of the same name and
+    /// keep others as Velero does (overwrite), or make the volume exactly as it was (exact)
+    #[arg(long, default_value_t = RestoreMode::Overwrite)]
     mode: RestoreMode,
     /// Restore only this entry and what is below it
     #[arg(
