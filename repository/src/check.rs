@@ -1,5 +1,7 @@
 //! Finds damage and says whom it hits.
 
+mod report;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{
@@ -9,7 +11,6 @@ use std::{
 };
 
 use orlop_core::{Monitor, Progress, SnapshotId};
-use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -24,57 +25,7 @@ use crate::{
     session::ReadSession,
 };
 
-/// How deep a check looks.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct CheckOptions {
-    /// Read every pack whole and compare its bytes with its name and its table with the index, and
-    /// read every manifest.
-    pub read_data: bool,
-}
-
-/// What is damaged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DamageKind {
-    /// A pack that the index names does not exist.
-    MissingPack,
-    /// A pack's bytes are not those that were stored.
-    DamagedPack,
-    /// A snapshot's root, refset or manifest cannot be read.
-    DamagedSnapshot,
-    /// A snapshot needs a chunk that no index names.
-    MissingChunk,
-}
-
-/// One damaged object.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Damage {
-    /// The object.
-    pub object: String,
-    /// What is wrong with it.
-    pub kind: DamageKind,
-    /// Snapshots that need it, oldest first.
-    pub snapshots: Vec<SnapshotId>,
-    /// Some of the paths that are hit (at most 100), as `SNAPSHOT:/path`.
-    pub paths: Vec<String>,
-    /// Whether the next backup of the volumes can make it good.
-    pub repairable: bool,
-}
-
-/// What a check found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct CheckReport {
-    /// `structure` or `data`.
-    pub depth: &'static str,
-    /// Whether nothing is damaged.
-    pub ok: bool,
-    /// Objects that were looked at.
-    pub objects: u64,
-    /// Bytes that were read of packs.
-    pub bytes: u64,
-    /// What is damaged.
-    pub damage: Vec<Damage>,
-}
+pub use report::{CheckOptions, CheckReport, Damage, DamageKind};
 
 const MAX_PATHS: usize = 100;
 

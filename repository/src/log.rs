@@ -17,6 +17,8 @@ use crate::{
 
 const MAGIC: &[u8; 8] = b"ORLOPLG0";
 const MAX_ENTRY: usize = 16 << 20;
+/// Lost races after which an append gives up: only a store that contradicts itself makes so many.
+const MAX_RACES: usize = 10_000;
 
 /// One entry.
 #[derive(Clone, PartialEq, Message)]
@@ -204,7 +206,7 @@ pub(crate) async fn append(
     now_ms: i64,
     mut make: impl FnMut(&LogState) -> Result<Option<Body>>,
 ) -> Result<Option<u64>> {
-    loop {
+    for _ in 0..MAX_RACES {
         replay(store, mac_key, state).await?;
         let Some(body) = make(state)? else {
             return Ok(None);
@@ -234,6 +236,14 @@ pub(crate) async fn append(
             return Ok(Some(seq));
         }
     }
+    Err(Error::Store {
+        action: "append to",
+        name: object_name(state.next),
+        store: store.description(),
+        source: std::io::Error::other(
+            "other writers were always faster, or the store hides what it has",
+        ),
+    })
 }
 
 /// Runs futures at once, answers in their order.

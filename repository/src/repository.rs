@@ -1,12 +1,14 @@
 //! A repository that is open with its keys.
 
+mod committer;
+mod lookup;
+
 use std::{
     sync::{Arc, PoisonError, RwLock},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use async_trait::async_trait;
-use orlop_core::{Lineage, SnapshotId, VolumeRef};
+use orlop_core::{Lineage, VolumeRef};
 use tokio::sync::Mutex;
 
 use crate::{
@@ -14,13 +16,10 @@ use crate::{
     error::{Error, Result},
     index::Index,
     keys::{KeyRing, Unlock, WrappedKey},
-    log::{self, BeginBody, Body, CommitBody, LogState, futures_join},
+    log::{self, Body, LogState, futures_join},
     pack,
-    secret::{ChunkId, Key, hex, random_bytes},
-    session::{
-        BeginWrite, CommitRequest, Committer, Location, Parent, ReadGrant, SessionId, WriteGrant,
-    },
-    snapshot::{self, OpenedSnapshot, SnapshotInfo, SnapshotState},
+    secret::{Key, hex, random_bytes},
+    snapshot::{self, OpenedSnapshot},
     store::{Durability, ObjectStore, Put},
 };
 
@@ -259,123 +258,11 @@ impl Repository {
         snapshot::decode(&self.keys, name, &bytes)
     }
 
-    /// All snapshots, oldest first, partial ones included.
-    ///
-    /// # Errors
-    /// The log or a snapshot cannot be read.
-    pub async fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
-        self.refresh().await?;
-        let names: Vec<String> = self
-            .state
-            .lock()
-            .await
-            .snapshots
-            .iter()
-            .map(|c| c.snapshot.clone())
-            .collect();
-        let mut found = Vec::with_capacity(names.len());
-        for batch in names.chunks(32) {
-            for opened in futures_join(batch.iter().map(|name| self.open_snapshot(name))).await {
-                found.push(opened?.info);
-            }
-        }
-        found.sort_by_key(|info| (info.time_ms, info.id));
-        Ok(found)
-    }
-
-    /// The snapshot that `text` names: an id, its unique beginning, `latest` or `latest:NS/POD/VOL`.
-    ///
-    /// # Errors
-    /// [`Error::NoSnapshot`] with near misses, or the snapshots cannot be read.
-    pub async fn resolve(&self, text: &str) -> Result<SnapshotInfo> {
-        let mut all = self.snapshots().await?;
-        let fail = |hint: String| Error::NoSnapshot {
-            wanted: text.to_owned(),
-            store: self.store.description(),
-            hint,
-        };
-        if all.is_empty() {
-            return Err(fail(
-                "; the repository holds no snapshots yet: make one with `orlop repo backup`"
-                    .to_owned(),
-            ));
-        }
-        if let Some(rest) = text.strip_prefix("latest") {
-            all.retain(|info| info.state != SnapshotState::Partial);
-            let volume: Option<VolumeRef> = match rest.strip_prefix(':') {
-                Some(volume) => Some(
-                    volume
-                        .parse()
-                        .map_err(|e: orlop_core::ParseVolumeError| Error::Invalid(e.to_string()))?,
-                ),
-                None if rest.is_empty() => None,
-                None => {
-                    return Err(fail(
-                        "; write latest or latest:NAMESPACE/POD/VOLUME".to_owned(),
-                    ));
-                }
-            };
-            let newest = all
-                .iter()
-                .rev()
-                .find(|info| volume.as_ref().is_none_or(|v| info.volume == *v));
-            return newest.cloned().ok_or_else(|| {
-                let mut known: Vec<String> =
-                    all.iter().map(|info| info.volume.to_string()).collect();
-                known.sort();
-                known.dedup();
-                known.truncate(5);
-                fail(format!("; there are snapshots of {}", known.join(", ")))
-            });
-        }
-        let mut matching = all
-            .into_iter()
-            .filter(|info| text.len() >= 4 && info.id.to_string().starts_with(text));
-        match (matching.next(), matching.next()) {
-            (Some(info), None) => Ok(info),
-            (Some(_), Some(_)) => Err(fail(
-                "; more than one begins so: give more characters".to_owned(),
-            )),
-            (None, _) => Err(fail("; list them with `orlop repo snapshots`".to_owned())),
-        }
-    }
-
-    /// The newest snapshot of a lineage that a backup can build upon.
-    async fn newest(&self, volume: &str) -> Result<Option<Parent>> {
-        let prefix = format!("s/{volume}/");
-        let name = {
-            let state = self.state.lock().await;
-            state
-                .snapshots
-                .iter()
-                .rev()
-                .find(|c| c.snapshot.starts_with(&prefix))
-                .map(|c| c.snapshot.clone())
-        };
-        let Some(name) = name else { return Ok(None) };
-        match self.open_snapshot(&name).await {
-            Ok(opened) => Ok(Some(Parent {
-                snapshot: opened.info.id,
-                capsule: opened.capsule,
-            })),
-            Err(Error::Damaged { name, reason }) => {
-                tracing::warn!(
-                    name,
-                    reason,
-                    "the last snapshot cannot be built upon: everything is read again"
-                );
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
     /// Domain and lineage as they appear in object names.
     fn pseudonyms(&self, volume: &VolumeRef, lineage: &Lineage) -> String {
         let domain = self.keys.pseudonym("domain", &volume.namespace);
         format!("{domain}/{}", self.keys.pseudonym("lineage", &lineage.0))
     }
-
     async fn append(
         &self,
         state: &mut LogState,
@@ -395,151 +282,4 @@ async fn blocking<T: Send + 'static>(
             action: "run a blocking step",
             source: std::io::Error::other(e),
         })?
-}
-
-#[async_trait]
-impl Committer for Repository {
-    async fn begin_write(&self, request: BeginWrite) -> Result<WriteGrant> {
-        let volume = self.pseudonyms(&request.volume, &request.lineage);
-        let session = {
-            let mut state = self.state.lock().await;
-            let begin = Body::Begin(BeginBody {
-                volume: volume.clone(),
-                nonce: random_bytes::<16>()?.to_vec(),
-            });
-            let session = self.append(&mut state, |_| Ok(Some(begin.clone()))).await?;
-            self.load_segments(&state).await?;
-            session.ok_or(Error::Cancelled)?
-        };
-        let parent = self.newest(&volume).await?;
-        Ok(WriteGrant {
-            session,
-            domain_key: self.keys.domain(&request.volume.namespace),
-            volume_key: self.keys.volume(&request.lineage),
-            refs_key: self.keys.refs(&request.lineage),
-            session_key: self.keys.session(session),
-            read_public_key: *self.keys.read_public(),
-            chunks: self.config.chunks(),
-            pack_bytes: self.config.pack_bytes,
-            parent,
-        })
-    }
-
-    async fn begin_read(&self, snapshot: SnapshotId) -> Result<ReadGrant> {
-        self.refresh().await?;
-        let suffix = format!("/{snapshot}");
-        let name = self
-            .state
-            .lock()
-            .await
-            .snapshots
-            .iter()
-            .find(|c| c.snapshot.ends_with(&suffix))
-            .map(|c| c.snapshot.clone());
-        let name = name.ok_or_else(|| Error::NoSnapshot {
-            wanted: snapshot.to_string(),
-            store: self.store.description(),
-            hint: String::new(),
-        })?;
-        let opened = self.open_snapshot(&name).await?;
-        Ok(ReadGrant {
-            session: READ_SESSION | u64::from_le_bytes(random_bytes()?),
-            snapshot,
-            root: opened.root,
-            domain_key: self.keys.domain(&opened.info.volume.namespace),
-            stats: opened.info.stats,
-        })
-    }
-
-    async fn locate(&self, _session: SessionId, ids: &[ChunkId]) -> Result<Vec<Option<Location>>> {
-        Ok(self.with_index(|index| ids.iter().map(|id| index.find(&id.prefix())).collect()))
-    }
-
-    async fn commit(&self, session: SessionId, request: CommitRequest) -> Result<SnapshotId> {
-        let volume = self.pseudonyms(&request.volume, &request.lineage);
-        let mut state = self.state.lock().await;
-        log::replay(&*self.store, &self.keys.mac(), &mut state).await?;
-        if let Some(snapshot) = already(&state, session)? {
-            return Ok(snapshot);
-        }
-        if state
-            .open
-            .get(&session)
-            .is_some_and(|begun| *begun != volume)
-        {
-            return Err(Error::Invalid(format!(
-                "session {session} was begun for another volume"
-            )));
-        }
-        // A commit must not name what is not there.
-        for segment in &request.segments {
-            if pack::parse_name(segment)?.1 != session || self.store.stat(segment).await?.is_none()
-            {
-                return Err(Error::damaged(
-                    segment,
-                    "it is not a stored segment of this session",
-                ));
-            }
-        }
-        let id = SnapshotId::new(now_ms().unsigned_abs(), random_bytes()?);
-        let (root_name, refset_name) = (format!("s/{volume}/{id}"), format!("r/{volume}/{id}"));
-        let refset = snapshot::encode_refset(
-            &self.keys,
-            &refset_name,
-            &request.lineage,
-            &request.refs_root,
-        )?;
-        self.store
-            .put(&refset_name, vec![refset.into()], Durability::Now)
-            .await?;
-        let root = snapshot::encode(&self.keys, &root_name, session, &request)?;
-        self.store
-            .put(&root_name, vec![root.into()], Durability::Now)
-            .await?;
-        let body = CommitBody {
-            session,
-            snapshot: root_name,
-            refset: refset_name,
-            segments: request.segments,
-        };
-        let appended = self
-            .append(&mut state, |state| match already(state, session)? {
-                Some(_) => Ok(None),
-                None => Ok(Some(Body::Commit(body.clone()))),
-            })
-            .await?;
-        self.load_segments(&state).await?;
-        match appended {
-            Some(_) => Ok(id),
-            None => already(&state, session)?.ok_or(Error::NoSession { session }),
-        }
-    }
-
-    async fn end(&self, session: SessionId) -> Result<()> {
-        if session & READ_SESSION != 0 {
-            return Ok(());
-        }
-        let mut state = self.state.lock().await;
-        self.append(&mut state, |state| {
-            Ok(state
-                .open
-                .contains_key(&session)
-                .then_some(Body::End(session)))
-        })
-        .await?;
-        Ok(())
-    }
-}
-
-/// The snapshot that a session has committed; an error if the session is not open either.
-fn already(state: &LogState, session: SessionId) -> Result<Option<SnapshotId>> {
-    match state.committed.get(&session) {
-        Some(name) => {
-            let id = name.rsplit('/').next().and_then(|leaf| leaf.parse().ok());
-            id.map(Some)
-                .ok_or_else(|| Error::damaged(name, "its name is no snapshot id"))
-        }
-        None if state.open.contains_key(&session) => Ok(None),
-        None => Err(Error::NoSession { session }),
-    }
 }

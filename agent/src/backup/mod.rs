@@ -24,7 +24,7 @@ use std::{
 
 use orlop_core::{Lineage, Monitor, SnapshotId, Timestamp, VolumeRef};
 use orlop_repository::{
-    CommitInfo, Committer, ObjectStore, SnapshotState, SnapshotStats, WriteOptions, WriteSession,
+    CommitInfo, Committer, ObjectStore, SnapshotStats, WriteOptions, WriteSession,
 };
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -130,6 +130,8 @@ impl BackupError {
 /// Backs up a volume. Blocks until the snapshot is durable; call it from a thread of its own, never
 /// from a runtime's. Cancelling leaves garbage at worst, never half a snapshot.
 ///
+/// A parent snapshot that turns out to be damaged is not built upon: everything is read again.
+///
 /// # Errors
 /// The root cannot be read, the repository failed, or the work was cancelled. Trouble with single
 /// entries is no error: it is in the report and in the snapshot's state.
@@ -141,7 +143,6 @@ pub fn run(
     monitor: Arc<dyn Monitor>,
     cancel: &CancellationToken,
 ) -> Result<BackupReport, BackupError> {
-    let began = Instant::now();
     raise_open_files();
     let exclude = job
         .exclude
@@ -153,145 +154,191 @@ pub fn run(
         ..WalkOptions::default()
     };
     let root = Directory::open_root(job.root, &options).map_err(BackupError::Root)?;
-    // Ends the workers when anything fails, without cancelling what the caller shares.
-    let stop = cancel.child_token();
-    let session = WriteSession::open(
-        committer,
-        store,
-        job.volume,
-        job.lineage,
-        WriteOptions {
-            uploads: job.budget.uploads,
-            ignore_parent: job.force_full,
-        },
-        handle,
-        stop.clone(),
-    )?;
-    let tally = Tally::new(monitor);
-    let clock = detect::Clock::start();
-    let result = transfer(
-        &session,
-        &root,
-        &options,
-        job.budget.workers(),
-        clock,
-        &tally,
-        &stop,
-    );
-    let manifest = match result {
-        Ok(manifest) => manifest,
-        Err(error) => {
-            session.abandon();
-            return Err(if cancel.is_cancelled() {
-                BackupError::Cancelled
-            } else {
-                error
-            });
-        }
-    };
-    let counts = tally.counts();
-    let info = CommitInfo {
-        time_ms: clock.unix_ms(),
+    let attempts = Attempts {
+        root,
+        options,
+        volume: job.volume,
+        lineage: job.lineage,
         node: job.node,
         backup: job.backup,
         tags: job.tags,
-        state: counts.state(),
-        stats: SnapshotStats {
-            files: counts.files.total,
-            dirs: counts.dirs,
-            others: counts.others,
-            logical_bytes: counts.logical_bytes,
-            uploaded_bytes: 0,
-            warnings: counts.warnings,
-            errors: counts.errors,
-        },
+        budget: job.budget,
+        committer,
+        store,
+        handle,
+        monitor,
     };
-    let state: SnapshotState = info.state;
-    let parent: Option<SnapshotId> = session.parent();
-    match session.commit(manifest, info) {
-        Ok((snapshot, uploads)) => {
-            Ok(tally.into_report(snapshot, parent, state, uploads, began.elapsed()))
+    match attempts.run(job.force_full, cancel) {
+        Err(BackupError::Repository(error)) if !job.force_full && is_damage(&error) => {
+            tracing::warn!(%error, "the last snapshot cannot be built upon: everything is read again");
+            attempts.run(true, cancel)
         }
-        Err(error) => {
-            session.abandon();
-            Err(if cancel.is_cancelled() {
-                BackupError::Cancelled
-            } else {
-                error.into()
-            })
-        }
+        other => other,
     }
 }
 
-/// Runs walk, workers and assembler; all of them have ended when it returns.
-fn transfer<'s>(
-    session: &'s WriteSession,
-    root: &Arc<Directory>,
-    options: &WalkOptions,
-    workers: usize,
-    clock: detect::Clock,
-    tally: &Tally,
-    stop: &CancellationToken,
-) -> Result<orlop_repository::ManifestWriter<'s>, BackupError> {
-    let (jobs_in, jobs_out) = crossbeam_channel::bounded(workers.max(2));
-    let (items_in, items_out) = crossbeam_channel::bounded(feed::ITEMS);
-    let (chunks_in, chunks_out) = crossbeam_channel::bounded(workers);
-    let pool = work::Pool {
-        session,
-        tally,
-        clock,
-        stop,
-        jobs: jobs_out,
-        chunks: chunks_out,
-        chunks_in,
-        owners: 0.into(),
-        idle: 0.into(),
-        failure: None.into(),
-    };
-    let cursor = session.parent_cursor();
-    let result = std::thread::scope(|scope| {
-        let pool = &pool;
-        for _ in 0..workers {
-            scope.spawn(move || pool.run());
-        }
-        let assembler = scope.spawn(move || {
-            let result = assemble::run(session, pool, items_out);
-            if result.is_err() {
-                stop.cancel();
+/// Whether something that was stored is not what it should be.
+fn is_damage(error: &orlop_repository::Error) -> bool {
+    use orlop_repository::Error;
+    matches!(
+        error,
+        Error::Damaged { .. } | Error::MissingChunk { .. } | Error::NotFound { .. }
+    )
+}
+
+/// A backup with all that a second attempt needs again.
+struct Attempts {
+    root: Arc<Directory>,
+    options: WalkOptions,
+    volume: VolumeRef,
+    lineage: Lineage,
+    node: String,
+    backup: String,
+    tags: Vec<String>,
+    budget: Budget,
+    committer: Arc<dyn Committer>,
+    store: Arc<dyn ObjectStore>,
+    handle: Handle,
+    monitor: Arc<dyn Monitor>,
+}
+
+impl Attempts {
+    fn run(
+        &self,
+        ignore_parent: bool,
+        cancel: &CancellationToken,
+    ) -> Result<BackupReport, BackupError> {
+        let began = Instant::now();
+        // Ends the workers when anything fails, without cancelling what the caller shares.
+        let stop = cancel.child_token();
+        let session = WriteSession::open(
+            Arc::clone(&self.committer),
+            Arc::clone(&self.store),
+            self.volume.clone(),
+            self.lineage.clone(),
+            WriteOptions {
+                uploads: self.budget.uploads,
+                ignore_parent,
+            },
+            self.handle.clone(),
+            stop.clone(),
+        )?;
+        let tally = Tally::new(Arc::clone(&self.monitor));
+        let clock = detect::Clock::start();
+        let committed = self
+            .transfer(&session, clock, &tally, &stop)
+            .and_then(|manifest| {
+                let info = self.info(clock, &tally);
+                let state = info.state;
+                let (snapshot, uploads) = session.commit(manifest, info)?;
+                Ok((snapshot, state, uploads))
+            });
+        match committed {
+            Ok((snapshot, state, uploads)) => {
+                let parent: Option<SnapshotId> = session.parent();
+                Ok(tally.into_report(snapshot, parent, state, uploads, began.elapsed()))
             }
-            result
+            Err(error) => {
+                session.abandon();
+                Err(if cancel.is_cancelled() {
+                    BackupError::Cancelled
+                } else {
+                    error
+                })
+            }
+        }
+    }
+
+    fn info(&self, clock: detect::Clock, tally: &Tally) -> CommitInfo {
+        let counts = tally.counts();
+        CommitInfo {
+            time_ms: clock.unix_ms(),
+            node: self.node.clone(),
+            backup: self.backup.clone(),
+            tags: self.tags.clone(),
+            state: counts.state(),
+            stats: SnapshotStats {
+                files: counts.files.total,
+                dirs: counts.dirs,
+                others: counts.others,
+                logical_bytes: counts.logical_bytes,
+                uploaded_bytes: 0,
+                warnings: counts.warnings,
+                errors: counts.errors,
+            },
+        }
+    }
+
+    /// Runs walk, workers and assembler; all of them have ended when it returns.
+    fn transfer<'s>(
+        &self,
+        session: &'s WriteSession,
+        clock: detect::Clock,
+        tally: &Tally,
+        stop: &CancellationToken,
+    ) -> Result<orlop_repository::ManifestWriter<'s>, BackupError> {
+        let (root, options, workers) = (&self.root, &self.options, self.budget.workers());
+        let (jobs_in, jobs_out) = crossbeam_channel::bounded(workers.max(2));
+        let (items_in, items_out) = crossbeam_channel::bounded(feed::ITEMS);
+        let (chunks_in, chunks_out) = crossbeam_channel::bounded(workers);
+        let pool = work::Pool {
+            session,
+            tally,
+            clock,
+            stop,
+            jobs: jobs_out,
+            chunks: chunks_out,
+            chunks_in,
+            owners: 0.into(),
+            idle: 0.into(),
+            failure: None.into(),
+        };
+        let cursor = session.parent_cursor();
+        let result = std::thread::scope(|scope| {
+            let pool = &pool;
+            for _ in 0..workers {
+                scope.spawn(move || pool.run());
+            }
+            let assembler = scope.spawn(move || {
+                let result = assemble::run(session, pool, items_out);
+                if result.is_err() {
+                    stop.cancel();
+                }
+                result
+            });
+            let mut feeder =
+                feed::Feeder::new(session, cursor, jobs_in, items_in, clock, tally, stop);
+            let walked = feeder
+                .root(root)
+                .and_then(|()| walk(root, options, &mut feeder, stop).map_err(BackupError::Walk));
+            let fed = feeder.finish();
+            let assembled = assembler
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let mut manifest = Err(BackupError::Cancelled);
+            let mut failures = Vec::new();
+            match assembled {
+                Ok(built) => manifest = Ok(built),
+                Err(error) => failures.push(error),
+            }
+            failures.extend(fed.err());
+            failures.extend(walked.err().map(|error| match error {
+                BackupError::Walk(ScanError::Cancelled) => BackupError::Cancelled,
+                error => error,
+            }));
+            // A failure anywhere ends the rest as a cancellation: tell the cause.
+            failures.sort_by_key(BackupError::is_cancelled);
+            failures.into_iter().next().map_or(manifest, Err)
         });
-        let mut feeder = feed::Feeder::new(session, cursor, jobs_in, items_in, clock, tally, stop);
-        let walked = feeder
-            .root(root)
-            .and_then(|()| walk(root, options, &mut feeder, stop).map_err(BackupError::Walk));
-        let fed = feeder.finish();
-        let assembled = assembler
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let mut manifest = Err(BackupError::Cancelled);
-        let mut failures = Vec::new();
-        match assembled {
-            Ok(built) => manifest = Ok(built),
-            Err(error) => failures.push(error),
-        }
-        failures.extend(fed.err());
-        failures.extend(walked.err().map(|error| match error {
-            BackupError::Walk(ScanError::Cancelled) => BackupError::Cancelled,
-            error => error,
-        }));
-        // A failure anywhere ends the rest as a cancellation: tell the cause.
-        failures.sort_by_key(BackupError::is_cancelled);
-        failures.into_iter().next().map_or(manifest, Err)
-    });
-    // A worker stops the others before it has told why: now that all have ended the cause is known.
-    result.map_err(|error| {
-        if error.is_cancelled() {
-            pool.cause()
-        } else {
-            error
-        }
-    })
+        // A worker stops the others before it has told why: now that all have ended the cause is known.
+        result.map_err(|error| {
+            if error.is_cancelled() {
+                pool.cause()
+            } else {
+                error
+            }
+        })
+    }
 }
 
 /// Now, as file systems count.

@@ -3,8 +3,9 @@
 use prost::Message;
 
 use super::{
+    decode::decode_extents,
     entry::{Content, Extent, ExtentPage},
-    page::{decode_extents, encode_extents},
+    page::encode_extents,
     refs::RefsPage,
     tree::PageSink,
 };

@@ -5,6 +5,7 @@
 //! which chunks are needed, for collection and check). Page boundaries depend on entries' paths alone,
 //! so that a change rewrites one leaf and the way to the root (a prolly tree, after Noms).
 
+mod decode;
 mod entry;
 mod extents;
 mod order;
@@ -13,6 +14,7 @@ mod refs;
 mod sidecar;
 mod tree;
 
+pub(crate) use decode::decode_manifest;
 pub use entry::{
     Content, Entry, EntryKind, EntryStatus, Extent, ExtentPage, HardlinkGroup, Metadata, Xattr,
     split_path,
@@ -20,7 +22,7 @@ pub use entry::{
 pub use extents::ExtentList;
 pub(crate) use extents::decode_page as decode_extent_page;
 pub use order::compare_listing;
-pub(crate) use page::{ManifestPage, decode_manifest};
+pub(crate) use page::ManifestPage;
 pub(crate) use refs::RefsPage;
 pub use sidecar::StatRecord;
 pub(crate) use sidecar::{SidecarLeaf, SidecarPage, decode_sidecar};

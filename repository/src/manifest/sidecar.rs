@@ -3,7 +3,7 @@
 use orlop_core::Timestamp;
 use prost::Message;
 
-use super::{entry::EntryKind, page::kind_from, tree::ChildRef};
+use super::{decode::kind_from, entry::EntryKind, tree::ChildRef};
 use crate::secret::Secret;
 
 const LEAF: u8 = b'L';

@@ -2,6 +2,7 @@
 
 mod committer;
 mod fetch;
+mod manifest_writer;
 mod packer;
 mod pages;
 mod parent;
@@ -12,9 +13,8 @@ pub use committer::{
     BeginWrite, CommitRequest, Committer, Location, Parent, ReadGrant, SessionId, WriteGrant,
 };
 pub use fetch::Wanted;
+pub use manifest_writer::ManifestWriter;
 pub(crate) use pages::PageReader;
 pub use parent::{ParentCursor, ParentEntry};
 pub use read::{EntryIter, ExtentIter, ReadSession};
-pub use write::{
-    CommitInfo, ManifestWriter, Stored, UploadStats, WriteOptions, WriteSession, Writer,
-};
+pub use write::{CommitInfo, Stored, UploadStats, WriteOptions, WriteSession, Writer};
