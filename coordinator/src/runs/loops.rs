@@ -9,8 +9,11 @@ use orlop_core::{
 use orlop_repository::{SnapshotInfo, SnapshotState};
 use tokio_util::sync::CancellationToken;
 
-use super::{RunKey, Runs, table::Job};
-use crate::clock::now_ms;
+use super::{
+    RunKey, Runs,
+    table::{Job, run_line},
+};
+use crate::{clock::now_ms, state::LogLine};
 
 /// Silent agents are looked for this often.
 const TICK: Duration = Duration::from_secs(1);
@@ -142,15 +145,22 @@ impl Runs {
             document.recovered = false;
             let mut log = Vec::new();
             while log.len() < RECORDED_LINES {
-                let after = log
-                    .last()
-                    .map_or(0, |line: &crate::state::LogLine| line.number);
+                let after = log.last().map_or(0, |line: &LogLine| line.number);
                 let lines = table.log_lines(key, after);
                 if lines.is_empty() {
                     break;
                 }
                 log.extend(lines);
             }
+            // So is its log: the line that says how it ended is told when the record is durable.
+            let (level, task, text) = run_line(&document.run);
+            log.push(LogLine {
+                number: log.last().map_or(0, |line| line.number) + 1,
+                time_ms: now,
+                level: level.into(),
+                task: task.map(|id| id.to_string()).unwrap_or_default(),
+                message: text,
+            });
             (document, log)
         };
         self.records.put(&document, &log).await?;

@@ -325,7 +325,7 @@ fn task_line(task: &Task, was: Option<TaskPhase>) -> Option<(LogLevel, String)> 
     })
 }
 
-fn run_line(run: &Run) -> (LogLevel, Option<TaskId>, String) {
+pub(super) fn run_line(run: &Run) -> (LogLevel, Option<TaskId>, String) {
     let kind = run.kind;
     let (level, message) = match run.phase {
         RunPhase::New => (LogLevel::Info, format!("{kind} accepted")),
