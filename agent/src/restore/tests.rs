@@ -1,3 +1,5 @@
+//! Restores of hostile and unusual trees, from a source made up in memory.
+
 use std::{
     collections::HashMap,
     ffi::OsStr,

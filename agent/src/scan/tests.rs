@@ -1,3 +1,5 @@
+//! The hostile-tree suite, with `openat2` and without, and what a walk must tell.
+
 use std::{
     ffi::OsStr,
     fs,

@@ -1,3 +1,5 @@
+//! Volumes of kubelet-shaped directories.
+
 use std::{fs, os::unix::fs::symlink, path::Path};
 
 use super::*;
