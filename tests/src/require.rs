@@ -1,0 +1,46 @@
+//! What a machine may lack: a test that needs it says so and is skipped, unless the run insists.
+
+use std::path::PathBuf;
+
+/// Whether this process runs as root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// The directory of PostgreSQL's programs, the newest version's; `None` if there is none.
+pub fn postgres_bin() -> Option<PathBuf> {
+    let mut found: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
+        .ok()?
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let version = path.file_name()?.to_str()?.parse().ok()?;
+            Some((version, path.join("bin")))
+        })
+        .filter(|(_, bin)| bin.join("initdb").exists() && bin.join("postgres").exists())
+        .collect();
+    found.sort();
+    found.pop().map(|(_, bin)| bin)
+}
+
+/// Whether this machine has `what`: `root` or `postgres`. If it has not, the line `skipped: needs …`
+/// is printed.
+///
+/// # Panics
+/// It has not, and the list in `ORLOP_REQUIRE` names it: the run insists.
+pub fn require(what: &str) -> bool {
+    let present = match what {
+        "root" => is_root(),
+        "postgres" => postgres_bin().is_some(),
+        _ => panic!("no machine is asked for {what:?}"),
+    };
+    if present {
+        return true;
+    }
+    let insisted = std::env::var("ORLOP_REQUIRE").unwrap_or_default();
+    assert!(
+        !insisted.split(',').any(|one| one.trim() == what),
+        "ORLOP_REQUIRE names {what}, and this machine lacks it"
+    );
+    println!("skipped: needs {what}");
+    false
+}

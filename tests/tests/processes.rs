@@ -1,0 +1,13 @@
+//! The program as a person or a script runs it: exit codes, shapes of the results, error lines, and
+//! what a kill at any moment leaves behind.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+#[path = "processes/commands.rs"]
+mod commands;
+#[path = "processes/demo.rs"]
+mod demo;
+#[path = "processes/kill.rs"]
+mod kill;
+#[path = "processes/shapes.rs"]
+mod shapes;

@@ -1,0 +1,19 @@
+//! Repository, backup and restore together in one process: what goes in comes out, nothing leaks,
+//! damage is named, and a store that fails costs nothing that was stored before.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+#[path = "repository/changes.rs"]
+mod changes;
+#[path = "repository/damage.rs"]
+mod damage;
+#[path = "repository/failures.rs"]
+mod failures;
+#[path = "repository/incremental.rs"]
+mod incremental;
+#[path = "repository/privacy.rs"]
+mod privacy;
+#[path = "repository/round_trip.rs"]
+mod round_trip;
+#[path = "repository/writers.rs"]
+mod writers;
