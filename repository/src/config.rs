@@ -140,7 +140,10 @@ impl Config {
         if config.pack_bytes < 1 << 16 || config.pack_bytes > 1 << 30 {
             return Err(fail("the pack size is out of range"));
         }
-        config.chunks().validate()?;
+        config
+            .chunks()
+            .validate()
+            .map_err(|e| fail(&e.to_string()))?;
         Ok(config)
     }
 

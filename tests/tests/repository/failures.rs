@@ -69,13 +69,24 @@ fn puts(before: &Before, volume: &Path) -> u64 {
     faulty.puts()
 }
 
+/// Calls `check` with each number below `total`, all at once: what takes long is the waiting between
+/// one try of an upload and the next.
+fn at_once(total: u64, check: impl Fn(u64) + Sync) {
+    let check = &check;
+    std::thread::scope(|scope| {
+        for n in 0..total {
+            scope.spawn(move || check(n));
+        }
+    });
+}
+
 #[test]
 fn a_backup_that_fails_at_any_put_harms_nothing() {
     let volume = orlop_tests::quick_dir();
     let before = Before::new(volume.path());
     let total = puts(&before, volume.path());
     assert!(total > 8, "{total} puts");
-    for n in 0..total {
+    at_once(total, |n| {
         let (faulty, inner) = before.failing(Plan::PutsFrom(n));
         let failed = Engine::open(faulty).unwrap().try_backup(volume.path());
         let error = failed.expect_err("a backup cannot succeed when a put failed");
@@ -88,7 +99,7 @@ fn a_backup_that_fails_at_any_put_harms_nothing() {
             "put {n}: {error}"
         );
         before.assert_unharmed(inner, volume.path());
-    }
+    });
 }
 
 #[test]
@@ -97,7 +108,7 @@ fn a_lost_answer_at_any_put_harms_nothing() {
     let before = Before::new(volume.path());
     let total = puts(&before, volume.path());
     let now = Record::of(volume.path());
-    for n in 0..total {
+    at_once(total, |n| {
         let (faulty, inner) = before.failing(Plan::LoseAnswerOf(n));
         let result = Engine::open(faulty.clone())
             .unwrap()
@@ -115,7 +126,7 @@ fn a_lost_answer_at_any_put_harms_nothing() {
             engine.assert_restores(info.id, record);
         }
         before.assert_unharmed(inner, volume.path());
-    }
+    });
 }
 
 #[test]
