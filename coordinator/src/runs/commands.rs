@@ -45,6 +45,7 @@ pub(super) fn start(document: &Document, task: &Task, store_url: &str) -> v1::Ag
             snapshot_id: task.snapshot.map(|id| id.to_string()).unwrap_or_default(),
             mode: v1::RestoreMode::from(mode_of(spec.mode, task)).into(),
             path: spec.path.clone().into(),
+            marks_expected: volumes_of_pod(&document.run, &task.volume),
         }),
     };
     command(v1::agent_command::Command::Start(v1::StartTask {
@@ -55,6 +56,15 @@ pub(super) fn start(document: &Document, task: &Task, store_url: &str) -> v1::Ag
         context: context(document, task).into(),
         work: Some(work),
     }))
+}
+
+/// Names of the volumes of the pod of `volume` that the run restores.
+fn volumes_of_pod(run: &Run, volume: &VolumeRef) -> Vec<String> {
+    let same = |task: &&Task| {
+        (&task.volume.namespace, &task.volume.pod) == (&volume.namespace, &volume.pod)
+    };
+    let tasks = run.tasks.iter().filter(same);
+    tasks.map(|task| task.volume.volume.clone()).collect()
 }
 
 /// An attempt after the first one goes on in what the first one left in a target that was empty.
