@@ -1,6 +1,7 @@
 //! Finds damage and says whom it hits.
 
 mod report;
+mod verify;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -22,7 +23,7 @@ use crate::{
     pack,
     repository::Repository,
     secret::Prefix,
-    session::ReadSession,
+    session::{Location, ReadSession},
 };
 
 pub use report::{CheckOptions, CheckReport, Damage, DamageKind};
@@ -50,13 +51,14 @@ impl Repository {
             .into_iter()
             .map(|object| (object.name, object.size))
             .collect();
-        let commits = self.log_state().await.snapshots;
+        let state = self.log_state().await;
         let check = Check {
             repository: Arc::clone(self),
             handle: Handle::current(),
             monitor,
             cancel,
-            commits,
+            commits: state.snapshots,
+            segments: state.segments,
             sizes,
             found: Mutex::default(),
             bytes: AtomicU64::new(0),
@@ -86,6 +88,7 @@ struct Check {
     monitor: Arc<dyn Monitor>,
     cancel: CancellationToken,
     commits: Vec<CommitBody>,
+    segments: Vec<String>,
     sizes: HashMap<String, u64>,
     found: Mutex<Found>,
     bytes: AtomicU64,
@@ -109,11 +112,13 @@ impl Check {
             },
         )?;
         self.check_roots();
+        self.check_segments();
         self.check_places(&marked);
         if options.read_data {
             self.read_packs()?;
+            self.verify_chunks(&marked)?;
         }
-        self.attribute(options.read_data)?;
+        self.attribute()?;
         if self.cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
@@ -169,6 +174,14 @@ impl Check {
                     None,
                     snapshot_id(commit),
                 );
+            }
+        }
+    }
+
+    fn check_segments(&self) {
+        for name in &self.segments {
+            if let Err(error) = self.handle.block_on(self.repository.read_segment(name)) {
+                self.report(&object_of(&error), DamageKind::DamagedIndex, None, None);
             }
         }
     }
@@ -250,30 +263,42 @@ impl Check {
         let (_, session) = pack::parse_name(name)?;
         let table = pack::read_table(name, &bytes, &self.repository.keys.session(session))?;
         let indexed = self.repository.with_index(|index| {
-            table
-                .iter()
-                .all(|entry| index.find(&entry.id.prefix()).is_some())
+            table.iter().all(|entry| {
+                let place = Location {
+                    pack: name.to_owned(),
+                    offset: entry.offset,
+                    len: entry.len,
+                };
+                index.holds(&entry.id.prefix(), &place)
+            })
         });
         if indexed {
             Ok(())
         } else {
-            Err(Error::damaged(name, "it holds chunks that no index names"))
+            Err(Error::damaged(
+                name,
+                "the index has other places for its chunks",
+            ))
         }
     }
 
     /// Finds the snapshots and paths that damaged chunks belong to by reading the manifests.
-    fn attribute(&self, always: bool) -> Result<()> {
+    fn attribute(&self) -> Result<()> {
         let mut hit: HashMap<Prefix, Vec<(String, DamageKind)>> = HashMap::new();
         {
             let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
             let damaged: Vec<(String, DamageKind)> = found.keys().cloned().collect();
-            if damaged.is_empty() && !always {
+            if damaged.is_empty() {
                 return Ok(());
             }
             self.repository.with_index(|index| {
                 let packs = index.packs();
                 for (prefix, pack, ..) in index.iter() {
                     let name = &*packs[pack as usize];
+                    // A chunk that also lies elsewhere is read from the place that was indexed last.
+                    if index.find(&prefix).is_none_or(|place| place.pack != name) {
+                        continue;
+                    }
                     for kind in [DamageKind::MissingPack, DamageKind::DamagedPack] {
                         if let Some(hit) = found.get_mut(&(name.to_owned(), kind)) {
                             hit.chunks.insert(prefix);
@@ -307,18 +332,22 @@ impl Check {
         Ok(())
     }
 
-    fn attribute_snapshot(
-        &self,
-        id: SnapshotId,
-        hit: &HashMap<Prefix, Vec<(String, DamageKind)>>,
-    ) -> Result<()> {
-        let session = ReadSession::open(
+    fn read_session(&self, id: SnapshotId) -> Result<ReadSession> {
+        ReadSession::open(
             Arc::clone(&self.repository) as _,
             Arc::clone(self.repository.store()),
             id,
             self.handle.clone(),
             self.cancel.clone(),
-        )?;
+        )
+    }
+
+    fn attribute_snapshot(
+        &self,
+        id: SnapshotId,
+        hit: &HashMap<Prefix, Vec<(String, DamageKind)>>,
+    ) -> Result<()> {
+        let session = self.read_session(id)?;
         for entry in session.entries() {
             let entry = entry?;
             for extent in session.extents(&entry) {

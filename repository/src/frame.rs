@@ -11,6 +11,8 @@ use crate::{
 
 /// Largest chunk in bytes.
 pub(crate) const MAX_PLAIN: usize = 16 << 20;
+/// Largest page in bytes: what a reader builds of it in memory is some ten times as much.
+const MAX_PAGE: usize = 4 << 20;
 /// zstd level of data and metadata.
 const LEVEL: i32 = 3;
 /// Chunks below this size are not worth a compressor's call.
@@ -33,6 +35,13 @@ pub enum FrameKind {
 }
 
 impl FrameKind {
+    fn max_plain(self) -> usize {
+        match self {
+            Self::Data => MAX_PLAIN,
+            Self::Manifest | Self::Sidecar | Self::Refs | Self::Extents => MAX_PAGE,
+        }
+    }
+
     pub(crate) fn from_u8(value: u8) -> Option<Self> {
         Some(match value {
             1 => Self::Data,
@@ -109,7 +118,7 @@ impl Encoder {
         secret: &Secret,
         plain: &[u8],
     ) -> Result<Frame> {
-        if plain.len() > MAX_PLAIN {
+        if plain.len() > kind.max_plain() {
             return Err(Error::Invalid(format!(
                 "a chunk of {} bytes is too large",
                 plain.len()
@@ -192,7 +201,7 @@ impl Decoder {
             return Err(fail("the frame is of another kind"));
         }
         let plain_len = u32::from_le_bytes([head[2], head[3], head[4], head[5]]) as usize;
-        if plain_len > MAX_PLAIN {
+        if plain_len > kind.max_plain() {
             return Err(fail("the frame says that it holds too much"));
         }
         let mut body = sealed.to_vec();

@@ -9,7 +9,7 @@ use orlop_core::Timestamp;
 
 use crate::{
     frame::{Decoder, Encoder, FrameKind},
-    index::{Index, SegmentBuilder},
+    index::{Index, Segment, SegmentBuilder},
     manifest::{
         ChildRef, Content, Entry, EntryKind, EntryStatus, Extent, HardlinkGroup, ManifestPage,
         Metadata, PageSink, SidecarPage, StatRecord, TreeBuilder, Xattr, decode_manifest,
@@ -110,7 +110,7 @@ fn a_pack_and_its_segment_are_read() {
     let segment = golden("segment.bin", make);
     let mut index = Index::default();
     let name = format!("i/0/{}.7", hex(blake3::hash(&segment).as_bytes()));
-    index.add(&name, &segment, &session).unwrap();
+    index.add(Segment::decode(&name, &segment, &session).unwrap());
     for text in texts() {
         let secret = Secret::of(&domain(), &text);
         let place = index.find(&secret.id().prefix()).unwrap();

@@ -75,6 +75,16 @@ impl SegmentBuilder {
         self.records.len()
     }
 
+    /// The segment as a reader would have it.
+    pub(crate) fn into_segment(mut self) -> Segment {
+        self.records.sort_unstable();
+        Segment {
+            packs: self.packs.into_iter().map(Arc::from).collect(),
+            records: self.records,
+            plain_data: self.plain_data,
+        }
+    }
+
     /// Name and bytes of the segment; the builder is empty afterwards.
     pub(crate) fn finish(&mut self, session: u64, session_key: &Key) -> Result<(String, Vec<u8>)> {
         self.records.sort_unstable();
@@ -100,49 +110,54 @@ impl SegmentBuilder {
 }
 
 /// A segment as read.
-struct Segment {
+pub(crate) struct Segment {
     packs: Vec<Arc<str>>,
     records: Vec<Record>,
     plain_data: u64,
 }
 
-fn decode(name: &str, bytes: &[u8], session_key: &Key) -> Result<Segment> {
-    let fail = |reason: &str| Error::damaged(name, reason);
-    if bytes.len() < 16 || bytes.len() > MAX_SEGMENT || &bytes[..8] != MAGIC {
-        return Err(fail("it does not begin as an index segment does"));
+impl Segment {
+    /// Reads a segment.
+    pub(crate) fn decode(name: &str, bytes: &[u8], session_key: &Key) -> Result<Self> {
+        let fail = |reason: &str| Error::damaged(name, reason);
+        if bytes.len() < 16 || bytes.len() > MAX_SEGMENT || &bytes[..8] != MAGIC {
+            return Err(fail("it does not begin as an index segment does"));
+        }
+        pack::scrub(name, bytes)?;
+        let body = seal::open_vec(session_key, AAD, &bytes[16..])
+            .ok_or_else(|| fail("it cannot be opened"))?;
+        let parse = || -> Option<Self> {
+            let word = |at: usize| {
+                Some(u32::from_le_bytes(body.get(at..at + 4)?.try_into().ok()?) as usize)
+            };
+            let plain_data = u64::from_le_bytes(body.get(..8)?.try_into().ok()?);
+            let mut at = 12;
+            let mut packs = Vec::new();
+            for _ in 0..word(8)? {
+                let len = usize::from(*body.get(at)?);
+                let text = std::str::from_utf8(body.get(at + 1..at + 1 + len)?).ok()?;
+                packs.push(Arc::from(text));
+                at += 1 + len;
+            }
+            let count = word(at)?;
+            let rest = body.get(at + 4..)?;
+            if rest.len() != count.checked_mul(RECORD)? {
+                return None;
+            }
+            let records: Vec<Record> = rest
+                .chunks_exact(RECORD)
+                .map(Record::decode)
+                .collect::<Option<_>>()?;
+            let sane =
+                records.is_sorted() && records.iter().all(|r| (r.pack as usize) < packs.len());
+            sane.then_some(Self {
+                packs,
+                records,
+                plain_data,
+            })
+        };
+        parse().ok_or_else(|| fail("it makes no sense"))
     }
-    pack::scrub(name, bytes)?;
-    let body = seal::open_vec(session_key, AAD, &bytes[16..])
-        .ok_or_else(|| fail("it cannot be opened"))?;
-    let parse = || -> Option<Segment> {
-        let word =
-            |at: usize| Some(u32::from_le_bytes(body.get(at..at + 4)?.try_into().ok()?) as usize);
-        let plain_data = u64::from_le_bytes(body.get(..8)?.try_into().ok()?);
-        let mut at = 12;
-        let mut packs = Vec::new();
-        for _ in 0..word(8)? {
-            let len = usize::from(*body.get(at)?);
-            let text = std::str::from_utf8(body.get(at + 1..at + 1 + len)?).ok()?;
-            packs.push(Arc::from(text));
-            at += 1 + len;
-        }
-        let count = word(at)?;
-        let rest = body.get(at + 4..)?;
-        if rest.len() != count.checked_mul(RECORD)? {
-            return None;
-        }
-        let records: Vec<Record> = rest
-            .chunks_exact(RECORD)
-            .map(Record::decode)
-            .collect::<Option<_>>()?;
-        let sane = records.is_sorted() && records.iter().all(|r| (r.pack as usize) < packs.len());
-        sane.then_some(Segment {
-            packs,
-            records,
-            plain_data,
-        })
-    };
-    parse().ok_or_else(|| fail("it makes no sense"))
 }
 
 /// All segments of a repository, merged so that a look-up searches few runs.
@@ -154,9 +169,8 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// Adds a stored segment.
-    pub(crate) fn add(&mut self, name: &str, bytes: &[u8], session_key: &Key) -> Result<()> {
-        let mut segment = decode(name, bytes, session_key)?;
+    /// Adds a segment.
+    pub(crate) fn add(&mut self, mut segment: Segment) {
         let first = self.packs.len() as u32;
         self.packs.append(&mut segment.packs);
         self.plain_data += segment.plain_data;
@@ -175,7 +189,6 @@ impl Index {
             merged.sort_unstable();
             self.runs.push(merged);
         }
-        Ok(())
     }
 
     /// Where a chunk is; the place that was indexed last wins.
@@ -202,6 +215,21 @@ impl Index {
     /// Bytes of files' chunks before compression, as their writers counted them.
     pub(crate) fn plain_data_bytes(&self) -> u64 {
         self.plain_data
+    }
+
+    /// Whether exactly this place of the chunk is indexed.
+    pub(crate) fn holds(&self, prefix: &Prefix, place: &Location) -> bool {
+        self.runs.iter().any(|run| {
+            let begin = run.partition_point(|record| record.prefix < *prefix);
+            let same = run[begin..]
+                .iter()
+                .take_while(|record| record.prefix == *prefix);
+            same.into_iter().any(|record| {
+                record.offset == place.offset
+                    && record.len_kind & ((1 << LEN_BITS) - 1) == place.len
+                    && *self.packs[record.pack as usize] == *place.pack
+            })
+        })
     }
 
     /// Names of all packs.
@@ -249,7 +277,7 @@ mod tests {
             let table: Vec<TableEntry> = (round * 100..round * 100 + 100).map(entry).collect();
             builder.push(format!("p/{round}"), &table);
             let (name, bytes) = builder.finish(3, &key).unwrap();
-            index.add(&name, &bytes, &key).unwrap();
+            index.add(Segment::decode(&name, &bytes, &key).unwrap());
         }
         assert_eq!(index.len(), 2000);
         assert!(index.runs.len() < 8);
@@ -276,9 +304,9 @@ mod tests {
         for at in (0..8).chain(16..bytes.len()) {
             let mut copy = bytes.clone();
             copy[at] ^= 1;
-            let error = Index::default().add(&name, &copy, &key).unwrap_err();
+            let error = Segment::decode(&name, &copy, &key).err().unwrap();
             assert!(error.to_string().contains(&name));
-            assert!(Index::default().add(&name, &copy[..at], &key).is_err());
+            assert!(Segment::decode(&name, &copy[..at], &key).is_err());
         }
     }
 }

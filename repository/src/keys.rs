@@ -226,13 +226,15 @@ impl KeyRing {
     }
 
     /// Sidecar and capsule of a lineage.
-    pub(crate) fn volume(&self, lineage: &Lineage) -> Key {
-        self.root.derive("volume", &[lineage.0.as_bytes()])
+    pub(crate) fn volume(&self, namespace: &str, lineage: &Lineage) -> Key {
+        self.root
+            .derive("volume", &[namespace.as_bytes(), lineage.0.as_bytes()])
     }
 
     /// Reference pages of a lineage: read by collection and check, which hold no other key.
-    pub(crate) fn refs(&self, lineage: &Lineage) -> Key {
-        self.maintenance.derive("refs", &[lineage.0.as_bytes()])
+    pub(crate) fn refs(&self, namespace: &str, lineage: &Lineage) -> Key {
+        self.maintenance
+            .derive("refs", &[namespace.as_bytes(), lineage.0.as_bytes()])
     }
 
     /// The names under which a domain and a lineage appear in the store.

@@ -220,14 +220,26 @@ pub(crate) async fn append(
         };
         let bytes = encode(&entry, mac_key);
         let name = object_name(seq);
+        if bytes.len() > MAX_ENTRY {
+            return Err(Error::Invalid(format!(
+                "{name} would have {} bytes, more than a reader takes",
+                bytes.len()
+            )));
+        }
         let ours = match store
             .put(&name, vec![Bytes::from(bytes.clone())], Durability::Now)
             .await
         {
             Ok(Put::Created) => true,
             Ok(Put::Exists) => store.get(&name).await? == bytes,
+            // The answer may be lost, or the entry be there and not durable: putting it again settles
+            // both, as an existing object is made durable before it is told.
             Err(error) => match store.get(&name).await {
-                Ok(stored) if stored == bytes => true,
+                Ok(stored) if stored == bytes => {
+                    let again = vec![Bytes::from(bytes.clone())];
+                    store.put(&name, again, Durability::Now).await?;
+                    true
+                }
                 _ => return Err(error),
             },
         };

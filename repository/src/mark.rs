@@ -11,7 +11,7 @@ use crate::{
     log::CommitBody,
     manifest::RefsPage,
     repository::Repository,
-    secret::{Key, Prefix, Secret},
+    secret::{Prefix, Secret},
     session::PageReader,
     snapshot,
 };
@@ -82,8 +82,7 @@ fn mark_one(
         }
         other => other?,
     };
-    let (lineage, root) = snapshot::decode_refset(&repository.keys, &commit.refset, &bytes)?;
-    let key: Key = repository.keys.refs(&lineage);
+    let (key, root) = snapshot::decode_refset(&repository.keys, &commit.refset, &bytes)?;
     let mut todo = vec![root];
     while let Some(secret) = todo.pop() {
         if !marked.pages.insert(secret) {

@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use crate::{
     config::{self, ChunkProfile, Config},
     error::{Error, Result},
-    index::Index,
+    index::{Index, Segment, SegmentBuilder},
     keys::{KeyRing, Unlock, WrappedKey},
     log::{self, Body, LogState, futures_join},
     pack,
@@ -134,6 +134,7 @@ impl Repository {
         };
         let config = Config::decode_unverified(&bytes, &place)?;
         let objects = store.list("keys/").await?;
+        let mut opened_but_wrong = None;
         for object in &objects {
             let wrapped = store.get(&object.name).await?;
             let wrapped = WrappedKey::decode_named(&object.name, &wrapped);
@@ -150,7 +151,11 @@ impl Repository {
                 Err(error) => return Err(error),
             };
             let keys = KeyRing::new(root);
-            Config::verify(&bytes, &keys.mac())?;
+            // A key of an init that was cut short opens with the same password and fits nothing.
+            if let Err(error) = Config::verify(&bytes, &keys.mac()) {
+                opened_but_wrong.get_or_insert(error);
+                continue;
+            }
             if config.read_public_key != keys.read_public() {
                 return Err(Error::damaged(
                     config::NAME,
@@ -161,11 +166,11 @@ impl Repository {
             repository.refresh().await?;
             return Ok(repository);
         }
-        Err(Error::WrongKey {
+        Err(opened_but_wrong.unwrap_or(Error::WrongKey {
             what: unlock.what(),
             keys: objects.len(),
             store: place,
-        })
+        }))
     }
 
     fn assemble(store: Arc<dyn ObjectStore>, config: Config, keys: KeyRing) -> Arc<Self> {
@@ -199,23 +204,71 @@ impl Repository {
                 return Ok(());
             };
             let batch = &names[..names.len().min(16)];
-            let objects = futures_join(batch.iter().map(|name| self.store.get(name))).await;
-            for (name, object) in batch.iter().zip(objects) {
-                let bytes = match object {
-                    Err(e) if e.is_not_found() => {
-                        return Err(Error::damaged(
-                            name,
-                            "the log names it but it does not exist",
-                        ));
+            let segments = futures_join(batch.iter().map(|name| self.read_segment(name))).await;
+            for (name, segment) in batch.iter().zip(segments) {
+                let packs = match segment {
+                    Ok(segment) => {
+                        self.write_index(|index| index.index.add(segment));
+                        continue;
                     }
-                    other => other?,
+                    Err(Error::Damaged { name, reason }) => {
+                        tracing::error!(
+                            name,
+                            reason,
+                            "an index segment is lost: it is made again from its packs; run `orlop repo check`"
+                        );
+                        self.read_tables(pack::parse_name(&name)?.1).await?
+                    }
+                    Err(error) => return Err(error),
                 };
-                let (_, session) = pack::parse_name(name)?;
-                let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-                index.index.add(name, &bytes, &self.keys.session(session))?;
-                index.loaded += 1;
+                let mut again = SegmentBuilder::default();
+                for (pack, table) in packs {
+                    again.push(pack, &table);
+                }
+                tracing::info!(name, chunks = again.len(), "made the segment again");
+                self.write_index(|index| index.index.add(again.into_segment()));
             }
         }
+    }
+
+    /// A segment that the log names.
+    pub(crate) async fn read_segment(&self, name: &str) -> Result<Segment> {
+        let bytes = match self.store.get(name).await {
+            Err(e) if e.is_not_found() => {
+                return Err(Error::damaged(
+                    name,
+                    "the log names it but it does not exist",
+                ));
+            }
+            other => other?,
+        };
+        pack::scrub(name, &bytes)?;
+        let (_, session) = pack::parse_name(name)?;
+        Segment::decode(name, &bytes, &self.keys.session(session))
+    }
+
+    /// The frame tables of all packs that a session stored; packs that cannot be read are left out.
+    async fn read_tables(&self, session: u64) -> Result<Vec<(String, Vec<pack::TableEntry>)>> {
+        let mut tables = Vec::new();
+        for class in ["m/", "p/"] {
+            for object in self.store.list(class).await? {
+                if !pack::parse_name(&object.name).is_ok_and(|(_, of)| of == session) {
+                    continue;
+                }
+                let bytes = self.store.get(&object.name).await?;
+                match pack::read_table(&object.name, &bytes, &self.keys.session(session)) {
+                    Ok(table) => tables.push((object.name, table)),
+                    Err(error) => tracing::error!(%error, "a pack is lost"),
+                }
+            }
+        }
+        Ok(tables)
+    }
+
+    fn write_index(&self, write: impl FnOnce(&mut IndexState)) {
+        let mut state = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        write(&mut state);
+        state.loaded += 1;
     }
 
     fn read_index<T>(&self, read: impl FnOnce(&IndexState) -> T) -> T {

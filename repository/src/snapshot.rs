@@ -281,6 +281,13 @@ pub(crate) fn encode(
     Ok(object.encode_to_vec())
 }
 
+/// The root page's secret, if it was sealed for this volume.
+pub(crate) fn open_root(keys: &KeyRing, sealed: &[u8], volume: &VolumeRef) -> Option<Secret> {
+    let plain = seal::open_from(keys.read_private(), ROOT_AAD, sealed)?;
+    let part = RootPart::decode(plain.as_slice()).ok()?;
+    (part.volume == volume.to_string()).then(|| Secret::from_slice(&part.root))?
+}
+
 /// Opens the snapshot object `name`.
 pub(crate) fn decode(keys: &KeyRing, name: &str, bytes: &[u8]) -> Result<OpenedSnapshot> {
     let fail = |reason: &str| Error::damaged(name, reason);
@@ -298,10 +305,7 @@ pub(crate) fn decode(keys: &KeyRing, name: &str, bytes: &[u8]) -> Result<OpenedS
         .and_then(|leaf| leaf.parse().ok())
         .ok_or_else(|| fail("its name is no snapshot id"))?;
     let volume = VolumeRef::new(record.namespace, record.pod, record.volume);
-    let root = seal::open_from(keys.read_private(), ROOT_AAD, &object.sealed_root)
-        .and_then(|plain| RootPart::decode(plain.as_slice()).ok())
-        .filter(|part| part.volume == volume.to_string())
-        .and_then(|part| Secret::from_slice(&part.root))
+    let root = open_root(keys, &object.sealed_root, &volume)
         .ok_or_else(|| fail("its root cannot be opened"))?;
     let parent = match record.parent.as_slice() {
         [] => None,
@@ -337,7 +341,9 @@ struct RefsetPart {
     root: Vec<u8>,
     #[prost(string, tag = "2")]
     lineage: String,
-    // 3: bitmap of packs: reserved
+    #[prost(string, tag = "3")]
+    namespace: String,
+    // 4: bitmap of packs: reserved
 }
 
 /// The bytes of the refset object `name`: from it collection and check find every chunk of the
@@ -345,24 +351,27 @@ struct RefsetPart {
 pub(crate) fn encode_refset(
     keys: &KeyRing,
     name: &str,
+    namespace: &str,
     lineage: &Lineage,
     root: &Secret,
 ) -> Result<Vec<u8>> {
     let part = RefsetPart {
         root: root.as_bytes().to_vec(),
         lineage: lineage.0.clone(),
+        namespace: namespace.to_owned(),
     };
     let aad = [REFSET_AAD, name.as_bytes()].concat();
     seal::seal(&keys.records(), &aad, &part.encode_to_vec())
 }
 
-/// Lineage and root reference page of the refset object `name`.
-pub(crate) fn decode_refset(keys: &KeyRing, name: &str, bytes: &[u8]) -> Result<(Lineage, Secret)> {
+/// The refs key and the root reference page of the refset object `name`.
+pub(crate) fn decode_refset(keys: &KeyRing, name: &str, bytes: &[u8]) -> Result<(Key, Secret)> {
     let aad = [REFSET_AAD, name.as_bytes()].concat();
     let parse = || {
         let plain = seal::open_vec(&keys.records(), &aad, bytes)?;
         let part = RefsetPart::decode(plain.as_slice()).ok()?;
-        Some((Lineage(part.lineage), Secret::from_slice(&part.root)?))
+        let key = keys.refs(&part.namespace, &Lineage(part.lineage));
+        Some((key, Secret::from_slice(&part.root)?))
     };
     parse().ok_or_else(|| Error::damaged(name, "it cannot be opened"))
 }

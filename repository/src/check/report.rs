@@ -6,8 +6,8 @@ use serde::Serialize;
 /// How deep a check looks.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CheckOptions {
-    /// Read every pack whole and compare its bytes with its name and its table with the index, and
-    /// read every manifest.
+    /// Read every pack whole, compare its bytes with its name and its table with the index, read every
+    /// manifest, and decrypt every chunk that one names.
     pub read_data: bool,
 }
 
@@ -21,6 +21,8 @@ pub enum DamageKind {
     DamagedPack,
     /// A snapshot's root, refset or manifest cannot be read.
     DamagedSnapshot,
+    /// An index segment cannot be read; what it held is found in the packs' own tables.
+    DamagedIndex,
     /// A snapshot needs a chunk that no index names.
     MissingChunk,
 }

@@ -25,6 +25,8 @@ const LEAF_MASK: u8 = 0x7f;
 const NODE_MIN: usize = 16;
 const NODE_MAX: usize = 512;
 const NODE_MASK: u8 = 0x3f;
+/// First paths of a node's children, in bytes, after which it closes.
+const NODE_PATHS: usize = 256 << 10;
 
 /// Takes finished pages. The key that a page's secret is made with follows from its kind.
 pub(crate) trait PageSink {
@@ -99,6 +101,13 @@ impl TreeBuilder {
         self.sidecar.push(dir, name, stat);
         self.entries += 1;
         self.estimate += 48 + name.len() + entry.target.len();
+        let same_dir = self
+            .last_path
+            .as_ref()
+            .is_some_and(|last| super::split_path(last).0 == dir);
+        if self.entries == 1 || !same_dir {
+            self.estimate += 16 + dir.len();
+        }
         self.estimate += entry
             .meta
             .xattrs
@@ -171,7 +180,11 @@ impl TreeBuilder {
         let boundary = self.is_boundary(&child.first_path, NODE_MASK);
         let children = &mut self.levels[level];
         children.push(child);
-        if children.len() >= NODE_MAX || (children.len() >= NODE_MIN && boundary) {
+        let paths: usize = children.iter().map(|c| c.first_path.len()).sum();
+        if children.len() >= NODE_MAX
+            || paths >= NODE_PATHS
+            || (children.len() >= NODE_MIN && boundary)
+        {
             let children = std::mem::take(children);
             let node = store_node(&children, sink)?;
             self.add_child(level + 1, node, sink)?;

@@ -1,5 +1,7 @@
 //! The half of a session that holds the keys, in this process.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use orlop_core::SnapshotId;
 
@@ -13,6 +15,11 @@ use crate::{
     snapshot,
     store::Durability,
 };
+
+/// Bounds of what a writer says of its snapshot.
+const MAX_CAPSULE: usize = 4096;
+const MAX_TAGS: usize = 256;
+const MAX_TEXT: usize = 1024;
 
 #[async_trait]
 impl Committer for Repository {
@@ -32,8 +39,10 @@ impl Committer for Repository {
         Ok(WriteGrant {
             session,
             domain_key: self.keys.domain(&request.volume.namespace),
-            volume_key: self.keys.volume(&request.lineage),
-            refs_key: self.keys.refs(&request.lineage),
+            volume_key: self
+                .keys
+                .volume(&request.volume.namespace, &request.lineage),
+            refs_key: self.keys.refs(&request.volume.namespace, &request.lineage),
             session_key: self.keys.session(session),
             read_public_key: *self.keys.read_public(),
             chunks: self.config.chunks(),
@@ -88,21 +97,13 @@ impl Committer for Repository {
                 "session {session} was begun for another volume"
             )));
         }
-        // A commit must not name what is not there.
-        for segment in &request.segments {
-            if pack::parse_name(segment)?.1 != session || self.store.stat(segment).await?.is_none()
-            {
-                return Err(Error::damaged(
-                    segment,
-                    "it is not a stored segment of this session",
-                ));
-            }
-        }
+        self.validate(session, &request).await?;
         let id = SnapshotId::new(now_ms().unsigned_abs(), random_bytes()?);
         let (root_name, refset_name) = (format!("s/{volume}/{id}"), format!("r/{volume}/{id}"));
         let refset = snapshot::encode_refset(
             &self.keys,
             &refset_name,
+            &request.volume.namespace,
             &request.lineage,
             &request.refs_root,
         )?;
@@ -145,6 +146,35 @@ impl Committer for Repository {
         })
         .await?;
         Ok(())
+    }
+}
+
+impl Repository {
+    /// Proves that a commit names only what is there and can be read: the log is never taken back.
+    async fn validate(&self, session: SessionId, request: &CommitRequest) -> Result<()> {
+        let mut seen = HashSet::new();
+        for name in &request.segments {
+            let (hash, of) = pack::parse_name(name)?;
+            if of != session || *name != format!("i/0/{hash}.{of}") || !seen.insert(name) {
+                return Err(Error::damaged(name, "it is not a segment of this session"));
+            }
+            self.read_segment(name).await?;
+        }
+        let root = snapshot::open_root(&self.keys, &request.sealed_root, &request.volume);
+        let fields = [&request.node, &request.backup]
+            .into_iter()
+            .chain(&request.tags);
+        let sane = root.is_some()
+            && request.capsule.len() <= MAX_CAPSULE
+            && request.tags.len() <= MAX_TAGS
+            && fields.into_iter().all(|text| text.len() <= MAX_TEXT);
+        if sane {
+            Ok(())
+        } else {
+            Err(Error::Invalid(format!(
+                "the snapshot of session {session} cannot be opened or has fields that are too long"
+            )))
+        }
     }
 }
 

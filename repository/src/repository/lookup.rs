@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Repository {
-    /// All snapshots, oldest first, partial ones included.
+    /// All snapshots that can be read, oldest first, partial ones included.
     ///
     /// # Errors
     /// The log or a snapshot cannot be read.
@@ -28,7 +28,18 @@ impl Repository {
         let mut found = Vec::with_capacity(names.len());
         for batch in names.chunks(32) {
             for opened in futures_join(batch.iter().map(|name| self.open_snapshot(name))).await {
-                found.push(opened?.info);
+                match opened {
+                    Ok(opened) => found.push(opened.info),
+                    // One that cannot be read must not hide the others; check names it.
+                    Err(Error::Damaged { name, reason }) => {
+                        tracing::error!(
+                            name,
+                            reason,
+                            "a snapshot cannot be read: run `orlop repo check`"
+                        );
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
         found.sort_by_key(|info| (info.time_ms, info.id));

@@ -56,6 +56,20 @@ pub(crate) struct Packer {
     next_data: AtomicU64,
 }
 
+/// Notes a failure when it is dropped armed.
+struct Failing(Option<Arc<Shared>>);
+
+impl Drop for Failing {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.0 {
+            lock(&shared.failure).get_or_insert_with(|| Error::System {
+                action: "upload a pack",
+                source: std::io::Error::other("the upload broke off"),
+            });
+        }
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -144,8 +158,14 @@ impl Packer {
         let pack = pack.finish(&self.shared.session_key)?;
         let (shared, cancel) = (Arc::clone(&self.shared), self.cancel.clone());
         self.handle.spawn(async move {
-            if let Err(error) = shared.send(pack, &cancel).await {
-                lock(&shared.failure).get_or_insert(error);
+            // Should the upload panic, the session must not go on as if it had succeeded.
+            let mut guard = Failing(Some(Arc::clone(&shared)));
+            match shared.send(pack, &cancel).await {
+                Ok(()) => guard.0 = None,
+                Err(error) => {
+                    guard.0 = None;
+                    lock(&shared.failure).get_or_insert(error);
+                }
             }
             drop(permit);
         });

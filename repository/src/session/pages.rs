@@ -61,6 +61,12 @@ impl PageReader {
             .block_on(self.committer.locate(self.session, ids))
     }
 
+    /// Size of a pack, `None` if it does not exist.
+    pub(crate) fn size(&self, pack: &str) -> Result<Option<u64>> {
+        let info = self.handle.block_on(self.store.stat(pack))?;
+        Ok(info.map(|info| info.size))
+    }
+
     /// The plaintext of a chunk, verified.
     pub(crate) fn read(
         &self,

@@ -80,7 +80,8 @@ impl ReadSession {
     pub fn entries(&self) -> EntryIter<'_> {
         EntryIter {
             session: self,
-            pending: vec![self.grant.root],
+            pending: vec![(self.grant.root, 0)],
+            last: None,
             leaf: VecDeque::new(),
             only: None,
             failed: false,
@@ -228,25 +229,43 @@ fn bad_range(secret: &Secret) -> WriteError {
     ))
 }
 
+/// Nodes above a leaf at most: far more than 10^12 entries need.
+const MAX_DEPTH: u32 = 12;
+
 /// Entries in listing order; stops after an error.
 pub struct EntryIter<'s> {
     session: &'s ReadSession,
-    /// Pages to read, the next one last.
-    pending: Vec<Secret>,
+    /// Pages to read with their depth in the tree, the next one last.
+    pending: Vec<(Secret, u32)>,
+    last: Option<Vec<u8>>,
     leaf: VecDeque<Entry>,
     only: Option<Vec<u8>>,
     failed: bool,
 }
 
 impl EntryIter<'_> {
-    fn load(&mut self, secret: &Secret) -> Result<()> {
+    fn load(&mut self, secret: &Secret, depth: u32) -> Result<()> {
         if self.session.cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
         let key = Some(&self.session.grant.domain_key);
         let bytes = self.session.pages.read(FrameKind::Manifest, secret, key)?;
         match decode_manifest(&bytes) {
-            Some(ManifestPage::Leaf(entries)) => self.leaf = entries.into(),
+            Some(ManifestPage::Leaf(entries)) => {
+                // An entry that comes again, or a page that does, must not lead a reader astray.
+                for entry in &entries {
+                    let this = (entry.parent(), entry.name());
+                    let last = self.last.as_deref().map(split_path);
+                    if last.is_some_and(|last| compare_listing(last, this).is_ge()) {
+                        return Err(Error::damaged("manifest", "its entries are out of order"));
+                    }
+                    self.last = Some(entry.path.clone());
+                }
+                self.leaf = entries.into();
+            }
+            Some(ManifestPage::Node(_)) if depth >= MAX_DEPTH => {
+                return Err(Error::damaged("manifest", "its tree is too deep"));
+            }
             Some(ManifestPage::Node(children)) => {
                 // A child covers up to the next one's first path: skip those that end before `only`.
                 let skip = self.only.as_ref().map_or(0, |only| {
@@ -258,8 +277,8 @@ impl EntryIter<'_> {
                         })
                         .count()
                 });
-                self.pending
-                    .extend(children.iter().skip(skip).rev().map(|c| c.secret));
+                let children = children.iter().skip(skip).rev();
+                self.pending.extend(children.map(|c| (c.secret, depth + 1)));
             }
             None => return Err(Error::damaged("manifest", "a page breaks the format")),
         }
@@ -283,8 +302,8 @@ impl Iterator for EntryIter<'_> {
                 Some(entry) if self.wants(&entry.path) => return Some(Ok(entry)),
                 Some(_) => {}
                 None => {
-                    let secret = self.pending.pop()?;
-                    if let Err(error) = self.load(&secret) {
+                    let (secret, depth) = self.pending.pop()?;
+                    if let Err(error) = self.load(&secret, depth) {
                         self.failed = true;
                         return Some(Err(error));
                     }

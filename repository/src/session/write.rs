@@ -1,7 +1,7 @@
 //! A write session: chunks in, one snapshot out.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -23,7 +23,7 @@ use crate::{
     error::{Error, Result},
     frame::{Encoder, FrameKind},
     manifest::{ChildRef, Content, Entry, Extent, ExtentList, PageSink},
-    secret::{Key, Prefix, Secret},
+    secret::{ChunkId, Key, Prefix, Secret},
     snapshot::{SnapshotState, SnapshotStats, open_capsule},
     store::ObjectStore,
 };
@@ -120,6 +120,9 @@ pub struct WriteSession {
     pub(super) digest_key: Key,
     pub(super) parent: Option<(SnapshotId, ChildRef)>,
     pub(super) stored: Vec<Mutex<HashSet<Prefix>>>,
+    /// Sizes of packs that were looked up; `None` for missing ones.
+    packs: Mutex<HashMap<String, Option<u64>>>,
+    ignore_parent: bool,
     pub(super) leaves: Mutex<VecDeque<(u64, Arc<Vec<Entry>>)>>,
     pub(super) chunks_new: AtomicU64,
     pub(super) chunks_reused: AtomicU64,
@@ -194,6 +197,8 @@ impl WriteSession {
             handle,
             parent,
             stored: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            packs: Mutex::default(),
+            ignore_parent: options.ignore_parent,
             leaves: Mutex::default(),
             chunks_new: AtomicU64::new(0),
             chunks_reused: AtomicU64::new(0),
@@ -285,7 +290,7 @@ impl WriteSession {
     }
 
     /// Whether the chunk must be stored: it is neither in the repository nor stored by this session.
-    fn is_new(&self, secret: &Secret) -> Result<bool> {
+    fn is_new(&self, kind: FrameKind, secret: &Secret) -> Result<bool> {
         let id = secret.id();
         let prefix = id.prefix();
         let shard = &self.stored[usize::from(prefix[0]) % SHARDS];
@@ -296,13 +301,38 @@ impl WriteSession {
         {
             return Ok(false);
         }
-        if self.pages.locate(&[id])?.pop().flatten().is_some() {
+        if self.is_stored(kind, id)? {
             return Ok(false);
         }
         Ok(shard
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(prefix))
+    }
+
+    /// Whether the repository has the chunk.
+    ///
+    /// A session that builds on no parent may be the one that is to make good what was lost: it
+    /// stores its pages again, and believes the index about data only where the pack is there.
+    fn is_stored(&self, kind: FrameKind, id: ChunkId) -> Result<bool> {
+        if self.ignore_parent && kind != FrameKind::Data {
+            return Ok(false);
+        }
+        let Some(place) = self.pages.locate(&[id])?.pop().flatten() else {
+            return Ok(false);
+        };
+        if self.parent.is_some() {
+            return Ok(true);
+        }
+        let mut packs = self.packs.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = packs.get(&place.pack).copied();
+        let size = match known {
+            Some(size) => size,
+            None => self.pages.size(&place.pack)?,
+        };
+        packs.insert(place.pack.clone(), size);
+        let end = u64::from(place.offset) + u64::from(place.len);
+        Ok(size.is_some_and(|size| size >= end))
     }
 }
 
@@ -349,7 +379,7 @@ impl Writer<'_> {
     fn put(&mut self, kind: FrameKind, plain: &[u8]) -> Result<Stored> {
         self.session.packer.check()?;
         let secret = Secret::of(self.session.keys.of(kind), plain);
-        let new = self.session.is_new(&secret)?;
+        let new = self.session.is_new(kind, &secret)?;
         if new {
             let frame = self.encoder.encode(kind, &secret, plain)?;
             self.session.packer.push(frame)?;

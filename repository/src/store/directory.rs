@@ -10,7 +10,7 @@ use std::{
     io::{self, IoSlice, Write as _},
     os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -36,6 +36,13 @@ struct Inner {
     root: PathBuf,
     /// Directories with renames that are not durable yet.
     unsynced: Mutex<BTreeSet<PathBuf>>,
+    /// Directories whose names this process has made durable.
+    made: Mutex<BTreeSet<PathBuf>>,
+    barrier: Mutex<()>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl DirectoryStore {
@@ -45,6 +52,8 @@ impl DirectoryStore {
             inner: Arc::new(Inner {
                 root,
                 unsynced: Mutex::default(),
+                made: Mutex::default(),
+                barrier: Mutex::default(),
             }),
         }
     }
@@ -87,15 +96,18 @@ impl Inner {
     fn put(&self, name: &str, parts: &[Bytes], durability: Durability) -> Result<Put> {
         check_name(name)?;
         let path = self.root.join(name);
-        if path.symlink_metadata().is_ok() {
-            return Ok(Put::Exists);
-        }
         let directory = path
             .parent()
             .expect("an object's name has a directory")
             .to_owned();
-        make_dir(&self.root.join(TMP)).map_err(self.fail("make the directory of", name))?;
-        make_dir(&directory).map_err(self.fail("make the directory of", name))?;
+        if path.symlink_metadata().is_ok() {
+            self.settle(directory, name, durability)?;
+            return Ok(Put::Exists);
+        }
+        self.make_dir(&self.root.join(TMP))
+            .map_err(self.fail("make the directory of", name))?;
+        self.make_dir(&directory)
+            .map_err(self.fail("make the directory of", name))?;
         let temporary = self.root.join(TMP).join(hex(&random_bytes::<12>()?));
         let result = write_file(&temporary, parts)
             .and_then(|()| publish(&temporary, &path))
@@ -105,16 +117,34 @@ impl Inner {
             let _ = fs::remove_file(&temporary);
         }
         let put = result?;
+        self.settle(directory, name, durability)?;
+        Ok(put)
+    }
+
+    /// Makes the name of an object durable, now or at the next barrier. One that exists may have been
+    /// put by a call that failed just there, so it is settled too.
+    fn settle(&self, directory: PathBuf, name: &str, durability: Durability) -> Result<()> {
         match durability {
-            Durability::Now => sync_dir(&directory).map_err(self.fail("make durable", name))?,
+            Durability::Now => sync_dir(&directory).map_err(self.fail("make durable", name)),
             Durability::Barrier => {
-                self.unsynced
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert(directory);
+                lock(&self.unsynced).insert(directory);
+                Ok(())
             }
         }
-        Ok(put)
+    }
+
+    /// Makes a directory, and its name durable: once in this process, as another may have made it and
+    /// not come to that.
+    fn make_dir(&self, path: &Path) -> io::Result<()> {
+        if lock(&self.made).contains(path) {
+            return Ok(());
+        }
+        make_dir(path)?;
+        if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+            sync_dir(parent)?;
+        }
+        lock(&self.made).insert(path.to_owned());
+        Ok(())
     }
 
     fn get_range(&self, name: &str, range: Option<(u64, u64)>) -> Result<Bytes> {
@@ -177,15 +207,13 @@ impl Inner {
     }
 
     fn barrier(&self) -> Result<()> {
-        let directories =
-            std::mem::take(&mut *self.unsynced.lock().unwrap_or_else(PoisonError::into_inner));
+        // One at a time: who comes second must not return before what the first took is durable.
+        let _turn = lock(&self.barrier);
+        let directories = std::mem::take(&mut *lock(&self.unsynced));
         for directory in &directories {
             if let Err(e) = sync_dir(directory) {
                 let error = self.fail("make durable", &directory.display().to_string())(e);
-                self.unsynced
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .extend(directories);
+                lock(&self.unsynced).extend(directories);
                 return Err(error);
             }
         }
