@@ -144,27 +144,43 @@ async fn names_are_checked_and_mistakes_are_named() {
     );
     world.wait("b1").await;
 
+    world.delete("b1").await;
     let name = "b1".to_owned();
     backups
-        .delete(v1::DeleteBackupRequest { name: name.clone() })
+        .delete(v1::DeleteBackupRequest { name })
         .await
         .unwrap();
-    backups
-        .delete(v1::DeleteBackupRequest { name: name.clone() })
-        .await
-        .unwrap();
-    let gone = async {
-        while backups
-            .get(v1::GetBackupRequest { name: name.clone() })
-            .await
-            .is_ok()
-        {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_takes_nothing_from_an_earlier_backup_of_the_same_name() {
+    let mut world = World::new().await;
+    world.pod("shop", "db", "uid-db");
+    world.write("uid-db", "data", "x", b"old");
+    world.write("uid-db", "logs", "y", b"old");
+    world.start().await;
+    assert_eq!(phase_of(&world.backup("b1").await), RunPhase::Completed);
+    world.delete("b1").await;
+
+    let volume: orlop_core::VolumeRef = "shop/db/logs".parse().unwrap();
+    let request = v1::CreateBackupRequest {
+        name: "b1".to_owned(),
+        volumes: vec![(&volume).into()],
+        ..Default::default()
     };
-    tokio::time::timeout(Duration::from_secs(20), gone)
-        .await
-        .unwrap();
+    world.backups().await.create(request).await.unwrap();
+    let second = world.wait("b1").await;
+    let restore = v1::CreateRestoreRequest {
+        name: "r1".to_owned(),
+        from_backup: "b1".to_owned(),
+        mode: v1::RestoreMode::Overwrite.into(),
+        ..Default::default()
+    };
+    let restore = world.restore(restore).await;
+    assert_eq!(restore.phase(), RunPhase::Completed, "{restore:?}");
+    let restored: Vec<_> = restore.tasks.iter().map(|t| &t.snapshot_id).collect();
+    assert_eq!(restored, [&snapshot_of(&second)]);
     world.stop().await;
 }
 

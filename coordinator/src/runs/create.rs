@@ -1,9 +1,12 @@
 //! Accepting a backup or restore: what it concerns is decided before it is accepted.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use orlop_core::{
-    TaskId, VolumeRef,
+    SnapshotId, TaskId, VolumeRef,
     run::{
         BackupSpec, Event, KnownVolume, NewTask, RestoreSpec, Run, RunKind, RunSpec, SelectError,
         not_found, select,
@@ -241,30 +244,56 @@ impl Runs {
             return Ok(sources);
         }
         let backup = RunKey::new(RunKind::Backup, spec.from_backup.clone());
-        // The last snapshot of a volume counts: an attempt before it may have left another.
-        let mut newest = BTreeMap::new();
-        for snapshot in repository.snapshots().await? {
-            if snapshot.backup == backup.name && snapshot.state != SnapshotState::Partial {
-                newest.insert(snapshot.volume.clone(), snapshot);
+        let snapshots = repository.snapshots().await?;
+        let found = match self.get(&backup) {
+            Ok(document) => made_by(&document.run, snapshots)?,
+            Err(unknown) => {
+                let held = held_by(&backup.name, snapshots);
+                if held.is_empty() {
+                    return Err(unknown);
+                }
+                held
             }
-        }
-        let document = self.get(&backup);
-        if newest.is_empty() {
-            document?;
-            let message = format!("backup {} has no snapshot to restore", backup.name);
-            return Err(Refusal::Precondition(message));
-        }
-        if let Ok(document) = document
-            && !document.run.phase.is_final()
-        {
-            let message = format!("backup {} has not ended yet: wait for it", backup.name);
-            return Err(Refusal::Precondition(message));
-        }
-        Ok(newest
-            .into_values()
-            .map(|snapshot| (snapshot, None))
-            .collect())
+        };
+        Ok(found.into_iter().map(|snapshot| (snapshot, None)).collect())
     }
+}
+
+/// The snapshots that a backup has made: an earlier backup of its name may have left others.
+fn made_by(backup: &Run, snapshots: Vec<SnapshotInfo>) -> Result<Vec<SnapshotInfo>, Refusal> {
+    let name = &backup.name;
+    if !backup.phase.is_final() {
+        let message = format!("backup {name} has not ended yet: wait for it");
+        return Err(Refusal::Precondition(message));
+    }
+    let mut known: HashMap<SnapshotId, SnapshotInfo> =
+        snapshots.into_iter().map(|s| (s.id, s)).collect();
+    let mut made = Vec::new();
+    for task in &backup.tasks {
+        let Some(id) = task.snapshot else { continue };
+        let snapshot = known.remove(&id).ok_or_else(|| {
+            let volume = &task.volume;
+            Refusal::Precondition(format!(
+                "snapshot {id} of {volume}, which backup {name} has made, is gone: name the \
+                 snapshots to restore instead of the backup"
+            ))
+        })?;
+        made.push(snapshot);
+    }
+    if made.is_empty() {
+        let message = format!("backup {name} has no snapshot to restore");
+        return Err(Refusal::Precondition(message));
+    }
+    Ok(made)
+}
+
+/// The snapshots that name a backup of which there is no record. The last one of a volume counts: an attempt
+/// before it may have left another.
+fn held_by(backup: &str, snapshots: Vec<SnapshotInfo>) -> Vec<SnapshotInfo> {
+    let whole = |s: &SnapshotInfo| s.backup == backup && s.state != SnapshotState::Partial;
+    let held = snapshots.into_iter().filter(whole);
+    let newest: BTreeMap<VolumeRef, SnapshotInfo> = held.map(|s| (s.volume.clone(), s)).collect();
+    newest.into_values().collect()
 }
 
 fn node_of(target: &VolumeRef, known: &[KnownVolume]) -> Result<String, Refusal> {

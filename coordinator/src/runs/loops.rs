@@ -1,9 +1,9 @@
 //! The two loops beside the services: whose turn it is, and what is to be made durable.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use orlop_core::{
-    TaskId, VolumeRef,
+    SnapshotId, TaskId, VolumeRef,
     run::{Event, Limits, Outcome, RunKind, TaskResult, schedule},
 };
 use orlop_repository::{SnapshotInfo, SnapshotState};
@@ -27,6 +27,8 @@ struct Turn {
     key: RunKey,
     task: TaskId,
     volume: VolumeRef,
+    /// When its run was accepted.
+    created_ms: i64,
     /// An earlier attempt may have made its snapshot.
     tried: bool,
 }
@@ -47,21 +49,25 @@ impl Runs {
 
     async fn assign_due(&self) {
         let turns = self.due();
-        let mut made = HashMap::new();
+        let mut snapshots = Some(Vec::new());
         if turns.iter().any(|turn| turn.tried) {
-            match self.parts.repository.snapshots().await {
-                Ok(snapshots) => made = by_backup_volume(snapshots),
+            snapshots = match self.parts.repository.snapshots().await {
+                Ok(snapshots) => Some(snapshots),
                 Err(error) => {
                     tracing::warn!(error = %error, "cannot look for snapshots of earlier attempts");
-                    return;
+                    None
                 }
-            }
+            };
         }
         for turn in turns {
-            let of = (turn.key.name.clone(), turn.volume.clone());
-            let snapshot = made.get(&of).filter(|_| turn.tried);
+            let made = match (&snapshots, turn.tried) {
+                (_, false) => None,
+                (Some(snapshots), true) => made_by(&turn, snapshots),
+                // Its turn comes again when the snapshots can be listed.
+                (None, true) => continue,
+            };
             let task = turn.task;
-            let event = match snapshot {
+            let event = match made {
                 Some(snapshot) => Event::Finished {
                     task,
                     outcome: outcome_of(snapshot),
@@ -99,6 +105,7 @@ impl Runs {
                 key,
                 task: due.task,
                 volume: task.volume.clone(),
+                created_ms: due.run.created_ms,
                 tried,
             })
         };
@@ -175,14 +182,18 @@ impl Runs {
     }
 }
 
-/// The newest whole snapshot of each volume of each backup.
-fn by_backup_volume(snapshots: Vec<SnapshotInfo>) -> HashMap<(String, VolumeRef), SnapshotInfo> {
-    let whole = snapshots
-        .into_iter()
-        .filter(|s| s.state != SnapshotState::Partial);
-    whole
-        .map(|s| ((s.backup.clone(), s.volume.clone()), s))
-        .collect()
+/// The newest whole snapshot that an earlier attempt at the task has made. A snapshot that is older than the
+/// run is of an earlier backup of the same name; ids tell, because the coordinator makes them and no other
+/// clock is involved.
+fn made_by<'a>(turn: &Turn, snapshots: &'a [SnapshotInfo]) -> Option<&'a SnapshotInfo> {
+    let first = SnapshotId::new(turn.created_ms.cast_unsigned(), [0; 10]);
+    let own = |s: &&SnapshotInfo| {
+        s.backup == turn.key.name
+            && s.volume == turn.volume
+            && s.state != SnapshotState::Partial
+            && s.id >= first
+    };
+    snapshots.iter().rfind(own)
 }
 
 fn outcome_of(snapshot: &SnapshotInfo) -> Outcome {
@@ -195,4 +206,45 @@ fn outcome_of(snapshot: &SnapshotInfo) -> Outcome {
         warnings: stats.warnings,
         errors: stats.errors,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use orlop_repository::SnapshotStats;
+
+    use super::*;
+
+    #[test]
+    fn a_snapshot_of_an_earlier_backup_of_the_same_name_is_not_taken() {
+        let volume = VolumeRef::new("ns", "p", "v");
+        let turn = |created_ms| Turn {
+            key: RunKey::new(RunKind::Backup, "nightly"),
+            task: TaskId::from_bytes([1; 16]),
+            volume: volume.clone(),
+            created_ms,
+            tried: true,
+        };
+        let snapshot = |unix_ms, state| SnapshotInfo {
+            id: SnapshotId::new(unix_ms, [7; 10]),
+            lineage: volume.default_lineage(),
+            volume: volume.clone(),
+            // The node's clock is of no account.
+            time_ms: 0,
+            state,
+            parent: None,
+            backup: "nightly".to_owned(),
+            node: String::new(),
+            tags: Vec::new(),
+            stats: SnapshotStats::default(),
+        };
+        let whole = SnapshotState::Complete;
+        let all = [
+            snapshot(10, whole),
+            snapshot(20, whole),
+            snapshot(30, SnapshotState::Partial),
+        ];
+        assert_eq!(made_by(&turn(15), &all), Some(&all[1]));
+        assert_eq!(made_by(&turn(20), &all), Some(&all[1]));
+        assert_eq!(made_by(&turn(21), &all), None);
+    }
 }

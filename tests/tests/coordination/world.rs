@@ -284,6 +284,19 @@ impl World {
             .unwrap())
     }
 
+    /// Deletes the backup and waits until it is gone.
+    pub(crate) async fn delete(&self, name: &str) {
+        let name = name.to_owned();
+        let request = v1::DeleteBackupRequest { name: name.clone() };
+        self.backups().await.delete(request).await.unwrap();
+        let gone = async {
+            while self.get(&name).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, gone).await.unwrap();
+    }
+
     /// Watches the backup until it has ended.
     pub(crate) async fn wait(&self, name: &str) -> v1::Backup {
         let request = v1::WatchBackupsRequest {
