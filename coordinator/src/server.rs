@@ -10,7 +10,7 @@ use orlop_proto::{
         snapshots_server::SnapshotsServer, system_server::SystemServer,
     },
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     service::interceptor::InterceptedService,
@@ -38,6 +38,8 @@ use crate::{
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
 /// Streams get so long to end at a shutdown.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
+/// Streams that read snapshots at once; the runtime has 512 blocking threads for everything.
+const READERS: usize = 32;
 /// A peer that does not answer for this long is taken to be gone.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 
@@ -73,6 +75,7 @@ impl Coordinator {
         let context = Context {
             runs: Arc::new(Runs::load(parts, &config.state_db).await?),
             tasks: Arc::default(),
+            readers: Arc::new(Semaphore::new(READERS)),
             shutdown: CancellationToken::new(),
             started_ms: now_ms(),
         };

@@ -21,6 +21,7 @@ pub(crate) use restores::RestoresService;
 pub(crate) use sessions::SessionsService;
 pub(crate) use snapshots::SnapshotsService;
 pub(crate) use system::SystemService;
+use tokio::sync::Semaphore;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -34,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) runs: Arc<Runs>,
     /// Owner of what runs beside a call.
     pub(crate) tasks: Arc<Tasks>,
+    /// Streams that may read snapshots at once: each holds a blocking thread as long as its client takes.
+    pub(crate) readers: Arc<Semaphore>,
     /// Ends streams.
     pub(crate) shutdown: CancellationToken,
     /// When the coordinator started, milliseconds since 1970.

@@ -55,7 +55,7 @@ impl SnapshotsService {
         found.map_err(|error| repository(&error))
     }
 
-    /// Reads snapshots on a blocking thread; what `read` sends is the answer.
+    /// Reads snapshots on a blocking thread when there is one to spare; what `read` sends is the answer.
     fn stream<T: Send + 'static>(
         &self,
         snapshots: Vec<SnapshotId>,
@@ -65,7 +65,12 @@ impl SnapshotsService {
         let repo = Arc::clone(&self.0.runs.parts.repository);
         let cancel = self.0.shutdown.child_token();
         let handle = Handle::current();
-        let worker = tokio::task::spawn_blocking(move || {
+        let (turns, waiting, shutdown) = (
+            Arc::clone(&self.0.readers),
+            sender.clone(),
+            self.0.shutdown.clone(),
+        );
+        let work = move || {
             let open = |id| {
                 let committer: Arc<dyn Committer> = Arc::clone(&repo) as Arc<dyn Committer>;
                 let store = Arc::clone(repo.store());
@@ -87,9 +92,22 @@ impl SnapshotsService {
                 // An error says that nobody listens any more.
                 let _ = sender.blocking_send(Err(repository(&error)));
             }
-        });
+        };
         self.0.tasks.spawn(async move {
-            if worker.await.is_err() {
+            let turn = tokio::select! {
+                () = shutdown.cancelled() => {
+                    // An error says that nobody listens any more.
+                    let _ = waiting.try_send(Err(Status::unavailable("the coordinator is ending")));
+                    return;
+                }
+                () = waiting.closed() => return,
+                turn = turns.acquire_owned() => turn,
+            };
+            // The answer ends with the last sender: that is the worker's.
+            drop(waiting);
+            let worker = tokio::task::spawn_blocking(work).await;
+            drop(turn);
+            if worker.is_err() {
                 tracing::error!("reading a snapshot has panicked");
             }
         });
