@@ -84,10 +84,11 @@ impl Records {
         Ok(())
     }
 
-    /// Removes a run's record and log; what is not there is no error.
+    /// Removes a run's log and record; what is not there is no error. The record goes last: as long as it is
+    /// there, the removal can be asked for again.
     pub(crate) async fn remove(&self, kind: RunKind, name: &str) -> Result<()> {
-        self.store.delete(&record_name(kind, name)).await?;
-        self.store.delete(&log_name(kind, name)).await
+        self.store.delete(&log_name(kind, name)).await?;
+        self.store.delete(&record_name(kind, name)).await
     }
 
     /// Names of all recorded runs of a kind.
