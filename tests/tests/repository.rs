@@ -13,6 +13,8 @@ mod failures;
 mod incremental;
 #[path = "repository/privacy.rs"]
 mod privacy;
+#[path = "repository/recovery.rs"]
+mod recovery;
 #[path = "repository/round_trip.rs"]
 mod round_trip;
 #[path = "repository/writers.rs"]

@@ -113,8 +113,8 @@ fn a_lost_answer_at_any_put_harms_nothing() {
         let result = Engine::open(faulty.clone())
             .unwrap()
             .try_backup(volume.path());
-        // Only the commit's own entry can be found again; all that is asked later fails.
-        assert_eq!(result.is_ok(), faulty.puts() == n + 1, "put {n} of {total}");
+        // How many packs there are depends on who was faster: a run may end before its put is lost.
+        assert_eq!(result.is_ok(), faulty.puts() <= n, "put {n} of {total}");
         // Whatever is listed is whole.
         let engine = Engine::open(inner.clone()).unwrap();
         for info in engine.wait(engine.repository().snapshots()).unwrap() {
