@@ -152,6 +152,7 @@ fn report_message(report: CheckReport, read_data: bool) -> v1::CheckReport {
                 DamageKind::DamagedPack => "damaged_pack",
                 DamageKind::DamagedSnapshot => "damaged_snapshot",
                 DamageKind::MissingChunk => "missing_chunk",
+                DamageKind::DamagedIndex => "damaged_index",
             }
             .to_owned(),
             snapshots: damage.snapshots.iter().map(ToString::to_string).collect(),
