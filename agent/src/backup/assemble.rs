@@ -1,21 +1,41 @@
 //! The manifest's side: takes entries in listing order, waits for those that are being read.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    mem::size_of,
+};
 
 use crossbeam_channel::Receiver;
 use orlop_repository::{Entry, EntryStatus, ManifestWriter, StatRecord, WriteSession, Writer};
 
 use super::{
     BackupError,
-    job::{Finished, Item, Member},
+    job::{Finished, Further, Item, Member},
+    room::bytes_of,
     work::Pool,
 };
+use crate::scan::FileStat;
+
+/// First names that are remembered, in bytes; names of further files are read again.
+const LINKED_BYTES: u64 = 16 << 20;
 
 /// A file that further names will refer to.
 struct Linked {
     entry: Entry,
     record: StatRecord,
     left: u32,
+    bytes: u64,
+}
+
+impl Linked {
+    /// Whether the name that was met later is still the same content: the file may have been removed
+    /// since, and its inode number given to another one.
+    fn is(&self, stat: &FileStat) -> bool {
+        self.record.size == stat.size
+            && self.record.mtime == stat.mtime
+            && self.record.ctime == stat.ctime
+    }
 }
 
 /// Builds the manifest until the walk has ended.
@@ -31,6 +51,7 @@ pub(super) fn run<'s>(
         writer: session.writer()?,
         results: Vec::new().into_iter(),
         linked: HashMap::new(),
+        linked_bytes: 0,
     };
     for item in items {
         assembler.take(item)?;
@@ -48,10 +69,12 @@ struct Assembler<'s, 'p> {
     writer: Writer<'s>,
     results: std::vec::IntoIter<Finished>,
     linked: HashMap<u64, Linked>,
+    linked_bytes: u64,
 }
 
 impl Assembler<'_, '_> {
     fn take(&mut self, item: Item) -> Result<(), BackupError> {
+        self.pool.room.give(item.waiting_bytes());
         match item {
             Item::Keep(found, bytes) => {
                 self.manifest.keep(&found)?;
@@ -63,54 +86,83 @@ impl Assembler<'_, '_> {
                 self.done(0);
                 Ok(())
             }
-            Item::Large(future) => {
+            Item::Large(future, further) => {
                 let finished = future.wait().ok_or_else(|| self.pool.cause())?;
-                self.finished(finished)
+                self.result(finished, further)
             }
-            Item::Small(future) => {
+            Item::Small(future, further) => {
                 let results = future.wait().ok_or_else(|| self.pool.cause())?;
                 self.results = results.into_iter();
-                self.next_result()
+                self.next_result(further)
             }
-            Item::Next => self.next_result(),
+            Item::Next(further) => self.next_result(further),
             Item::Link(member) => self.link(*member),
         }
     }
 
-    fn next_result(&mut self) -> Result<(), BackupError> {
+    fn next_result(&mut self, further: Further) -> Result<(), BackupError> {
         let finished = self.results.next().flatten();
-        self.finished(finished)
+        self.result(finished, further)
     }
 
-    fn finished(&mut self, finished: Finished) -> Result<(), BackupError> {
-        finished.map_or(Ok(()), |(entry, record)| self.push(entry, record))
-    }
-
-    fn push(&mut self, entry: Entry, record: StatRecord) -> Result<(), BackupError> {
-        self.manifest.push(&entry, &record)?;
-        self.done(entry.size);
-        if let Some(group) = entry.hardlink
-            && !matches!(entry.status, EntryStatus::Unreadable(_))
-        {
-            self.linked.insert(
-                group.id,
-                Linked {
-                    entry,
-                    record,
-                    left: group.links.saturating_sub(1),
-                },
-            );
+    /// What a worker has read.
+    fn result(&mut self, finished: Finished, further: Further) -> Result<(), BackupError> {
+        let Some((entry, record)) = finished else {
+            return Ok(());
+        };
+        self.pool.room.give(bytes_of(&entry));
+        self.push(&entry, &record)?;
+        if further == Further::Links {
+            self.remember(entry, record);
         }
         Ok(())
+    }
+
+    fn push(&mut self, entry: &Entry, record: &StatRecord) -> Result<(), BackupError> {
+        self.manifest.push(entry, record)?;
+        self.done(entry.size);
+        Ok(())
+    }
+
+    /// Keeps a first name for those that follow, if there is room.
+    fn remember(&mut self, entry: Entry, record: StatRecord) {
+        let bytes = bytes_of(&entry) + size_of::<Linked>() as u64;
+        self.forget(record.ino);
+        if let Some(group) = entry.hardlink
+            && group.links > 1
+            && !matches!(entry.status, EntryStatus::Unreadable(_))
+            && self.linked_bytes + bytes <= LINKED_BYTES
+        {
+            self.linked_bytes += bytes;
+            let left = group.links - 1;
+            let linked = Linked {
+                entry,
+                record,
+                left,
+                bytes,
+            };
+            self.linked.insert(record.ino, linked);
+        }
+    }
+
+    fn forget(&mut self, ino: u64) {
+        if let Some(linked) = self.linked.remove(&ino) {
+            self.linked_bytes -= linked.bytes;
+        }
     }
 
     /// Another name: the content of the first, and everything else that belongs to the inode.
     fn link(&mut self, member: Member) -> Result<(), BackupError> {
         let ino = member.stat.ino;
         let Some(first) = self.linked.get_mut(&ino) else {
-            let finished = self.pool.read_one(&mut self.writer, member)?;
-            return self.finished(finished);
+            return match self.pool.read_one(&mut self.writer, member)? {
+                Some((entry, record)) => self.push(&entry, &record),
+                None => Ok(()),
+            };
         };
+        if !first.is(&member.stat) {
+            return self.read_apart(member);
+        }
         let entry = Entry {
             path: member.dir.join(&member.name),
             ..first.entry.clone()
@@ -118,10 +170,24 @@ impl Assembler<'_, '_> {
         let record = first.record;
         first.left = first.left.saturating_sub(1);
         if first.left == 0 {
-            self.linked.remove(&ino);
+            self.forget(ino);
         }
         self.manifest.push(&entry, &record)?;
         self.done(0);
+        Ok(())
+    }
+
+    /// Reads a name whose inode number was met before with other content, and sees to it that a
+    /// restore does not link the two.
+    fn read_apart(&mut self, member: Member) -> Result<(), BackupError> {
+        let Some((mut entry, record)) = self.pool.read_one(&mut self.writer, member)? else {
+            return Ok(());
+        };
+        if let Some(group) = &mut entry.hardlink {
+            group.id = group_apart(&record);
+        }
+        self.push(&entry, &record)?;
+        self.remember(entry, record);
         Ok(())
     }
 
@@ -130,4 +196,11 @@ impl Assembler<'_, '_> {
             .tally
             .done(bytes, || self.session.uploads().uploaded_bytes);
     }
+}
+
+/// A number of a group that no inode has, the same whenever the file has not changed.
+fn group_apart(record: &StatRecord) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (record.ino, record.ctime.secs, record.ctime.nanos).hash(&mut hasher);
+    hasher.finish() | 1 << 63
 }

@@ -8,13 +8,12 @@ use orlop_repository::{
     Content, Entry, EntryKind, EntryStatus, Metadata, ParentCursor, ParentEntry, WriteSession,
 };
 use std::sync::atomic::Ordering::Relaxed;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     BackupError,
-    detect::{Clock, is_unchanged},
-    job::{Item, Job, Member, Promise, promise},
-    report::Tally,
+    detect::is_unchanged,
+    job::{Finished, Further, Future, Item, Job, Member, Promise, promise},
+    work::Pool,
 };
 use crate::scan::{Directory, FileStat, ScanError, Visitor};
 
@@ -35,20 +34,17 @@ const MAX_LINKED: usize = 256 << 10;
 /// Small files that will share a bundle.
 struct Group {
     members: Vec<Member>,
-    result: Promise<Vec<super::job::Finished>>,
+    result: Promise<Vec<Finished>>,
     bytes: u64,
     dirs: usize,
 }
 
 /// Receives the walk.
 pub(super) struct Feeder<'a> {
-    session: &'a WriteSession,
+    pool: &'a Pool<'a>,
     cursor: Option<ParentCursor>,
     jobs: Sender<Job>,
     items: Sender<Item>,
-    clock: Clock,
-    tally: &'a Tally,
-    stop: &'a CancellationToken,
     group: Option<Group>,
     /// Names still to come of files that were given to a worker.
     linked: HashMap<u64, u32>,
@@ -57,22 +53,16 @@ pub(super) struct Feeder<'a> {
 
 impl<'a> Feeder<'a> {
     pub(super) fn new(
-        session: &'a WriteSession,
+        pool: &'a Pool<'a>,
         cursor: Option<ParentCursor>,
         jobs: Sender<Job>,
         items: Sender<Item>,
-        clock: Clock,
-        tally: &'a Tally,
-        stop: &'a CancellationToken,
     ) -> Self {
         Self {
-            session,
+            pool,
             cursor,
             jobs,
             items,
-            clock,
-            tally,
-            stop,
             group: None,
             linked: HashMap::new(),
             failure: None,
@@ -87,14 +77,14 @@ impl<'a> Feeder<'a> {
     /// Ends the feed: what is left of the last bundle goes to the workers.
     pub(super) fn finish(mut self) -> Result<(), BackupError> {
         if let Some(failure) = self.failure.take() {
-            self.stop.cancel();
+            self.pool.stop.cancel();
             return Err(failure);
         }
         self.close_group()?;
         if let Some(cursor) = self.cursor.take()
-            && !self.stop.is_cancelled()
+            && !self.pool.stop.is_cancelled()
         {
-            self.tally.removed.fetch_add(cursor.finish()?, Relaxed);
+            self.pool.tally.removed.fetch_add(cursor.finish()?, Relaxed);
         }
         Ok(())
     }
@@ -105,7 +95,7 @@ impl<'a> Feeder<'a> {
         name: &[u8],
         stat: &FileStat,
     ) -> Result<(), BackupError> {
-        self.tally.met(stat);
+        self.pool.tally.met(stat);
         let found = match &mut self.cursor {
             Some(cursor) => cursor.find(&dir.path, name)?,
             None => None,
@@ -114,7 +104,10 @@ impl<'a> Feeder<'a> {
             && is_unchanged(&found.record, stat)
         {
             let is_file = stat.kind == EntryKind::File;
-            self.tally.unchanged.fetch_add(u64::from(is_file), Relaxed);
+            self.pool
+                .tally
+                .unchanged
+                .fetch_add(u64::from(is_file), Relaxed);
             return self.send(Item::Keep(
                 found.clone(),
                 if is_file { stat.size } else { 0 },
@@ -129,36 +122,48 @@ impl<'a> Feeder<'a> {
             });
         }
         match self.other(dir, name, stat) {
-            Ok(entry) => {
-                let record = self.clock.record(stat);
+            Ok((entry, whole)) => {
+                let mut record = self.pool.clock.record(stat);
+                // Try again next time, whatever its times say.
+                record.racy |= !whole;
                 self.send(Item::Ready(Box::new(entry), record))
             }
             Err(error) => {
-                self.tally.issue(issue_of(dir.join(name), &error));
+                self.pool.tally.issue(issue_of(dir.join(name), &error));
                 Ok(())
             }
         }
     }
 
-    /// The entry of anything but a regular file.
-    fn other(&self, dir: &Directory, name: &[u8], stat: &FileStat) -> Result<Entry, ScanError> {
+    /// The entry of anything but a regular file, and whether all of it could be read.
+    fn other(
+        &self,
+        dir: &Directory,
+        name: &[u8],
+        stat: &FileStat,
+    ) -> Result<(Entry, bool), ScanError> {
         let path = dir.join(name);
+        let unlisted = dir.why_unlisted(name, stat);
+        let mut whole = unlisted.is_none();
         let target = match stat.kind {
             EntryKind::Symlink => dir.read_link(name)?,
             _ => Vec::new(),
         };
         let (xattrs, flags) = match dir.attributes(name, stat) {
             Ok(found) => found,
+            // What is mounted on it is not the volume's; that it is not walked is told by the walk.
+            Err(ScanError::Changed) if unlisted.is_some() => Default::default(),
             Err(error @ (ScanError::Vanished | ScanError::Changed)) => return Err(error),
             Err(error) => {
-                self.tally.issue(Issue {
+                self.pool.tally.issue(Issue {
                     kind: IssueKind::Metadata,
                     ..issue_of(path.clone(), &error)
                 });
+                whole = false;
                 (Vec::new(), 0)
             }
         };
-        Ok(Entry {
+        let entry = Entry {
             path,
             kind: stat.kind,
             meta: Metadata {
@@ -171,17 +176,20 @@ impl<'a> Feeder<'a> {
             hardlink: None,
             content: Content::None,
             digest: [0; 16],
-            status: EntryStatus::Ok,
-        })
+            status: unlisted.map_or(EntryStatus::Ok, EntryStatus::Unreadable),
+        };
+        Ok((entry, whole))
     }
 
     fn take_file(&mut self, member: Member) -> Result<(), BackupError> {
+        let tally = self.pool.tally;
         let counter = if member.found.is_some() {
-            &self.tally.changed
+            &tally.changed
         } else {
-            &self.tally.new
+            &tally.new
         };
         counter.fetch_add(1, Relaxed);
+        let mut further = Further::None;
         if member.stat.nlink > 1 {
             if let Some(left) = self.linked.get_mut(&member.stat.ino) {
                 *left -= 1;
@@ -192,23 +200,24 @@ impl<'a> Feeder<'a> {
             }
             if self.linked.len() < MAX_LINKED {
                 self.linked.insert(member.stat.ino, member.stat.nlink - 1);
+                further = Further::Links;
             }
         }
         let sparse = member.stat.blocks * 512 < member.stat.size;
         if member.stat.size >= SMALL || (sparse && member.stat.size > 4096) {
             let (result, future) = promise();
-            self.send(Item::Large(future))?;
+            self.send(Item::Large(future, further))?;
             return self.submit(Job::Large(member, result));
         }
-        self.add_small(member)
+        self.add_small(member, further)
     }
 
-    fn add_small(&mut self, member: Member) -> Result<(), BackupError> {
+    fn add_small(&mut self, member: Member, further: Further) -> Result<(), BackupError> {
         let ends = self.group.as_ref().is_some_and(|group| {
             group.bytes + member.stat.size > BUNDLE_MAX
                 || group.members.len() >= BUNDLE_FILES
                 || group.dirs >= BUNDLE_DIRS
-                || (group.bytes >= BUNDLE_MIN && self.session.is_bundle_boundary(&member.name))
+                || (group.bytes >= BUNDLE_MIN && self.pool.session.is_bundle_boundary(&member.name))
         });
         if ends {
             self.close_group()?;
@@ -221,8 +230,14 @@ impl<'a> Feeder<'a> {
             group.dirs += usize::from(!same_dir);
             group.bytes += member.stat.size;
             group.members.push(member);
-            return self.send(Item::Next);
+            return self.send(Item::Next(further));
         }
+        let future = self.open_group(member);
+        self.send(Item::Small(future, further))
+    }
+
+    /// Begins a bundle with its first file.
+    fn open_group(&mut self, member: Member) -> Future<Vec<Finished>> {
         let (result, future) = promise();
         self.group = Some(Group {
             bytes: member.stat.size,
@@ -230,7 +245,7 @@ impl<'a> Feeder<'a> {
             members: vec![member],
             result,
         });
-        self.send(Item::Small(future))
+        future
     }
 
     fn close_group(&mut self) -> Result<(), BackupError> {
@@ -247,34 +262,40 @@ impl<'a> Feeder<'a> {
     /// Hands an item to the assembler. Before it waits for room, the open bundle is given to the
     /// workers: the assembler may be waiting for just that.
     fn send(&mut self, item: Item) -> Result<(), BackupError> {
+        let bytes = item.waiting_bytes();
+        let item = if self.pool.room.is_full() && !matches!(item, Item::Keep(..)) {
+            let item = self.before_waiting(item)?;
+            self.pool.room.wait(self.pool.stop);
+            item
+        } else {
+            item
+        };
+        self.pool.room.take(bytes);
         match self.items.try_send(item) {
             Ok(()) => Ok(()),
             Err(TrySendError::Disconnected(_)) => Err(BackupError::Cancelled),
             Err(TrySendError::Full(item)) => {
-                // A bundle that ends here must not be continued by the item that waits.
-                let item = match item {
-                    Item::Next => {
-                        let group = self.group.as_mut().expect("an item of a group");
-                        let member = group.members.pop().expect("its member");
-                        self.close_group()?;
-                        let (result, future) = promise();
-                        let bytes = member.stat.size;
-                        self.group = Some(Group {
-                            bytes,
-                            dirs: 1,
-                            members: vec![member],
-                            result,
-                        });
-                        Item::Small(future)
-                    }
-                    // The group that this item opens stays open; it cannot be what is waited for.
-                    item @ Item::Small(_) => item,
-                    item => {
-                        self.close_group()?;
-                        item
-                    }
-                };
+                let item = self.before_waiting(item)?;
                 self.items.send(item).map_err(|_| BackupError::Cancelled)
+            }
+        }
+    }
+
+    /// Gives to the workers what the assembler may be waiting for; the item takes its place after that.
+    fn before_waiting(&mut self, item: Item) -> Result<Item, BackupError> {
+        match item {
+            // A bundle that ends here must not be continued by the item that waits.
+            Item::Next(further) => {
+                let group = self.group.as_mut().expect("an item of a group");
+                let member = group.members.pop().expect("its member");
+                self.close_group()?;
+                Ok(Item::Small(self.open_group(member), further))
+            }
+            // The group that this item opens stays open; it cannot be what is waited for.
+            item @ Item::Small(..) => Ok(item),
+            item => {
+                self.close_group()?;
+                Ok(item)
             }
         }
     }
@@ -292,11 +313,12 @@ impl Visitor for Feeder<'_> {
     }
 
     fn issue(&mut self, issue: Issue) {
-        self.tally.issue(issue);
+        self.pool.tally.issue(issue);
     }
 
-    /// The directory's own entry is on its way already; that its listing is missing is an issue, which
-    /// the walk reports.
+    /// The directory's own entry is on its way already; those that cannot be opened were marked by
+    /// then. What fails only later is an error of the walk, and a restore of a snapshot with errors
+    /// removes nothing.
     fn unreadable_directory(&mut self, _path: &[u8], _errno: i32) {}
 }
 

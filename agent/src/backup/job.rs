@@ -4,6 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use orlop_repository::{Entry, ParentEntry, StatRecord, Stored};
 
+use super::room::bytes_of;
 use crate::scan::{Directory, FileStat};
 
 /// A regular file that must be read.
@@ -103,6 +104,15 @@ pub(super) struct ChunkJob {
     pub(super) result: Promise<Stored>,
 }
 
+/// Whether [`Item::Link`]s to this file may follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Further {
+    /// The walk will send further names as links.
+    Links,
+    /// It will not: there are none, or each will be read again.
+    None,
+}
+
 /// One entry on its way to the manifest, in listing order.
 pub(super) enum Item {
     /// As it was in the parent.
@@ -110,11 +120,24 @@ pub(super) enum Item {
     /// A directory, link or special that is new or changed.
     Ready(Box<Entry>, StatRecord),
     /// A file with chunks of its own.
-    Large(Future<Finished>),
+    Large(Future<Finished>, Further),
     /// The first of some small files, whose results come together.
-    Small(Future<Vec<Finished>>),
+    Small(Future<Vec<Finished>>, Further),
     /// The next small file of the same bundle.
-    Next,
+    Next(Further),
     /// Another name of a file that was read under its first name.
     Link(Box<Member>),
+}
+
+impl Item {
+    /// About what it takes in memory while it waits; results of reading are counted by their readers.
+    pub(super) fn waiting_bytes(&self) -> u64 {
+        match self {
+            Self::Ready(entry, _) => bytes_of(entry),
+            Self::Link(member) => {
+                (size_of::<Member>() + member.name.len() + member.dir.path.len()) as u64
+            }
+            Self::Keep(..) | Self::Large(..) | Self::Small(..) | Self::Next(_) => 0,
+        }
+    }
 }

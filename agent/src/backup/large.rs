@@ -109,14 +109,15 @@ impl LargeReader {
             tries += 1;
         };
         let mut entry = Pool::entry(member, &stat);
-        entry.meta = attributes(pool, &entry, &file, &stat);
+        let (meta, whole) = attributes(pool, &entry, &file, &stat);
+        entry.meta = meta;
         entry.content = content;
         entry.size = size;
         if !stable {
             pool.changed(&mut entry);
         }
         let mut record = pool.clock.record(&stat);
-        record.racy |= !stable;
+        record.racy |= !stable || !whole;
         Ok(Some((entry, record)))
     }
 

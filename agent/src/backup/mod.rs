@@ -12,7 +12,9 @@ mod detect;
 mod feed;
 mod job;
 mod large;
+mod once;
 mod report;
+mod room;
 mod small;
 mod work;
 
@@ -33,13 +35,18 @@ use crate::scan::{
     Directory, Pattern, PatternError, ScanError, WalkOptions, raise_open_files, walk,
 };
 
+use once::Once;
 use report::Tally;
 pub use report::{BackupReport, FileCounts};
+
+/// A worker holds a read buffer of 8 MiB, a chunk and its compressed copy; with six of them, four open
+/// packs and two on their way a backup stays below 256 MiB.
+const MAX_WORKERS: usize = 6;
 
 /// What bounds a backup's use of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// Threads that read, compress and encrypt; 0 means one a core, at most 16.
+    /// Threads that read, compress and encrypt; 0 means one a core, at most 6.
     pub workers: usize,
     /// Finished packs that may wait for the store, each as large as the repository says (16 MiB).
     pub uploads: u32,
@@ -59,7 +66,7 @@ impl Budget {
         match self.workers {
             0 => std::thread::available_parallelism()
                 .map_or(1, usize::from)
-                .min(16),
+                .min(MAX_WORKERS),
             n => n,
         }
     }
@@ -103,6 +110,12 @@ pub enum BackupError {
     /// A pattern is malformed.
     #[error(transparent)]
     Pattern(#[from] PatternError),
+    /// A thread panicked; a defect of this program.
+    #[error("a thread that reads files panicked: {message}")]
+    Panicked {
+        /// What it said.
+        message: String,
+    },
     /// The work was cancelled.
     #[error("cancelled")]
     Cancelled,
@@ -166,11 +179,12 @@ pub fn run(
         committer,
         store,
         handle,
-        monitor,
+        monitor: Arc::new(Once::new(monitor)),
     };
     match attempts.run(job.force_full, cancel) {
         Err(BackupError::Repository(error)) if !job.force_full && is_damage(&error) => {
             tracing::warn!(%error, "the last snapshot cannot be built upon: everything is read again");
+            attempts.monitor.begin_again();
             attempts.run(true, cancel)
         }
         other => other,
@@ -199,7 +213,7 @@ struct Attempts {
     committer: Arc<dyn Committer>,
     store: Arc<dyn ObjectStore>,
     handle: Handle,
-    monitor: Arc<dyn Monitor>,
+    monitor: Arc<Once>,
 }
 
 impl Attempts {
@@ -223,7 +237,7 @@ impl Attempts {
             self.handle.clone(),
             stop.clone(),
         )?;
-        let tally = Tally::new(Arc::clone(&self.monitor));
+        let tally = Tally::new(Arc::clone(&self.monitor) as _);
         let clock = detect::Clock::start();
         let committed = self
             .transfer(&session, clock, &tally, &stop)
@@ -286,6 +300,7 @@ impl Attempts {
             tally,
             clock,
             stop,
+            room: room::Room::default(),
             jobs: jobs_out,
             chunks: chunks_out,
             chunks_in,
@@ -300,14 +315,15 @@ impl Attempts {
                 scope.spawn(move || pool.run());
             }
             let assembler = scope.spawn(move || {
+                // A panic, too, must end the others.
+                let guard = stop.clone().drop_guard();
                 let result = assemble::run(session, pool, items_out);
-                if result.is_err() {
-                    stop.cancel();
+                if result.is_ok() {
+                    guard.disarm();
                 }
                 result
             });
-            let mut feeder =
-                feed::Feeder::new(session, cursor, jobs_in, items_in, clock, tally, stop);
+            let mut feeder = feed::Feeder::new(pool, cursor, jobs_in, items_in);
             let walked = feeder
                 .root(root)
                 .and_then(|()| walk(root, options, &mut feeder, stop).map_err(BackupError::Walk));

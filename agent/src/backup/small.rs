@@ -18,6 +18,9 @@ use crate::scan::{Directory, FileStat, ScanError};
 
 /// Files up to this size are kept in the manifest, in bytes.
 const INLINE: usize = 256;
+/// A bundle never grows beyond this, in bytes: files may grow between the walk and the reading, and a
+/// chunk may not be larger.
+const BUNDLE_MAX: usize = 4 << 20;
 /// How often a file that changes while it is read is read again.
 const RETRIES: u32 = 2;
 
@@ -75,7 +78,7 @@ impl SmallReader {
         Ok(finished.into_iter().map(finish).collect())
     }
 
-    /// Reads one file; `None` if it has become a large one.
+    /// Reads one file; `None` if it has become a large one, or one too many for the bundle.
     fn read_member(&mut self, pool: &Pool<'_>, member: &Member) -> Result<Option<Read>, ScanError> {
         let (file, mut stat) = member.dir.open_file(&member.name, &member.stat)?;
         pool.tally.opened.fetch_add(1, Relaxed);
@@ -97,14 +100,18 @@ impl SmallReader {
             stat = after;
             tries += 1;
         };
+        if self.bundle.len() + self.content.len() > BUNDLE_MAX {
+            return Ok(None);
+        }
         let mut entry = Pool::entry(member, &stat);
-        entry.meta = attributes(pool, &entry, &file, &stat);
+        let (meta, whole) = attributes(pool, &entry, &file, &stat);
+        entry.meta = meta;
         entry.size = self.content.len() as u64;
         if !stable {
             pool.changed(&mut entry);
         }
         let mut record = pool.clock.record(&stat);
-        record.racy |= !stable;
+        record.racy |= !stable || !whole;
         Ok(Some(self.place(pool, member, entry, record)))
     }
 
@@ -169,14 +176,23 @@ impl SmallReader {
     }
 }
 
-/// Metadata of an open file; what cannot be read of it is an issue.
-pub(super) fn attributes(pool: &Pool<'_>, entry: &Entry, file: &File, stat: &FileStat) -> Metadata {
+/// Metadata of an open file, and whether it is all: what cannot be read of it is an issue, and must be
+/// tried again by the next backup.
+pub(super) fn attributes(
+    pool: &Pool<'_>,
+    entry: &Entry,
+    file: &File,
+    stat: &FileStat,
+) -> (Metadata, bool) {
     match Directory::file_attributes(file) {
-        Ok((xattrs, flags)) => Metadata {
-            xattrs,
-            flags,
-            ..metadata(stat)
-        },
+        Ok((xattrs, flags)) => {
+            let meta = Metadata {
+                xattrs,
+                flags,
+                ..metadata(stat)
+            };
+            (meta, true)
+        }
         Err(error) => {
             pool.tally.issue(Issue {
                 path: entry.path.clone(),
@@ -184,7 +200,7 @@ pub(super) fn attributes(pool: &Pool<'_>, entry: &Entry, file: &File, stat: &Fil
                 errno: error.raw_os_error().unwrap_or(0),
                 message: format!("its attributes cannot be read: {error}"),
             });
-            metadata(stat)
+            (metadata(stat), false)
         }
     }
 }

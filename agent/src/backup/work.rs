@@ -1,6 +1,7 @@
 //! The worker threads: whole small files, large files, and single chunks of large files.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -20,6 +21,7 @@ use super::{
     job::{ChunkJob, Finished, Job, Member},
     large::LargeReader,
     report::Tally,
+    room::{Room, bytes_of},
     small::SmallReader,
 };
 use crate::scan::{FileStat, ScanError};
@@ -33,6 +35,8 @@ pub(super) struct Pool<'a> {
     pub(super) tally: &'a Tally,
     pub(super) clock: Clock,
     pub(super) stop: &'a CancellationToken,
+    /// What waits for the assembler.
+    pub(super) room: Room,
     pub(super) jobs: Receiver<Job>,
     pub(super) chunks: Receiver<ChunkJob>,
     pub(super) chunks_in: Sender<ChunkJob>,
@@ -48,11 +52,17 @@ impl Pool<'_> {
     /// Works until there are no more jobs. After an error the assembler meets a result that never comes
     /// and asks for the cause.
     pub(super) fn run(&self) {
-        let result = self
-            .session
-            .writer()
-            .map_err(BackupError::from)
-            .and_then(|mut writer| self.work(&mut writer));
+        let work = || {
+            let mut writer = self.session.writer()?;
+            self.work(&mut writer)
+        };
+        // Were it to unwind from here, nobody would take the jobs and the walk would wait for ever.
+        let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            let message = text.unwrap_or("without a message").to_owned();
+            Err(BackupError::Panicked { message })
+        });
         if let Err(error) = result {
             if !error.is_cancelled() {
                 self.failure
@@ -100,13 +110,19 @@ impl Pool<'_> {
             match next {
                 Next::Chunk(Some(chunk)) => chunk.result.keep(writer.store(&chunk.bytes)?),
                 Next::Job(Some(Job::Small(members, result))) => {
-                    result.keep(small.read(self, writer, &members)?);
+                    let finished = small.read(self, writer, &members)?;
+                    let bytes = finished.iter().flatten().map(|(entry, _)| bytes_of(entry));
+                    self.room.take(bytes.sum());
+                    result.keep(finished);
                 }
                 Next::Job(Some(Job::Large(member, result))) => {
                     self.owners.fetch_add(1, SeqCst);
                     let finished = large.read(self, writer, &member);
                     self.owners.fetch_sub(1, SeqCst);
-                    result.keep(finished?);
+                    let finished = finished?;
+                    self.room
+                        .take(finished.as_ref().map_or(0, |(entry, _)| bytes_of(entry)));
+                    result.keep(finished);
                 }
                 Next::Job(None) | Next::Chunk(None) => return self.help(writer),
             }

@@ -133,6 +133,27 @@ impl Directory {
         }
     }
 
+    /// Why the directory `name` will not be listed by the walk, as an error number: it cannot be opened,
+    /// or another file system is mounted on it. `None` for what can be listed or is gone.
+    pub fn why_unlisted(&self, name: &[u8], expected: &FileStat) -> Option<i32> {
+        if name.is_empty() || expected.kind != EntryKind::Directory {
+            return None;
+        }
+        let name = c_name(name).ok()?;
+        let open = self
+            .opener
+            .open(self.fd(), &name, Want::Directory, Some(expected));
+        match open {
+            Err(ScanError::Unreadable(errno)) => Some(errno),
+            Err(ScanError::Changed) => {
+                let stat = self.opener.stat(self.fd(), &name).ok()?;
+                let mounted = !self.opener.is_inside(&stat) || stat.automount;
+                mounted.then(|| Errno::XDEV.raw_os_error())
+            }
+            _ => None,
+        }
+    }
+
     /// Extended attributes (sorted by name) and inode flags of the entry `name`, or of the directory
     /// itself for an empty name. Pipes, sockets, devices and links are never opened for reading.
     ///

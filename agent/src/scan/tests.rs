@@ -220,7 +220,7 @@ fn trees_deeper_than_path_max_are_walked_and_the_depth_is_bounded() {
     let mut keep = Keep::default();
     walk_with(dir.path(), &options(false), &mut keep);
     assert_eq!(keep.issues.len(), 1);
-    assert_eq!(keep.issues[0].kind, IssueKind::Skipped);
+    assert_eq!(keep.issues[0].kind, IssueKind::Unreadable);
 }
 
 #[test]

@@ -243,7 +243,7 @@ impl Walk<'_> {
         let stat = match self.opener.stat(dir.as_fd(), name) {
             Ok(stat) => stat,
             Err(Errno::NODATA) => {
-                self.skipped(bytes, "its type is unknown");
+                self.skipped(bytes, IssueKind::Skipped, "its type is unknown");
                 return Ok(());
             }
             Err(errno) => {
@@ -258,12 +258,14 @@ impl Walk<'_> {
             return Ok(());
         }
         if self.path.len() + 1 + bytes.len() > PATH_MAX_BYTES {
-            self.skipped(bytes, "its path is longer than 256 KiB");
+            let why = "its path is longer than 256 KiB";
+            self.skipped(bytes, IssueKind::Unreadable, why);
             return Ok(());
         }
         let inside = self.opener.is_inside(&stat) && !stat.automount;
         if !inside && !is_directory {
-            self.skipped(bytes, "it is mounted from another file system");
+            let why = "it is mounted from another file system";
+            self.skipped(bytes, IssueKind::Skipped, why);
             return Ok(());
         }
         self.stats.entries += 1;
@@ -284,12 +286,12 @@ impl Walk<'_> {
         subdirs: &mut Subdirs,
     ) -> Result<(), ScanError> {
         if !inside {
-            self.skipped(
-                name,
-                "another file system is mounted on it, which is not entered",
-            );
+            let why = "another file system is mounted on it, which is not entered";
+            self.skipped(name, IssueKind::Skipped, why);
         } else if self.stack.len() + 1 >= DEPTH_MAX {
-            self.skipped(name, "what is below it is deeper than 4096 directories");
+            // An error: the snapshot's directory looks empty and is not.
+            let why = "what is below it is deeper than 4096 directories";
+            self.skipped(name, IssueKind::Unreadable, why);
         } else {
             subdirs.push(name, &stat.file).map_err(ScanError::Spill)?;
         }
@@ -327,7 +329,7 @@ impl Walk<'_> {
         );
     }
 
-    fn skipped(&mut self, name: &[u8], why: &str) {
+    fn skipped(&mut self, name: &[u8], kind: IssueKind, why: &str) {
         let mut path = self.path.clone();
         if !path.is_empty() {
             path.push(b'/');
@@ -336,7 +338,7 @@ impl Walk<'_> {
         self.stats.issues += 1;
         self.visitor.issue(Issue {
             path,
-            kind: IssueKind::Skipped,
+            kind,
             errno: 0,
             message: format!("left out: {why}"),
         });
