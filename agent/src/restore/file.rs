@@ -1,7 +1,7 @@
 //! One regular file on its way: made by whoever writes first, completed by whoever writes last.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     fs::File,
     io,
     os::{fd::AsFd, unix::fs::FileExt},
@@ -24,7 +24,7 @@ use super::{
     deferred::Late,
     dirs::Dir,
     metadata::{self, Present},
-    remove,
+    replace,
     shared::Shared,
 };
 
@@ -55,8 +55,15 @@ pub(super) struct PendingFile {
 
 enum State {
     Untouched,
-    Open(Arc<File>, Present),
+    Open(Writing),
     Failed,
+}
+
+struct Writing {
+    file: Arc<File>,
+    present: Present,
+    /// The name until the file is whole, if there is another file of its name.
+    temporary: Option<CString>,
 }
 
 impl PendingFile {
@@ -107,13 +114,12 @@ impl PendingFile {
         if matches!(*state, State::Failed) {
             return;
         }
-        if matches!(
-            std::mem::replace(&mut *state, State::Failed),
-            State::Open(..)
-        ) {
-            let _ = unlinkat(&*self.dir, &*self.name, AtFlags::empty());
+        if let State::Open(writing) = std::mem::replace(&mut *state, State::Failed) {
+            let name = writing.temporary.as_ref().unwrap_or(&self.name);
+            let _ = unlinkat(&*self.dir, &**name, AtFlags::empty());
         }
         drop(state);
+        shared.give_up(&self.path);
         shared.tally.trouble(&self.path, errno, action);
     }
 
@@ -138,8 +144,19 @@ impl PendingFile {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *state, State::Failed)
         };
-        if let State::Open(file, present) = state {
-            metadata::set_open(&shared.tally, &self.path, file.as_fd(), &self.meta, present);
+        if let State::Open(writing) = state {
+            let (fd, present) = (writing.file.as_fd(), writing.present);
+            metadata::set_open(&shared.tally, &self.path, fd, &self.meta, present);
+            if let Some(temporary) = &writing.temporary
+                && let Err(errno) = replace::put(shared, &self.dir, temporary, &self.name)
+            {
+                shared.give_up(&self.path);
+                let action = "replace what is there";
+                shared
+                    .tally
+                    .trouble(&self.path, errno.raw_os_error(), action);
+                return;
+            }
             if self.meta.flags & !NOCOW != 0 {
                 let path = self.path.clone();
                 shared.defer(&Late::FileFlags {
@@ -157,12 +174,12 @@ impl PendingFile {
     fn open(&self, shared: &Shared) -> Result<Option<Arc<File>>, Errno> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &*state {
-            State::Open(file, _) => Ok(Some(Arc::clone(file))),
+            State::Open(writing) => Ok(Some(Arc::clone(&writing.file))),
             State::Failed => Ok(None),
             State::Untouched => {
-                let (file, present) = self.create(shared)?;
-                let file = Arc::new(file);
-                *state = State::Open(Arc::clone(&file), present);
+                let writing = self.create(shared)?;
+                let file = Arc::clone(&writing.file);
+                *state = State::Open(writing);
                 if self.sparse {
                     ftruncate(&*file, self.size)?;
                 }
@@ -171,7 +188,7 @@ impl PendingFile {
         }
     }
 
-    fn create(&self, shared: &Shared) -> Result<(File, Present), Errno> {
+    fn create(&self, shared: &Shared) -> Result<Writing, Errno> {
         let flags = OFlags::WRONLY
             | OFlags::CREATE
             | OFlags::EXCL
@@ -188,15 +205,13 @@ impl PendingFile {
                 .umask
                 .is_some_and(|umask| self.meta.mode & umask == 0);
         let mode = if at_once { self.meta.mode } else { 0o600 };
-        let mut attempts = 0;
-        let fd = loop {
-            match openat(&*self.dir, &*self.name, flags, Mode::from_raw_mode(mode)) {
-                Err(Errno::EXIST) if shared.replaces() && attempts < 4 => {
-                    attempts += 1;
-                    remove::anything(shared, self.dir.as_fd(), &self.name)?;
-                }
-                result => break result?,
+        let make = |name: &CStr| openat(&*self.dir, name, flags, Mode::from_raw_mode(mode));
+        let (temporary, fd) = match make(&self.name) {
+            Err(Errno::EXIST) if shared.replaces() => {
+                let (temporary, fd) = replace::temporary(make)?;
+                (Some(temporary), fd)
             }
+            result => (None, result?),
         };
         let owner = if let Some(owner) = owner {
             owner
@@ -216,7 +231,23 @@ impl PendingFile {
             mode: at_once.then_some(mode),
             acl: self.dir.default_acl,
         };
-        Ok((File::from(fd), present))
+        Ok(Writing {
+            file: Arc::new(File::from(fd)),
+            present,
+            temporary,
+        })
+    }
+}
+
+impl Drop for PendingFile {
+    /// A restore that ends early leaves no temporary names.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let State::Open(writing) = state
+            && let Some(temporary) = &writing.temporary
+        {
+            replace::drop_temporary(&self.dir, temporary);
+        }
     }
 }
 

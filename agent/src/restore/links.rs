@@ -2,10 +2,11 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry as Slot},
-    os::fd::AsFd,
+    ffi::CStr,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
+use orlop_core::Timestamp;
 use orlop_repository::{Entry, HardlinkGroup, split_path};
 use rustix::{
     fs::{AtFlags, linkat},
@@ -14,7 +15,7 @@ use rustix::{
 
 use super::{
     dirs::{Dir, DirCache, valid_name},
-    remove,
+    replace,
     shared::Shared,
 };
 
@@ -28,6 +29,27 @@ pub(super) struct Groups(HashMap<u64, Group>);
 struct Group {
     path: Vec<u8>,
     seen: u32,
+    size: u64,
+    mtime: Timestamp,
+    digest: [u8; 16],
+}
+
+impl Group {
+    fn new(entry: &Entry) -> Self {
+        Self {
+            path: entry.path.clone(),
+            seen: 1,
+            size: entry.size,
+            mtime: entry.meta.mtime,
+            digest: entry.digest,
+        }
+    }
+
+    /// Whether the entry can be another name of the first: an inode number may have been given to
+    /// another file while the snapshot was made.
+    fn admits(&self, entry: &Entry) -> bool {
+        self.size == entry.size && self.mtime == entry.meta.mtime && self.digest == entry.digest
+    }
 }
 
 /// What is to be done with a name of a group.
@@ -41,9 +63,13 @@ pub(super) enum Name {
 }
 
 impl Groups {
-    pub(super) fn name(&mut self, group: HardlinkGroup, path: &[u8]) -> Name {
+    pub(super) fn name(&mut self, group: HardlinkGroup, entry: &Entry) -> Name {
         let full = self.0.len() >= GROUPS_MAX;
         match self.0.entry(group.id) {
+            Slot::Occupied(mut slot) if !slot.get().admits(entry) => {
+                slot.insert(Group::new(entry));
+                Name::First
+            }
             Slot::Occupied(mut slot) => {
                 slot.get_mut().seen += 1;
                 let first = if slot.get().seen >= group.links {
@@ -56,10 +82,7 @@ impl Groups {
             Slot::Vacant(_) if group.links <= 1 => Name::First,
             Slot::Vacant(_) if full => Name::Unknown,
             Slot::Vacant(slot) => {
-                slot.insert(Group {
-                    path: path.to_vec(),
-                    seen: 1,
-                });
+                slot.insert(Group::new(entry));
                 Name::First
             }
         }
@@ -79,17 +102,17 @@ pub(super) fn link(shared: &Shared, cache: &mut DirCache, link: &Link) -> Result
     let parent = cache.get(parent).map_err(|_| Errno::NOENT)?;
     let first = valid_name(first).ok_or(Errno::INVAL)?;
     let name = valid_name(link.entry.name()).ok_or(Errno::INVAL)?;
-    let mut attempts = 0;
-    loop {
-        // Without AT_SYMLINK_FOLLOW: a link that took the first name's place would itself be linked.
-        match linkat(&*parent, &*first, &*link.dir, &*name, AtFlags::empty()) {
-            Ok(()) => break,
-            Err(Errno::EXIST) if shared.replaces() && attempts < 4 => {
-                attempts += 1;
-                remove::anything(shared, link.dir.as_fd(), &name)?;
-            }
-            Err(errno) => return Err(errno),
+    if shared.was_given_up(&link.first) {
+        return Err(Errno::NOENT);
+    }
+    // Without AT_SYMLINK_FOLLOW: a link that took the first name's place would itself be linked.
+    let make = |name: &CStr| linkat(&*parent, &*first, &*link.dir, name, AtFlags::empty());
+    match make(&name) {
+        Err(Errno::EXIST) if shared.replaces() => {
+            let (temporary, ()) = replace::temporary(make)?;
+            replace::put(shared, &link.dir, &temporary, &name)?;
         }
+        result => result?,
     }
     shared.tally.files.fetch_add(1, Relaxed);
     Ok(())

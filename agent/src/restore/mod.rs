@@ -20,6 +20,7 @@ mod metadata;
 mod others;
 mod plan;
 mod remove;
+mod replace;
 mod shared;
 mod source;
 mod tally;
@@ -30,7 +31,7 @@ mod window;
 
 use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc};
 
-use orlop_core::{Issue, Monitor, RestoreMode};
+use orlop_core::{Issue, IssueKind, Monitor, RestoreMode};
 use orlop_repository::ReadSession;
 use tokio_util::sync::CancellationToken;
 
@@ -136,14 +137,20 @@ pub fn run_from(
     } else {
         (0, 0)
     };
+    let removes = job.mode == RestoreMode::Exact && source.errors() == 0;
     let shared = Shared::new(
         root,
         description,
-        job.mode,
+        (job.mode, removes),
         job.force_fallback,
         monitor,
         totals,
     )?;
+    if job.mode == RestoreMode::Exact && !removes {
+        // What is missing in the snapshot may have been in the volume.
+        let why = "the snapshot could not read everything, so nothing was removed".to_owned();
+        shared.tally.issue(b"", IssueKind::Skipped, 0, why);
+    }
     let budget = window::Budget::for_open_files(open_files);
     let cancelled = execute::run(&shared, source, path.as_deref(), workers, budget, &cancel);
     shared.tally.failure()?;

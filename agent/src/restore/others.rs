@@ -1,6 +1,10 @@
 //! Symbolic links, pipes, sockets and devices.
 
-use std::{ffi::CString, os::fd::AsFd, sync::atomic::Ordering::Relaxed};
+use std::{
+    ffi::{CStr, CString},
+    os::fd::AsFd,
+    sync::atomic::Ordering::Relaxed,
+};
 
 use orlop_repository::{Entry, EntryKind};
 use rustix::{
@@ -10,7 +14,7 @@ use rustix::{
 
 use super::{
     dirs::{Dir, valid_name},
-    metadata, remove,
+    metadata, replace,
     shared::Shared,
     tally::Denied,
 };
@@ -23,29 +27,22 @@ pub(super) fn make(shared: &Shared, dir: &Dir, entry: &Entry) {
             .trouble(&entry.path, Errno::INVAL.raw_os_error(), "make it");
         return;
     };
-    let mut attempts = 0;
-    let result = loop {
-        match create(dir, &name, entry) {
-            Err(Errno::EXIST) if shared.replaces() && attempts < 4 => {
-                attempts += 1;
-                if let Err(errno) = remove::anything(shared, dir.as_fd(), &name) {
-                    break Err(errno);
-                }
-            }
-            result => break result,
+    let set = |name: &CStr| {
+        let is_link = entry.kind == EntryKind::Symlink;
+        let (path, meta) = (&entry.path, &entry.meta);
+        metadata::set_named(shared, path, dir.as_fd(), name, meta, is_link);
+    };
+    let result = match create(dir, &name, entry) {
+        Err(Errno::EXIST) if shared.replaces() => {
+            replace::temporary(|name| create(dir, name, entry)).and_then(|(temporary, ())| {
+                set(&temporary);
+                replace::put(shared, dir, &temporary, &name)
+            })
         }
+        result => result.map(|()| set(&name)),
     };
     match result {
         Ok(()) => {
-            let is_link = entry.kind == EntryKind::Symlink;
-            metadata::set_named(
-                shared,
-                &entry.path,
-                dir.as_fd(),
-                &name,
-                &entry.meta,
-                is_link,
-            );
             shared.tally.others.fetch_add(1, Relaxed);
             shared.tally.tick();
         }
@@ -64,7 +61,7 @@ fn is_device(kind: EntryKind) -> bool {
     matches!(kind, EntryKind::CharDevice | EntryKind::BlockDevice)
 }
 
-fn create(dir: &Dir, name: &CString, entry: &Entry) -> Result<(), Errno> {
+fn create(dir: &Dir, name: &CStr, entry: &Entry) -> Result<(), Errno> {
     let node = |kind, dev| mknodat(dir, name, kind, Mode::RUSR | Mode::WUSR, dev);
     let dev = makedev((entry.meta.rdev >> 32) as u32, entry.meta.rdev as u32);
     match entry.kind {

@@ -235,11 +235,25 @@ impl<'a> Planner<'a> {
         let Some(name) = valid_name(entry.name()) else {
             return;
         };
+        let unread = match entry.status {
+            EntryStatus::Unreadable(errno) => Some(errno),
+            _ => None,
+        };
+        if let Some(errno) = unread {
+            let message =
+                "what is in it is left out: it could not be read when the snapshot was made";
+            let kind = IssueKind::Skipped;
+            self.shared
+                .tally
+                .issue(&entry.path, kind, errno, message.to_owned());
+        }
         match dirs::make(self.shared, dir, &name) {
             Ok(existed) => {
-                if existed {
+                // One that could not be read is not empty: nothing is removed from it.
+                if existed && unread.is_none() {
                     self.shared.existed(&entry.path);
-                } else {
+                }
+                if !existed {
                     self.cache.forget(&entry.path);
                 }
                 self.shared
@@ -267,7 +281,7 @@ impl<'a> Planner<'a> {
         }
         self.window.count_entry(dir);
         if let Some(group) = entry.hardlink {
-            match self.groups.name(group, &entry.path) {
+            match self.groups.name(group, &entry) {
                 Name::First => {}
                 Name::Unknown => self.shared.tally.denied(Denied::Group, &entry.path, 0),
                 Name::Further(first) => {

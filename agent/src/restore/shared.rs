@@ -22,6 +22,8 @@ use crate::scan::Opener;
 pub(super) struct Shared {
     pub(super) tally: Tally,
     pub(super) mode: RestoreMode,
+    /// What the snapshot does not hold is removed: mode `exact`, of a snapshot that holds everything.
+    removes: bool,
     pub(super) opener: Opener,
     pub(super) root: Arc<Dir>,
     /// Not root: modes of directories must let us in until the end.
@@ -31,6 +33,8 @@ pub(super) struct Shared {
     deferred: Mutex<Deferred>,
     /// Directories that were there before and of which no child was restored yet (mode `exact`).
     unvisited: Mutex<HashSet<u64>>,
+    /// Files that were given up while another one may have their name (hashes of paths).
+    given_up: Mutex<HashSet<u64>>,
     hasher: RandomState,
 }
 
@@ -38,7 +42,7 @@ impl Shared {
     pub(super) fn new(
         root: OwnedFd,
         description: String,
-        mode: RestoreMode,
+        (mode, removes): (RestoreMode, bool),
         force_fallback: bool,
         monitor: Arc<dyn Monitor>,
         totals: (u64, u64),
@@ -52,12 +56,14 @@ impl Shared {
         Ok(Self {
             tally: Tally::new(monitor, totals, description),
             mode,
+            removes,
             opener,
             root: Arc::new(Dir::new(root)),
             ordinary_user: !geteuid().is_root(),
             umask: read_umask(),
             deferred: Mutex::new(Deferred::default()),
             unvisited: Mutex::new(HashSet::new()),
+            given_up: Mutex::new(HashSet::new()),
             hasher: RandomState::new(),
         })
     }
@@ -83,8 +89,23 @@ impl Shared {
         std::mem::take(&mut *self.deferred.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The file was not restored, so what has its name now is not it.
+    pub(super) fn give_up(&self, path: &[u8]) {
+        if self.replaces() {
+            let hash = self.hasher.hash_one(path);
+            let mut given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+            given_up.insert(hash);
+        }
+    }
+
+    pub(super) fn was_given_up(&self, path: &[u8]) -> bool {
+        let hash = self.hasher.hash_one(path);
+        let given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+        given_up.contains(&hash)
+    }
+
     pub(super) fn existed(&self, path: &[u8]) {
-        if self.mode == RestoreMode::Exact {
+        if self.removes {
             let hash = self.hasher.hash_one(path);
             self.unvisited
                 .lock()
@@ -95,7 +116,7 @@ impl Shared {
 
     /// Whether the directory was there before and is asked about for the first time.
     pub(super) fn visit(&self, path: &[u8]) -> bool {
-        if self.mode != RestoreMode::Exact {
+        if !self.removes {
             return false;
         }
         let hash = self.hasher.hash_one(path);

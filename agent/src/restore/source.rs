@@ -10,6 +10,9 @@ pub trait Source: Sync {
     /// Entries and logical bytes in the snapshot; 0 if unknown.
     fn totals(&self) -> (u64, u64);
 
+    /// Entries of the volume that could not be read when the snapshot was made.
+    fn errors(&self) -> u64;
+
     /// The entry `below` and everything below it (all for the empty path), in manifest order.
     fn entries<'a>(
         &'a self,
@@ -34,6 +37,10 @@ impl Source for ReadSession {
     fn totals(&self) -> (u64, u64) {
         let stats = &self.grant().stats;
         (stats.files + stats.dirs + stats.others, stats.logical_bytes)
+    }
+
+    fn errors(&self) -> u64 {
+        self.grant().stats.errors
     }
 
     fn entries<'a>(

@@ -36,6 +36,7 @@ use crate::scan::{Directory, FileStat, Visitor, WalkOptions, walk};
 struct Double {
     entries: Vec<Entry>,
     chunks: HashMap<Secret, Vec<u8>>,
+    errors: u64,
 }
 
 impl Double {
@@ -65,6 +66,10 @@ impl Double {
 impl Source for Double {
     fn totals(&self) -> (u64, u64) {
         (self.entries.len() as u64, 0)
+    }
+
+    fn errors(&self) -> u64 {
+        self.errors
     }
 
     fn entries<'a>(
@@ -665,6 +670,109 @@ fn a_lost_chunk_costs_only_the_files_that_need_it() {
         expected.iter().all(|one| kinds.contains(one)) && kinds.len() == 2,
         "{kinds:?}"
     );
+}
+
+#[test]
+fn what_cannot_be_restored_does_not_cost_what_is_there() {
+    for mode in [RestoreMode::Overwrite, RestoreMode::Exact] {
+        let mut source = Double::default();
+        source.entries.push(entry(b"", EntryKind::Directory));
+        source.file("bad", b"will be lost");
+        source.file("good", b"new");
+        source.file("in-the-way", b"new");
+        source.file("twice", b"will be lost too");
+        let group = Some(HardlinkGroup { id: 7, links: 3 });
+        let index = source.entries.len() - 1;
+        source.entries[index].hardlink = group;
+        for name in ["twice-again", "twice-more"] {
+            let path = name.as_bytes().to_vec();
+            source.entries.push(Entry {
+                path,
+                ..source.entries[index].clone()
+            });
+        }
+        // Its first piece is there, its second is not.
+        let (first, second) = (source.chunk(vec![1; 9]), source.chunk(vec![2; 9]));
+        let data = |secret| Extent::Data { secret, len: 9 };
+        source.entries.push(Entry {
+            size: 18,
+            content: Content::Extents(vec![data(first), data(second)]),
+            ..entry(b"two-pieces", EntryKind::File)
+        });
+        source.chunks.remove(&second);
+        source.chunks.retain(|_, bytes| !bytes.starts_with(b"will"));
+        let target = tempfile::tempdir().unwrap();
+        let at = |name: &str| target.path().join(name);
+        for name in ["bad", "good", "twice", "twice-again", "two-pieces"] {
+            fs::write(at(name), "old").unwrap();
+        }
+        fs::create_dir_all(at("in-the-way/full")).unwrap();
+        fs::write(at(".orlop-leftover"), "").unwrap();
+        let report = restore(target.path(), &source, mode);
+        assert_eq!(report.files, 2, "{report:?}");
+        for name in ["bad", "twice", "twice-again", "two-pieces"] {
+            assert_eq!(fs::read_to_string(at(name)).unwrap(), "old", "{name}");
+        }
+        for name in ["good", "in-the-way"] {
+            assert_eq!(fs::read_to_string(at(name)).unwrap(), "new", "{name}");
+        }
+        assert!(!at("twice-more").exists());
+        let left = |entry: &fs::DirEntry| entry.file_name().as_bytes().starts_with(b".orlop-");
+        let left = fs::read_dir(target.path()).unwrap().flatten().filter(left);
+        let expected = usize::from(mode == RestoreMode::Overwrite);
+        assert_eq!(left.count(), expected);
+        let lost = |issue: &&Issue| issue.kind == IssueKind::Unreadable;
+        assert_eq!(report.issues.iter().filter(lost).count(), 5, "{report:?}");
+    }
+}
+
+#[test]
+fn names_of_one_number_with_different_content_are_not_linked() {
+    let mut source = Double::default();
+    source.entries.push(entry(b"", EntryKind::Directory));
+    for (name, content) in [("a", "one"), ("b", "other"), ("c", "other")] {
+        source.file(name, content.as_bytes());
+        let group = HardlinkGroup { id: 7, links: 2 };
+        source.entries.last_mut().unwrap().hardlink = Some(group);
+    }
+    let target = tempfile::tempdir().unwrap();
+    assert_eq!(
+        restore(target.path(), &source, RestoreMode::Empty).issues,
+        []
+    );
+    let read = |name: &str| fs::read_to_string(target.path().join(name)).unwrap();
+    let ino = |name: &str| fs::metadata(target.path().join(name)).unwrap().ino();
+    assert_eq!([read("a"), read("b"), read("c")], ["one", "other", "other"]);
+    assert_ne!(ino("a"), ino("b"));
+    assert_eq!(ino("b"), ino("c"));
+}
+
+#[test]
+fn what_a_snapshot_could_not_read_is_not_removed() {
+    let mut source = Double::default();
+    source.entries.push(entry(b"", EntryKind::Directory));
+    source.entries.push(Entry {
+        status: EntryStatus::Unreadable(13),
+        ..entry(b"unread", EntryKind::Directory)
+    });
+    let target = tempfile::tempdir().unwrap();
+    let at = |name: &str| target.path().join(name);
+    let fill = || {
+        fs::create_dir_all(at("unread/below")).unwrap();
+        fs::write(at("other"), "").unwrap();
+    };
+    fill();
+    let report = restore(target.path(), &source, RestoreMode::Exact);
+    assert!(at("unread/below").exists() && !at("other").exists());
+    assert_eq!(report.issues.len(), 1);
+    assert_eq!(report.issues[0].path, b"unread");
+    source.errors = 1;
+    fill();
+    let report = restore(target.path(), &source, RestoreMode::Exact);
+    assert!(at("unread/below").exists() && at("other").exists());
+    assert_eq!(report.removed, 0);
+    let about_all = |issue: &&Issue| issue.path.is_empty() && issue.kind == IssueKind::Skipped;
+    assert_eq!(report.issues.iter().filter(about_all).count(), 1);
 }
 
 #[test]
