@@ -23,53 +23,110 @@ use tokio_util::sync::CancellationToken;
 /// Name of the volume that holds the marks.
 pub const VOLUME: &str = "orlop-restore";
 
-const SUCCESS: &str = "success";
-const FAILURE: &str = "failure";
-const PROGRESS: &str = "progress";
+/// Says which volumes the restore of the pod has.
+const EXPECTED: &str = "expected";
 
 /// Marks are small; whatever is larger was not written by us.
 const MARK_BYTES_MAX: u64 = 64 << 10;
+/// With a suffix it is still a file name.
+const VOLUME_NAME_MAX: usize = 240;
 /// Cancelling a wait takes effect within this time.
 const CANCEL_CHECK: Duration = Duration::from_millis(50);
 
+/// What is said of one volume; each is a file `<volume>.<kind>`.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Success,
+    Failure,
+    Progress,
+}
+
+impl Kind {
+    fn file(self, volume: &str) -> String {
+        let kind = match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Progress => "progress",
+        };
+        format!("{volume}.{kind}")
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct ExpectedMark {
+    run: String,
+    volumes: Vec<String>,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct SuccessMark {
+    run: String,
     task: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct FailureMark {
+    run: String,
     task: String,
     reason: String,
 }
 
-/// An open directory of marks; the writing side.
+/// Whose marks are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MarkOwner {
+    /// The restore; marks of another one count for nothing.
+    pub run: String,
+    /// The task.
+    pub task: String,
+    /// The volume, as its pod names it.
+    pub volume: String,
+}
+
+/// The marks of one volume in an open directory; the writing side.
 #[derive(Debug)]
 pub struct MarkDir {
     fd: OwnedFd,
+    owner: MarkOwner,
 }
 
 impl MarkDir {
     /// Opens the directory, which must exist and must not be a link.
     ///
     /// # Errors
-    /// It is missing, a link, or not a directory.
-    pub fn open(dir: &Path) -> io::Result<Self> {
-        Ok(Self { fd: open_dir(dir)? })
+    /// It is missing, a link, or not a directory; the volume's name is no file name.
+    pub fn open(dir: &Path, owner: MarkOwner) -> io::Result<Self> {
+        Self::from_fd(open_dir(dir)?, owner)
     }
 
     /// The marks in a directory that is open already.
-    pub fn from_fd(fd: OwnedFd) -> Self {
-        Self { fd }
-    }
-
-    /// Removes the marks of an earlier task: what is waited for begins now.
     ///
     /// # Errors
-    /// A mark cannot be removed.
-    pub fn clear(&self) -> io::Result<()> {
-        for name in [SUCCESS, FAILURE, PROGRESS] {
-            match unlinkat(&self.fd, name, AtFlags::empty()) {
+    /// The volume's name is no file name.
+    pub fn from_fd(fd: OwnedFd, owner: MarkOwner) -> io::Result<Self> {
+        check_volume(&owner.volume)?;
+        Ok(Self { fd, owner })
+    }
+
+    /// The restore of this volume begins: marks of an earlier task of it are removed, and who waits is
+    /// told which volumes of the pod are restored (an empty list: this one alone).
+    ///
+    /// # Errors
+    /// A mark cannot be removed or written, or a volume's name is no file name.
+    pub fn begin(&self, volumes: &[String]) -> io::Result<()> {
+        self.clear()?;
+        let mut volumes = volumes.to_vec();
+        if !volumes.contains(&self.owner.volume) {
+            volumes.push(self.owner.volume.clone());
+        }
+        volumes.iter().try_for_each(|volume| check_volume(volume))?;
+        let run = self.owner.run.clone();
+        self.put(EXPECTED, &ExpectedMark { run, volumes })
+    }
+
+    /// Removes the marks of an earlier task of the same volume.
+    fn clear(&self) -> io::Result<()> {
+        for kind in [Kind::Success, Kind::Failure, Kind::Progress] {
+            match unlinkat(&self.fd, kind.file(&self.owner.volume), AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(errno) => return Err(errno.into()),
             }
@@ -77,31 +134,24 @@ impl MarkDir {
         Ok(())
     }
 
-    /// Everything is restored: the pod may start.
+    /// Everything of the volume is restored; the pod may start when all its volumes are.
     ///
     /// # Errors
     /// The mark cannot be written; the mark of before, if any, is still whole.
-    pub fn success(&self, task: &str) -> io::Result<()> {
-        self.put(
-            SUCCESS,
-            &SuccessMark {
-                task: task.to_owned(),
-            },
-        )
+    pub fn success(&self) -> io::Result<()> {
+        let MarkOwner { run, task, volume } = self.owner.clone();
+        self.put(&Kind::Success.file(&volume), &SuccessMark { run, task })
     }
 
     /// The restore failed; `reason` is one line for a person.
     ///
     /// # Errors
     /// As for [`MarkDir::success`].
-    pub fn failure(&self, task: &str, reason: &str) -> io::Result<()> {
-        self.put(
-            FAILURE,
-            &FailureMark {
-                task: task.to_owned(),
-                reason: reason.to_owned(),
-            },
-        )
+    pub fn failure(&self, reason: &str) -> io::Result<()> {
+        let MarkOwner { run, task, volume } = self.owner.clone();
+        let reason = reason.to_owned();
+        let mark = FailureMark { run, task, reason };
+        self.put(&Kind::Failure.file(&volume), &mark)
     }
 
     /// The restore goes on.
@@ -109,13 +159,14 @@ impl MarkDir {
     /// # Errors
     /// As for [`MarkDir::success`].
     pub fn progress(&self, progress: &Progress) -> io::Result<()> {
-        self.put(PROGRESS, progress)
+        self.put(&Kind::Progress.file(&self.owner.volume), progress)
     }
 
     /// Writes a mark so that a reader sees the old one or the new one, never a part.
     fn put(&self, name: &str, mark: &impl Serialize) -> io::Result<()> {
         let bytes = serde_json::to_vec(mark)?;
-        let temporary = format!(".{name}.tmp");
+        // Of this volume alone: those of the others are written at the same time.
+        let temporary = format!(".{}.tmp", self.owner.volume);
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // The container runs as another user, who must be able to read it.
@@ -136,12 +187,23 @@ impl MarkDir {
     }
 }
 
+/// Names of volumes become names of files.
+fn check_volume(volume: &str) -> io::Result<()> {
+    let fits = (1..=VOLUME_NAME_MAX).contains(&volume.len());
+    let admitted = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if fits && !volume.starts_with('.') && volume.bytes().all(admitted) {
+        return Ok(());
+    }
+    let message = format!("the volume's name cannot be that of a mark: {volume:?}");
+    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+}
+
 /// How a wait ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Everything is restored.
+    /// All volumes of the pod are restored.
     Success,
-    /// The restore failed, for this reason.
+    /// The restore failed, for this reason, which names the volume.
     Failure(String),
     /// There was no progress for as long as the waiter would wait.
     Stalled,
@@ -149,8 +211,8 @@ pub enum Outcome {
     Cancelled,
 }
 
-/// Waits for the marks in `dir`, looking every `poll`; tells each progress that differs from the one
-/// before. `no_progress_deadline`: give up when nothing changed for so long, `None` waits for ever.
+/// Waits until all volumes that are expected have their marks in `dir`, looking every `poll`; tells the
+/// progress of all of them together when it differs from the one before. `no_progress_deadline`: give up when nothing changed for so long, `None` waits for ever.
 /// Blocks the thread.
 ///
 /// # Errors
@@ -166,13 +228,11 @@ pub fn wait(
     let mut last = None;
     let mut moved = Instant::now();
     loop {
-        if let Some(mark) = read_mark::<FailureMark>(&dir, FAILURE) {
-            return Ok(Outcome::Failure(mark.reason));
+        let expected = read_mark::<ExpectedMark>(&dir, EXPECTED);
+        if let Some(outcome) = expected.as_ref().and_then(|it| ended(&dir, it)) {
+            return Ok(outcome);
         }
-        if read_mark::<SuccessMark>(&dir, SUCCESS).is_some() {
-            return Ok(Outcome::Success);
-        }
-        let progress = read_mark::<Progress>(&dir, PROGRESS);
+        let progress = expected.as_ref().and_then(|it| all_progress(&dir, it));
         if let Some(now) = progress
             && last != progress
         {
@@ -194,6 +254,37 @@ pub fn wait(
             thread::sleep(left.min(CANCEL_CHECK));
         }
     }
+}
+
+/// How the restore of the expected volumes has ended, if it has.
+fn ended(dir: &OwnedFd, expected: &ExpectedMark) -> Option<Outcome> {
+    let mut missing = expected.volumes.is_empty();
+    for volume in &expected.volumes {
+        check_volume(volume).ok()?;
+        let failure = read_mark::<FailureMark>(dir, &Kind::Failure.file(volume));
+        if let Some(mark) = failure.filter(|mark| mark.run == expected.run) {
+            let reason = format!("volume {volume}: {}", mark.reason);
+            return Some(Outcome::Failure(reason));
+        }
+        let success = read_mark::<SuccessMark>(dir, &Kind::Success.file(volume));
+        missing |= success.is_none_or(|mark| mark.run != expected.run);
+    }
+    (!missing).then_some(Outcome::Success)
+}
+
+/// The progress of the expected volumes that have begun.
+fn all_progress(dir: &OwnedFd, expected: &ExpectedMark) -> Option<Progress> {
+    let names = expected.volumes.iter();
+    let names = names.filter(|volume| check_volume(volume).is_ok());
+    names
+        .filter_map(|volume| read_mark::<Progress>(dir, &Kind::Progress.file(volume)))
+        .reduce(|a, b| Progress {
+            entries_done: a.entries_done.saturating_add(b.entries_done),
+            entries_total: a.entries_total.saturating_add(b.entries_total),
+            bytes_done: a.bytes_done.saturating_add(b.bytes_done),
+            bytes_total: a.bytes_total.saturating_add(b.bytes_total),
+            transferred_bytes: a.transferred_bytes.saturating_add(b.transferred_bytes),
+        })
 }
 
 fn open_dir(dir: &Path) -> io::Result<OwnedFd> {
@@ -233,22 +324,33 @@ mod tests {
         (outcome, seen)
     }
 
+    fn marks_of(dir: &Path, run: &str, volume: &str) -> MarkDir {
+        let owner = MarkOwner {
+            run: run.to_owned(),
+            task: "t".to_owned(),
+            volume: volume.to_owned(),
+        };
+        MarkDir::open(dir, owner).unwrap()
+    }
+
+    const MOMENT: Duration = Duration::from_millis(20);
+    const LONG: Duration = Duration::from_secs(20);
+
     #[test]
     fn a_waiter_sees_progress_and_then_success() {
         let dir = tempfile::tempdir().unwrap();
-        let marks = MarkDir::open(dir.path()).unwrap();
-        marks.failure("t0", "an earlier attempt").unwrap();
-        marks.clear().unwrap();
-        marks
-            .progress(&Progress {
-                bytes_done: 7,
-                ..Progress::default()
-            })
-            .unwrap();
+        let marks = marks_of(dir.path(), "r", "data");
+        marks.failure("an earlier attempt").unwrap();
+        marks.begin(&[]).unwrap();
+        let progress = Progress {
+            bytes_done: 7,
+            ..Progress::default()
+        };
+        marks.progress(&progress).unwrap();
         let (outcome, seen) = thread::scope(|scope| {
-            let waiter = scope.spawn(|| wait_in(dir.path(), Duration::from_secs(20)));
+            let waiter = scope.spawn(|| wait_in(dir.path(), LONG));
             thread::sleep(Duration::from_millis(100));
-            marks.success("t1").unwrap();
+            marks.success().unwrap();
             waiter.join().unwrap()
         });
         assert_eq!(outcome, Outcome::Success);
@@ -256,23 +358,60 @@ mod tests {
     }
 
     #[test]
-    fn a_waiter_learns_the_reason_of_a_failure() {
+    fn a_waiter_waits_for_every_volume_of_its_pod() {
         let dir = tempfile::tempdir().unwrap();
-        MarkDir::open(dir.path())
-            .unwrap()
-            .failure("t", "the disk is full")
-            .unwrap();
-        let (outcome, _) = wait_in(dir.path(), Duration::from_secs(20));
-        assert_eq!(outcome, Outcome::Failure("the disk is full".to_owned()));
+        let expected = ["data".to_owned(), "logs".to_owned()];
+        // What an earlier restore has left says nothing of this one.
+        let earlier = marks_of(dir.path(), "r0", "logs");
+        earlier.begin(&[]).unwrap();
+        earlier.success().unwrap();
+        let data = marks_of(dir.path(), "r1", "data");
+        data.begin(&expected).unwrap();
+        data.success().unwrap();
+        assert_eq!(wait_in(dir.path(), MOMENT).0, Outcome::Stalled);
+        let logs = marks_of(dir.path(), "r1", "logs");
+        logs.begin(&expected).unwrap();
+        let progress = Progress {
+            bytes_done: 5,
+            ..Progress::default()
+        };
+        for marks in [&data, &logs] {
+            marks.progress(&progress).unwrap();
+        }
+        assert_eq!(wait_in(dir.path(), MOMENT), (Outcome::Stalled, vec![10]));
+        logs.success().unwrap();
+        assert_eq!(wait_in(dir.path(), LONG).0, Outcome::Success);
+    }
+
+    #[test]
+    fn a_waiter_learns_the_reason_of_a_failure_of_any_volume() {
+        let dir = tempfile::tempdir().unwrap();
+        let expected = ["data".to_owned(), "logs".to_owned()];
+        let data = marks_of(dir.path(), "r", "data");
+        data.begin(&expected).unwrap();
+        data.success().unwrap();
+        let logs = marks_of(dir.path(), "r", "logs");
+        logs.failure("the disk is full").unwrap();
+        let reason = "volume logs: the disk is full".to_owned();
+        assert_eq!(wait_in(dir.path(), LONG).0, Outcome::Failure(reason));
+        logs.begin(&expected).unwrap();
+        logs.success().unwrap();
+        assert_eq!(wait_in(dir.path(), LONG).0, Outcome::Success);
+    }
+
+    #[test]
+    fn names_of_volumes_lead_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let marks = marks_of(dir.path(), "r", "data");
+        for volume in ["", ".", "..", "../data", ".hidden", "a/b", "a\0"] {
+            assert!(marks.begin(&[volume.to_owned()]).is_err(), "{volume:?}");
+        }
     }
 
     #[test]
     fn a_waiter_gives_up_without_progress_and_on_cancel() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(
-            wait_in(dir.path(), Duration::from_millis(20)).0,
-            Outcome::Stalled
-        );
+        assert_eq!(wait_in(dir.path(), MOMENT).0, Outcome::Stalled);
         let cancel = CancellationToken::new();
         cancel.cancel();
         let outcome = wait(dir.path(), POLL, None, &mut |_| {}, &cancel).unwrap();
@@ -285,21 +424,17 @@ mod tests {
         let outside = tempfile::tempdir().unwrap();
         let secret = outside.path().join("secret");
         fs::write(&secret, "as it was").unwrap();
-        for name in [".success.tmp", "success"] {
+        for name in [".data.tmp", "data.success", "expected"] {
             symlink(&secret, dir.path().join(name)).unwrap();
         }
-        let marks = MarkDir::open(dir.path()).unwrap();
-        assert_eq!(
-            wait_in(dir.path(), Duration::from_millis(10)).0,
-            Outcome::Stalled
-        );
-        marks.success("t").unwrap();
+        let marks = marks_of(dir.path(), "r", "data");
+        assert_eq!(wait_in(dir.path(), MOMENT).0, Outcome::Stalled);
+        marks.begin(&[]).unwrap();
+        marks.success().unwrap();
         assert_eq!(fs::read_to_string(&secret).unwrap(), "as it was");
-        assert_eq!(
-            wait_in(dir.path(), Duration::from_secs(20)).0,
-            Outcome::Success
-        );
-        symlink(dir.path(), outside.path().join("link")).unwrap();
-        assert!(MarkDir::open(&outside.path().join("link")).is_err());
+        assert_eq!(wait_in(dir.path(), LONG).0, Outcome::Success);
+        let link = outside.path().join("link");
+        symlink(dir.path(), &link).unwrap();
+        assert!(MarkDir::open(&link, marks.owner).is_err());
     }
 }

@@ -8,6 +8,8 @@ use orlop_proto::{
 
 /// Largest context that is kept for the coordinator.
 const MAX_CONTEXT_BYTES: usize = 512 << 10;
+/// Most volumes of one pod.
+const MAX_VOLUMES: usize = 200;
 
 /// What a task is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub(super) enum Work {
         mode: RestoreMode,
         /// Only this entry and what is below it.
         path: Option<Vec<u8>>,
+        /// All volumes of the pod that this run restores, for who waits in it; empty for this one.
+        marks_expected: Vec<String>,
     },
 }
 
@@ -64,6 +68,12 @@ impl TryFrom<StartTask> for Order {
                 mode: restore.mode().into(),
                 snapshot: receive::snapshot_id("restore.snapshot_id", &restore.snapshot_id)?,
                 path: (!restore.path.is_empty()).then(|| restore.path.to_vec()),
+                marks_expected: receive::texts(
+                    "restore.marks_expected",
+                    restore.marks_expected,
+                    MAX_VOLUMES,
+                    names,
+                )?,
             },
         };
         Ok(Self {

@@ -2,6 +2,7 @@
 
 use std::{
     error::Error,
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -21,7 +22,7 @@ use super::{
 use crate::{
     app::Inventory,
     backup::{self, BackupJob, Budget},
-    marks::MarkDir,
+    marks::{MarkDir, MarkOwner},
     restore::{self, RestoreJob, RestoreTarget},
     volumes::FoundVolume,
 };
@@ -78,8 +79,8 @@ pub(super) fn run(
             snapshot,
             mode,
             path,
+            marks_expected,
         } => {
-            let marks = marks.as_ref().and_then(open_marks);
             let restore = Restore {
                 order,
                 tools,
@@ -87,7 +88,12 @@ pub(super) fn run(
                 mode: *mode,
                 path,
             };
-            restore.run(&volume, marks, committer, store, monitor, cancel)
+            // Who waits in the pod would wait for ever: without marks nothing is restored.
+            let marks = marks.map(|dir| begin_marks(&dir, order, marks_expected));
+            match marks.transpose() {
+                Ok(marks) => restore.run(&volume, marks, committer, store, monitor, cancel),
+                Err(error) => failed(format!("cannot write marks for the pod: {error}"), true),
+            }
         }
     }
 }
@@ -124,25 +130,18 @@ fn backup(
         force_full,
         budget: tools.budget,
     };
-    let (handle, monitor) = (tools.handle.clone(), Tally::new(monitor, None));
-    let report = backup::run(
-        job,
-        committer,
-        store,
-        handle,
-        Arc::clone(&monitor) as _,
-        cancel,
-    );
+    let handle = tools.handle.clone();
+    let report = backup::run(job, committer, store, handle, Arc::clone(monitor), cancel);
     match report {
         Ok(report) => {
-            let (warnings, errors) = monitor.issues();
             Outcome::Completed(TaskResult {
                 snapshot: report.snapshot,
                 logical_bytes: report.logical_bytes,
                 transferred_bytes: report.uploaded_bytes,
                 entries: report.files.total + report.dirs + report.others,
-                warnings,
-                errors,
+                // Of the attempt that made the snapshot; the monitor may have heard of an earlier one.
+                warnings: report.issues_total - report.errors,
+                errors: report.errors,
             })
         }
         Err(error) if error.is_cancelled() => Outcome::Canceled,
@@ -169,30 +168,30 @@ impl Restore<'_> {
         monitor: &Arc<dyn Monitor>,
         cancel: &CancellationToken,
     ) -> Outcome {
-        if let Some(Err(error)) = marks.as_ref().map(MarkDir::clear) {
-            return failed(
-                format!("remove the marks of an earlier restore: {error}"),
-                true,
-            );
-        }
         let monitor = Tally::new(monitor, marks);
         let outcome = self.execute(found, committer, store, &monitor, cancel);
-        let task = self.order.id.to_string();
-        let mark = |mark: &dyn Fn(&MarkDir) -> std::io::Result<()>| {
-            if let Some(Err(error)) = monitor.marks.as_ref().map(mark) {
-                tracing::warn!(task_id = task, error = %error, "cannot write a mark");
-            }
+        let Some(marks) = &monitor.marks else {
+            return outcome;
         };
-        match &outcome {
-            Outcome::Completed(result) if result.errors == 0 => mark(&|dir| dir.success(&task)),
+        let marked = match &outcome {
+            Outcome::Completed(result) if result.errors == 0 => marks.success(),
             Outcome::Completed(result) => {
-                let reason = format!("{} entries could not be restored", result.errors);
-                mark(&|dir| dir.failure(&task, &reason));
+                marks.failure(&format!("{} entries could not be restored", result.errors))
             }
-            Outcome::Failed { message, .. } => mark(&|dir| dir.failure(&task, message)),
-            Outcome::Canceled => mark(&|dir| dir.failure(&task, "the restore was canceled")),
+            Outcome::Failed { message, .. } => marks.failure(message),
+            Outcome::Canceled => marks.failure("the restore was canceled"),
+        };
+        match (marked, outcome) {
+            (Err(error), Outcome::Completed(_)) => {
+                failed(format!("cannot write marks for the pod: {error}"), true)
+            }
+            (Err(error), outcome) => {
+                let task_id = self.order.id;
+                tracing::warn!(%task_id, %error, "cannot write a mark");
+                outcome
+            }
+            (Ok(()), outcome) => outcome,
         }
-        outcome
     }
 
     fn execute(
@@ -240,14 +239,17 @@ impl Restore<'_> {
     }
 }
 
-fn open_marks(found: &FoundVolume) -> Option<MarkDir> {
-    match found.open() {
-        Ok(dir) => Some(MarkDir::from_fd(dir)),
-        Err(error) => {
-            tracing::warn!(error = %error, "cannot open the directory for marks");
-            None
-        }
-    }
+/// Opens the directory for marks, and says in it that the restore begins.
+fn begin_marks(dir: &FoundVolume, order: &Order, expected: &[String]) -> io::Result<MarkDir> {
+    let fd = dir.open().map_err(io::Error::other)?;
+    let owner = MarkOwner {
+        run: order.run.clone(),
+        task: order.id.to_string(),
+        volume: order.volume.volume.clone(),
+    };
+    let marks = MarkDir::from_fd(fd, owner)?;
+    marks.begin(expected)?;
+    Ok(marks)
 }
 
 /// Passes everything on, counts issues, and marks progress.
