@@ -69,6 +69,7 @@ impl Coordinator {
             cluster: Arc::new(Directory::default()),
             repository: config.repository,
             store_url: config.store_url,
+            context_key: config.identity.own_key("task contexts"),
             location: config.location,
             limits: config.limits,
         };

@@ -11,7 +11,7 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-use crate::{Error, Result, private};
+use crate::{Error, Result, mac::MacKey, private};
 
 const DAY: Duration = Duration::from_hours(24);
 /// A server certificate is valid for so long, ...
@@ -32,6 +32,8 @@ pub struct Authority {
     pub cert_pem: String,
     /// Private key of the server, PEM (PKCS #8).
     pub key_pem: String,
+    /// Private key of the authority: known to nobody else, and never made anew.
+    secret: String,
 }
 
 impl fmt::Debug for Authority {
@@ -43,6 +45,11 @@ impl fmt::Debug for Authority {
 }
 
 impl Authority {
+    /// A key for the server alone that stays the same as long as the authority does.
+    pub fn own_key(&self, purpose: &str) -> MacKey {
+        MacKey::derive(self.secret.as_bytes(), purpose)
+    }
+
     /// The identity kept in `dir`: `ca.pem`, `ca.key`, `server.pem`, `server.key` and
     /// `server.valid` (end of validity in seconds since 1970, then the names), all with mode 0600.
     ///
@@ -59,13 +66,14 @@ impl Authority {
 
     fn load_or_create_at(dir: &Path, names: &[String], now: SystemTime) -> Result<Self> {
         private::create_dir(dir)?;
-        let (ca_pem, issuer) = authority(dir, now)?;
+        let (ca_pem, secret, issuer) = authority(dir, now)?;
         let names = all_names(names);
         if let Some((cert_pem, key_pem)) = stored_server(dir, &names, now)? {
             return Ok(Self {
                 ca_pem,
                 cert_pem,
                 key_pem,
+                secret,
             });
         }
         let key = KeyPair::generate()?;
@@ -88,6 +96,7 @@ impl Authority {
             ca_pem,
             cert_pem,
             key_pem,
+            secret,
         })
     }
 }
@@ -128,8 +137,8 @@ fn stored_server(
     Ok(cert.zip(key))
 }
 
-/// The authority's certificate and signing key; both are made if the key is missing.
-fn authority(dir: &Path, now: SystemTime) -> Result<(String, Issuer<'static, KeyPair>)> {
+/// The authority's certificate, and its key as text and for signing; all are made if the key is missing.
+fn authority(dir: &Path, now: SystemTime) -> Result<(String, String, Issuer<'static, KeyPair>)> {
     let (cert_path, key_path) = (dir.join("ca.pem"), dir.join("ca.key"));
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "Orlop");
@@ -146,14 +155,15 @@ fn authority(dir: &Path, now: SystemTime) -> Result<(String, Issuer<'static, Key
             path: key_path,
             wanted: "a private key",
         })?;
-        return Ok((cert_pem, Issuer::new(params, key)));
+        return Ok((cert_pem, key_pem, Issuer::new(params, key)));
     }
     let key = KeyPair::generate()?;
     valid(&mut params, now, CA_VALID);
     let cert_pem = params.self_signed(&key)?.pem();
-    private::write(&key_path, key.serialize_pem().as_bytes())?;
+    let key_pem = key.serialize_pem();
+    private::write(&key_path, key_pem.as_bytes())?;
     private::write(&cert_path, cert_pem.as_bytes())?;
-    Ok((cert_pem, Issuer::new(params, key)))
+    Ok((cert_pem, key_pem, Issuer::new(params, key)))
 }
 
 /// Sets the validity, from a day ago (clocks differ) for `duration`; returns its end.
@@ -190,6 +200,8 @@ mod tests {
         let renewed = make(now + 336 * DAY);
         assert_ne!(renewed.cert_pem, first.cert_pem);
         assert_eq!(renewed.ca_pem, first.ca_pem);
+        let sealed = first.own_key("test").seal(b"x".to_vec());
+        assert!(renewed.own_key("test").open(&sealed).is_some());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod error;
 pub mod identity;
 pub mod logging;
+pub mod mac;
 mod private;
 pub mod shutdown;
 pub mod token;

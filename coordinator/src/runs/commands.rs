@@ -1,17 +1,18 @@
 //! Commands to agents, and the context by which a task is known again when the state database is gone.
 
 use orlop_core::{
-    RestoreMode, SnapshotId, TaskId, VolumeRef,
+    Lineage, RestoreMode, SnapshotId, TaskId, VolumeRef,
     run::{Event, NewTask, Run, RunKind, RunSpec, Task},
 };
 use orlop_proto::v1;
+use orlop_runtime::mac::{self, MacKey};
 use serde::{Deserialize, Serialize};
 
 use super::agents::command;
 use crate::records::Document;
 
-/// Larger contexts name only their own task.
-const MAX_CONTEXT_BYTES: usize = 256 << 10;
+/// Larger contexts name only their own task; with its code a context is at most 256 KiB.
+const MAX_CONTEXT_BYTES: usize = (256 << 10) - mac::CODE_BYTES;
 
 /// Enough of a run to finish it.
 #[derive(Serialize, Deserialize)]
@@ -30,11 +31,18 @@ struct ContextTask {
     volume: VolumeRef,
     node: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    lineage: Option<Lineage>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     snapshot: Option<SnapshotId>,
 }
 
 /// Begin `task` of the run in `document`.
-pub(super) fn start(document: &Document, task: &Task, store_url: &str) -> v1::AgentCommand {
+pub(super) fn start(
+    document: &Document,
+    task: &Task,
+    store_url: &str,
+    key: &MacKey,
+) -> v1::AgentCommand {
     let work = match &document.spec {
         RunSpec::Backup(spec) => v1::start_task::Work::Backup(v1::BackupTask {
             exclude: spec.exclude.clone(),
@@ -53,7 +61,7 @@ pub(super) fn start(document: &Document, task: &Task, store_url: &str) -> v1::Ag
         run: document.run.name.clone(),
         volume: Some((&task.volume).into()),
         store_url: store_url.to_owned(),
-        context: context(document, task).into(),
+        context: key.seal(context(document, task)).into(),
         work: Some(work),
     }))
 }
@@ -107,6 +115,7 @@ fn encode<'a>(document: &Document, tasks: impl Iterator<Item = &'a Task>) -> Vec
         id: task.id,
         volume: task.volume.clone(),
         node: task.node.clone(),
+        lineage: task.lineage.clone(),
         snapshot: task.snapshot.filter(|_| restores),
     };
     let context = Context {
@@ -120,15 +129,17 @@ fn encode<'a>(document: &Document, tasks: impl Iterator<Item = &'a Task>) -> Vec
     serde_json::to_vec(&context).expect("names and numbers are always JSON")
 }
 
-/// The run of a task that an agent still has, with all its tasks queued; `None` if the context is not one.
-pub(super) fn recovered(context: &[u8]) -> Option<Document> {
-    let context: Context = serde_json::from_slice(context).ok()?;
+/// The run of a task that an agent still has, with all its tasks queued; `None` if the context is not one that
+/// a coordinator with this key has made.
+pub(super) fn recovered(context: &[u8], key: &MacKey) -> Option<Document> {
+    let context: Context = serde_json::from_slice(key.open(context)?).ok()?;
     let kind = context.spec.kind();
     let mut run = Run::new(kind, &context.name, &context.location, context.created_ms);
     let task = |task: ContextTask| NewTask {
         id: task.id,
         volume: task.volume,
         node: task.node,
+        lineage: task.lineage,
         snapshot: task.snapshot,
     };
     let tasks: Vec<NewTask> = context.tasks.into_iter().map(task).collect();
@@ -161,6 +172,7 @@ mod tests {
             id: TaskId::from_bytes([id; 16]),
             volume: VolumeRef::new("ns", "p", format!("v{id}")),
             node: "n".to_owned(),
+            lineage: Some(Lineage(format!("l{id}"))),
             snapshot: None,
         };
         let _ = run.apply(
@@ -182,9 +194,15 @@ mod tests {
             ..BackupSpec::default()
         });
         let document = Document::new(spec.clone(), progressed.clone());
-        let again = recovered(&context(&document, &progressed.tasks[0])).unwrap();
+        let key = MacKey::derive(b"secret", "test");
+        let plain = context(&document, &progressed.tasks[0]);
+        let sealed = key.seal(plain.clone());
+        let again = recovered(&sealed, &key).unwrap();
         assert_eq!((again.run, again.spec, again.recovered), (run, spec, true));
-        assert!(recovered(b"{}").is_none());
+        let other = MacKey::derive(b"another", "test");
+        assert!(recovered(&sealed, &other).is_none());
+        assert!(recovered(&plain, &key).is_none());
+        assert!(recovered(&key.seal(b"{}".to_vec()), &key).is_none());
     }
 
     #[test]
@@ -194,6 +212,7 @@ mod tests {
             id: TaskId::new(u64::from(id), [0; 10]),
             volume: VolumeRef::new("n".repeat(200), "p".repeat(200), format!("v{id:06}")),
             node: "n".to_owned(),
+            lineage: None,
             snapshot: None,
         };
         let _ = run.apply(
@@ -206,7 +225,8 @@ mod tests {
         let document = Document::new(RunSpec::Backup(BackupSpec::default()), run);
         let context = context(&document, &document.run.tasks[3]);
         assert!(context.len() < MAX_CONTEXT_BYTES);
-        let again = recovered(&context).unwrap();
+        let key = MacKey::derive(b"secret", "test");
+        let again = recovered(&key.seal(context), &key).unwrap();
         assert_eq!(again.run.tasks.len(), 1);
         assert_eq!(again.run.tasks[0].id, document.run.tasks[3].id);
         assert_eq!(again.run.tasks[0].phase, TaskPhase::Queued);

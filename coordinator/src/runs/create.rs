@@ -193,6 +193,7 @@ impl Runs {
         let tasks = selection.taken.into_iter().map(|found| NewTask {
             id: new_task_id(),
             volume: found.volume,
+            lineage: Some(found.lineage),
             node: found.node,
             snapshot: None,
         });
@@ -213,6 +214,7 @@ impl Runs {
                 id: new_task_id(),
                 volume: target.clone(),
                 node,
+                lineage: None,
                 snapshot: Some(snapshot.id),
             };
             if tasks.insert(target.clone(), task).is_some() {

@@ -41,6 +41,7 @@ impl Runs {
             db: StateDb::open(state_db)?,
             signals: signals.clone(),
             store_url: parts.store_url.clone(),
+            context_key: parts.context_key.clone(),
         };
         table.load_state()?;
         for kind in [RunKind::Backup, RunKind::Restore] {

@@ -15,6 +15,7 @@ pub(crate) use agents::{Connection, NodeView, Registration};
 pub(crate) use create::Refusal;
 use orlop_core::run::{Event, RunKind};
 use orlop_repository::Repository;
+use orlop_runtime::mac::MacKey;
 pub(crate) use sessions::Holder;
 pub(crate) use table::RunKey;
 use table::Table;
@@ -36,6 +37,8 @@ pub(crate) struct Parts {
     pub(crate) repository: Arc<Repository>,
     /// URL by which agents reach its store.
     pub(crate) store_url: String,
+    /// Proves that contexts which agents tell are the coordinator's own.
+    pub(crate) context_key: MacKey,
     /// The location's name.
     pub(crate) location: String,
     /// Limits.

@@ -106,7 +106,7 @@ impl Table {
         if self.key_on(node, task).is_some() {
             return true;
         }
-        let Some(document) = commands::recovered(context) else {
+        let Some(document) = commands::recovered(context, &self.context_key) else {
             return false;
         };
         let key = RunKey::of(&document.run);

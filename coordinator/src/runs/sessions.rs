@@ -2,11 +2,12 @@
 
 use orlop_core::{
     TaskId,
-    run::{RunSpec, Task, TaskPhase},
+    run::{Event, RunKind, RunSpec, Task, TaskPhase},
 };
 use orlop_repository::SessionId;
 
-use super::{Refusal, Runs};
+use super::{Refusal, RunKey, Runs};
+use crate::clock::now_ms;
 
 /// A task that may use the repository.
 pub(crate) struct Holder {
@@ -44,30 +45,39 @@ impl Runs {
         })
     }
 
-    /// Lets a task that runs on `node` use a session that it began. A session of which nothing is known (the
-    /// state database was lost) belongs to the first that names it.
+    /// Lets a task that runs on `node` use a session that it began. True with a session of which nothing is known
+    /// (the state database was lost): it is the task's only if it turns out to be of the task's volume.
     pub(crate) fn session_holder(
         &self,
         node: &str,
         task: TaskId,
         session: SessionId,
-    ) -> Result<Holder, Refusal> {
+    ) -> Result<(Holder, bool), Refusal> {
         let holder = self.holder(node, task)?;
         let table = self.lock();
         match table.db.session(session) {
-            Ok(Some(owner)) if owner == task => Ok(holder),
+            Ok(Some(owner)) if owner == task => Ok((holder, false)),
             Ok(Some(_)) => Err(Refusal::Forbidden(format!(
                 "session {session} is not of task {task}"
             ))),
-            Ok(None) => {
-                drop(table);
-                self.bind_session(session, task);
-                Ok(holder)
-            }
+            Ok(None) => Ok((holder, true)),
             Err(error) => Err(Refusal::Unavailable(format!(
                 "read the state database: {error}"
             ))),
         }
+    }
+
+    /// A task looks chunks up. A restore does so before it writes anything, and after it has found its target
+    /// fit for its mode.
+    pub(crate) fn looks_up(&self, holder: &Holder) {
+        if holder.task.touched || holder.spec.kind() != RunKind::Restore {
+            return;
+        }
+        let (key, task) = (
+            RunKey::new(RunKind::Restore, holder.run.clone()),
+            holder.task.id,
+        );
+        self.lock().apply(&key, Event::Touches { task }, now_ms());
     }
 
     /// Remembers that a task has begun a session.

@@ -7,6 +7,7 @@ use orlop_core::{
     run::{Action, Event, Run, RunKind, RunPhase, Task, TaskPhase},
 };
 use orlop_proto::v1::LogLevel;
+use orlop_runtime::mac::MacKey;
 
 use super::{Signals, agents::Agent, commands};
 use crate::{
@@ -69,6 +70,8 @@ pub(super) struct Table {
     pub(super) signals: Signals,
     /// URL of the store, for tasks.
     pub(super) store_url: String,
+    /// Proves that contexts are the coordinator's own.
+    pub(super) context_key: MacKey,
 }
 
 impl Table {
@@ -164,7 +167,8 @@ impl Table {
                 let Some(task) = entry.document.run.task(*id) else {
                     return;
                 };
-                let command = commands::start(&entry.document, task, &self.store_url);
+                let command =
+                    commands::start(&entry.document, task, &self.store_url, &self.context_key);
                 let node = task.node.clone();
                 self.send(&node, command);
             }

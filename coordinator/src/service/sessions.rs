@@ -78,6 +78,7 @@ impl Sessions for SessionsService {
             return Err(refused(Refusal::Forbidden(message)));
         }
         let lineage = lineage(request.lineage)?;
+        same_lineage(&holder, &lineage)?;
         let grant = self
             .0
             .runs
@@ -167,12 +168,14 @@ impl Sessions for SessionsService {
         let (metadata, _, request) = request.into_parts();
         let (task, session) = (task_id(&request.task_id)?, request.session);
         let holder = self.0.runs.session_holder(&node(&metadata)?, task, session);
-        let holder = holder.map_err(refused)?;
+        let (holder, _) = holder.map_err(refused)?;
         let commit = commit_request(request, &holder).map_err(malformed)?;
         if commit.volume != holder.task.volume || !matches!(holder.spec, RunSpec::Backup(_)) {
             let message = format!("task {task} does not back up volume {}", commit.volume);
             return Err(refused(Refusal::Forbidden(message)));
         }
+        same_lineage(&holder, &commit.lineage)?;
+        // The repository refuses a session that was begun for another volume.
         let snapshot = self.0.runs.parts.repository.commit(session, commit).await;
         let snapshot_id = snapshot.map_err(|error| repository(&error))?.to_string();
         Ok(Response::new(v1::CommitResponse { snapshot_id }))
@@ -188,7 +191,13 @@ impl Sessions for SessionsService {
             .0
             .runs
             .session_holder(&node(&metadata)?, task, request.session);
-        holder.map_err(refused)?;
+        if let (_, true) = holder.map_err(refused)? {
+            let message = format!(
+                "session {} is not known: it is collected in time",
+                request.session
+            );
+            return Err(refused(Refusal::Precondition(message)));
+        }
         let ended = self.0.runs.parts.repository.end(request.session).await;
         ended.map_err(|error| repository(&error))?;
         Ok(Response::new(v1::EndResponse {}))
@@ -201,10 +210,12 @@ async fn look_up(
     request: &v1::LookupRequest,
 ) -> Result<v1::LookupResponse, Status> {
     let task = task_id(&request.task_id)?;
-    context
+    // What a lookup tells is no secret of the session.
+    let (holder, _) = context
         .runs
         .session_holder(node, task, request.session)
         .map_err(refused)?;
+    context.runs.looks_up(&holder);
     let (ids, rest) = request.chunk_ids.as_chunks::<32>();
     if !rest.is_empty() || ids.len() > MAX_IDS {
         let reason = format!("must be up to {MAX_IDS} ids of 32 bytes");
@@ -249,6 +260,18 @@ fn locations(found: &[Option<Location>]) -> v1::LookupResponse {
 fn lineage(text: String) -> Result<Lineage, Status> {
     let text = receive::some_text("lineage", text, receive::MAX_LINEAGE_BYTES);
     text.map(Lineage).map_err(malformed)
+}
+
+/// The lineage is that of the inventory from which the backup was planned: no agent chooses whose keys it gets.
+fn same_lineage(holder: &Holder, told: &Lineage) -> Result<(), Status> {
+    if holder.task.lineage.as_ref() == Some(told) {
+        return Ok(());
+    }
+    let message = format!(
+        "volume {} is another one than when the backup was accepted: start another backup",
+        holder.task.volume
+    );
+    Err(refused(Refusal::Precondition(message)))
 }
 
 /// The node and the backup are those of the task, whatever the agent says.

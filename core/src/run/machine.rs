@@ -1,7 +1,7 @@
 //! The transitions of a run: what each event changes, and what is to be done about it.
 
 use super::state::{MAX_ATTEMPTS, Run, RunPhase, Task, TaskPhase};
-use crate::{Progress, SnapshotId, TaskId, VolumeRef};
+use crate::{Lineage, Progress, SnapshotId, TaskId, VolumeRef};
 
 /// A volume that a run is to take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub struct NewTask {
     pub volume: VolumeRef,
     /// The node that has the volume.
     pub node: String,
+    /// The lineage that a backup writes to; `None` for a restore.
+    pub lineage: Option<Lineage>,
     /// The snapshot to restore.
     pub snapshot: Option<SnapshotId>,
 }
@@ -76,6 +78,12 @@ pub enum Event {
         /// Its counters.
         progress: Progress,
     },
+    /// The agent of a restore looks for what it will write: the target was found fit for the mode, and from
+    /// now on what it holds may be the restore's own.
+    Touches {
+        /// The task.
+        task: TaskId,
+    },
     /// A task has ended.
     Finished {
         /// The task.
@@ -137,6 +145,11 @@ impl Run {
                 if let Some(task) = self.running(task) {
                     task.progress = progress;
                     task.touched |= progress.entries_done > 0;
+                }
+            }
+            Event::Touches { task } => {
+                if let Some(task) = self.running(task) {
+                    task.touched = true;
                 }
             }
             Event::Finished { task, outcome } => {
@@ -317,6 +330,7 @@ impl Task {
         Self {
             id: new.id,
             volume: new.volume,
+            lineage: new.lineage,
             node: new.node,
             phase: TaskPhase::Queued,
             attempts: 0,

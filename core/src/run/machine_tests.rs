@@ -12,6 +12,7 @@ fn planned() -> Event {
         id,
         volume: volume.parse().unwrap(),
         node: "n".to_owned(),
+        lineage: None,
         snapshot: None,
     };
     Event::Planned {
@@ -111,6 +112,7 @@ fn every_state_takes_every_event() {
         task: A,
         progress: Progress::default(),
     };
+    let touches = Event::Touches { task: A };
     let unplannable = Event::Unplannable {
         reason: "nothing".to_owned(),
     };
@@ -121,6 +123,7 @@ fn every_state_takes_every_event() {
         ("unplannable",  unplannable,                   [Finalizing, Queued,     Running,    Finalizing, Completed, PartiallyFailed, Failed,   Canceled, Deleting]),
         ("assigned",     Event::Assigned { task: B },   [New,        Running,    Running,    Finalizing, Completed, PartiallyFailed, Failed,   Canceled, Deleting]),
         ("progressed",   progressed,                    [New,        Queued,     Running,    Finalizing, Completed, PartiallyFailed, Failed,   Canceled, Deleting]),
+        ("touches",      touches,                       [New,        Queued,     Running,    Finalizing, Completed, PartiallyFailed, Failed,   Canceled, Deleting]),
         ("finished",     finished(A, result(0)),        [New,        Queued,     Running,    Finalizing, Completed, PartiallyFailed, Failed,   Canceled, Deleting]),
         ("failed",       finished(A, failed(true)),     [New,        Queued,     Running,    Finalizing, Completed, PartiallyFailed, Failed,   Canceled, Deleting]),
         ("reported",     reported(&[A]),                [New,        Running,    Running,    Finalizing, Completed, PartiallyFailed, Failed,   Canceled, Deleting]),
@@ -252,4 +255,24 @@ fn a_task_that_ended_elsewhere_is_stopped_when_its_node_returns() {
     };
     let (mut run, _) = after(&[planned(), Event::Assigned { task: A }, lost]);
     assert_eq!(run.apply(reported(&[A]), 3), [Action::Stop(A)]);
+}
+
+#[test]
+fn an_attempt_that_dies_before_it_tells_anything_has_touched_its_target_once_it_may_write() {
+    let (mut run, _) = after(&[planned(), Event::Assigned { task: A }]);
+    let _ = run.apply(reported(&[]), 3);
+    assert!(!run.task(A).unwrap().touched, "it may never have begun");
+    let _ = run.apply(Event::Assigned { task: A }, 4);
+    let _ = run.apply(Event::Touches { task: A }, 5);
+    let _ = run.apply(reported(&[]), 6);
+    let task = run.task(A).unwrap();
+    assert_eq!((task.phase, task.touched), (TaskPhase::Queued, true));
+}
+
+#[test]
+fn a_target_that_was_refused_is_not_tried_again() {
+    let (mut run, _) = after(&[planned(), Event::Assigned { task: A }]);
+    let _ = run.apply(finished(A, failed(false)), 3);
+    let task = run.task(A).unwrap();
+    assert_eq!((task.phase, task.touched), (TaskPhase::Failed, false));
 }

@@ -143,6 +143,7 @@ mod tests {
                 id: TaskId::from_bytes([*id; 16]),
                 volume: volume.parse().unwrap(),
                 node: (*node).to_owned(),
+                lineage: None,
                 snapshot: None,
             })
             .collect();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Progress, SnapshotId, TaskId, VolumeRef};
+use crate::{Lineage, Progress, SnapshotId, TaskId, VolumeRef};
 
 /// How often a task is begun before it counts as failed.
 pub const MAX_ATTEMPTS: u32 = 3;
@@ -99,6 +99,9 @@ pub struct Task {
     pub id: TaskId,
     /// The volume that is backed up or restored into.
     pub volume: VolumeRef,
+    /// The lineage that a backup writes to, as it was when the run was planned; `None` for a restore.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<Lineage>,
     /// The node that has the volume.
     pub node: String,
     /// How far it has come.
@@ -119,7 +122,7 @@ pub struct Task {
     pub warnings: u64,
     /// Entries that could not be read or written.
     pub errors: u64,
-    /// Whether an attempt was seen to get something done: what a restore's target holds is then its own.
+    /// Whether an attempt may have written: what a restore's target holds is then its own.
     #[serde(default)]
     pub touched: bool,
 }
