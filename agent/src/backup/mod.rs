@@ -16,6 +16,8 @@ mod once;
 mod report;
 mod room;
 mod small;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::{

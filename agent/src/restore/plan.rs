@@ -1,6 +1,9 @@
 //! From entries to windows: makes directories, clears the way, and decides who writes what.
 
-use std::{ffi::CStr, sync::Arc};
+use std::{
+    ffi::CStr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use crossbeam_channel::Sender;
 use orlop_core::IssueKind;
@@ -105,10 +108,7 @@ impl<'a> Planner<'a> {
 
     fn root(&mut self, entry: Entry) {
         self.shared.existed(b"");
-        self.shared
-            .tally
-            .dirs
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.shared.tally.dirs.fetch_add(1, Relaxed);
         let late = Late::Directory {
             path: Vec::new(),
             meta: entry.meta,
@@ -235,31 +235,16 @@ impl<'a> Planner<'a> {
         let Some(name) = valid_name(entry.name()) else {
             return;
         };
-        let unread = match entry.status {
-            EntryStatus::Unreadable(errno) => Some(errno),
-            _ => None,
-        };
-        if let Some(errno) = unread {
-            let message =
-                "what is in it is left out: it could not be read when the snapshot was made";
-            let kind = IssueKind::Skipped;
-            self.shared
-                .tally
-                .issue(&entry.path, kind, errno, message.to_owned());
-        }
+        let is_read = self.is_read(&entry);
         match dirs::make(self.shared, dir, &name) {
             Ok(existed) => {
                 // One that could not be read is not empty: nothing is removed from it.
-                if existed && unread.is_none() {
-                    self.shared.existed(&entry.path);
-                }
                 if !existed {
                     self.cache.forget(&entry.path);
+                } else if is_read {
+                    self.shared.existed(&entry.path);
                 }
-                self.shared
-                    .tally
-                    .dirs
-                    .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                self.shared.tally.dirs.fetch_add(1, Relaxed);
                 self.shared.tally.tick();
                 self.shared.defer(&Late::Directory {
                     path: entry.path,
@@ -271,12 +256,19 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// Whether the snapshot has what is in the file or directory; an issue if not.
+    fn is_read(&self, entry: &Entry) -> bool {
+        let EntryStatus::Unreadable(errno) = entry.status else {
+            return true;
+        };
+        let message = "left out: it could not be read when the snapshot was made".to_owned();
+        let tally = &self.shared.tally;
+        tally.issue(&entry.path, IssueKind::Skipped, errno, message);
+        false
+    }
+
     fn file(&mut self, dir: &Arc<Dir>, mut entry: Entry) -> Result<(), End> {
-        if let (Content::None, EntryStatus::Unreadable(errno)) = (&entry.content, entry.status) {
-            let message = "left out: it could not be read when the snapshot was made".to_owned();
-            self.shared
-                .tally
-                .issue(&entry.path, IssueKind::Skipped, errno, message);
+        if matches!(entry.content, Content::None) && !self.is_read(&entry) {
             return Ok(());
         }
         self.window.count_entry(dir);
