@@ -211,8 +211,10 @@ async fn a_backup_survives_a_stream_that_drops_again_and_again() {
     world.create("b1").await;
     world.until_running("b1").await;
     for _ in 0..4 {
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        world.hold(true);
         world.cut_connections();
+        world.hold(false);
+        tokio::time::sleep(Duration::from_millis(150)).await;
     }
     let backup = world.wait("b1").await;
     assert_eq!(phase_of(&backup), RunPhase::Completed, "{backup:?}");
@@ -226,9 +228,13 @@ async fn a_backup_survives_a_restart_of_the_coordinator() {
     world.start().await;
     world.create("b1").await;
     world.until_running("b1").await;
+    world.hold(true);
     world.stop_coordinator().await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     world.start_coordinator().await;
+    assert_eq!(phase_of(&world.get("b1").await.unwrap()), RunPhase::Running);
+    world.cut_connections();
+    world.hold(false);
     let backup = world.wait("b1").await;
     assert_eq!(phase_of(&backup), RunPhase::Completed, "{backup:?}");
     assert_eq!(backup.tasks[0].attempts, 1, "the task ran on: {backup:?}");
@@ -241,9 +247,13 @@ async fn a_running_backup_is_found_again_without_the_state_database() {
     world.start().await;
     world.create("b1").await;
     world.until_running("b1").await;
+    world.hold(true);
     world.stop_coordinator().await;
     world.remove_state();
     world.start_coordinator().await;
+    assert_eq!(world.get("b1").await.unwrap_err().code(), Code::NotFound);
+    world.cut_connections();
+    world.hold(false);
     world.until_known("b1").await;
     let backup = world.wait("b1").await;
     assert_eq!(phase_of(&backup), RunPhase::Completed, "{backup:?}");
@@ -261,6 +271,63 @@ async fn a_backup_survives_a_restart_of_the_agent() {
     let backup = world.wait("b1").await;
     assert_eq!(phase_of(&backup), RunPhase::Completed, "{backup:?}");
     assert_eq!(backup.tasks[0].attempts, 2);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_may_neither_choose_a_lineage_nor_end_what_it_did_not_begin() {
+    let mut world = World::large().await;
+    world.start().await;
+    world.create("b1").await;
+    world.until_running("b1").await;
+    world.hold(true);
+    let task_id = world.get("b1").await.unwrap().tasks[0].task_id.clone();
+    let mut sessions = world.sessions().await;
+    let volume: orlop_core::VolumeRef = "shop/db/data".parse().unwrap();
+    let mut begin = tonic::Request::new(v1::BeginWriteRequest {
+        task_id: task_id.clone(),
+        volume: Some((&volume).into()),
+        lineage: "pv:of-somebody-else".to_owned(),
+    });
+    let node = || "node-1".parse().unwrap();
+    begin.metadata_mut().insert("orlop-node", node());
+    let status = sessions.begin_write(begin).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
+    let mut end = tonic::Request::new(v1::EndRequest {
+        task_id,
+        session: u64::MAX >> 1,
+    });
+    end.metadata_mut().insert("orlop-node", node());
+    let status = sessions.end(end).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
+    world.hold(false);
+    assert_eq!(phase_of(&world.wait("b1").await), RunPhase::Completed);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_is_not_empty_is_refused_once_and_told_what_to_do() {
+    let mut world = World::new().await;
+    world.pod("shop", "db", "uid-db");
+    world.write("uid-db", "data", "x", b"x");
+    world.start().await;
+    world.backup("b1").await;
+    world.write("uid-db", "data", "x", b"mine");
+    let request = v1::CreateRestoreRequest {
+        name: "r1".to_owned(),
+        from_backup: "b1".to_owned(),
+        mode: v1::RestoreMode::Empty.into(),
+        ..Default::default()
+    };
+    let restore = world.restore(request).await;
+    assert_eq!(restore.phase(), RunPhase::Failed, "{restore:?}");
+    assert_eq!(restore.tasks[0].attempts, 1);
+    let reason = &restore.failure_reason;
+    assert!(
+        reason.contains("a mode that allows it (overwrite"),
+        "{reason}"
+    );
+    assert_eq!(world.read_tree("uid-db", "data")["x"], b"mine");
     world.stop().await;
 }
 

@@ -16,7 +16,8 @@ use orlop_agent::{
 use orlop_coordinator::{Coordinator, CoordinatorConfig, Limits};
 use orlop_proto::v1::{
     self, RunPhase, backups_client::BackupsClient, restores_client::RestoresClient,
-    snapshots_client::SnapshotsClient, system_client::SystemClient,
+    sessions_client::SessionsClient, snapshots_client::SnapshotsClient,
+    system_client::SystemClient,
 };
 use orlop_repository::{InitOptions, Repository, Unlock, open_store};
 use orlop_runtime::identity::Authority;
@@ -235,6 +236,16 @@ impl World {
 
     pub(crate) fn cut_connections(&self) {
         self.relay.as_ref().unwrap().cut();
+    }
+
+    /// Lets nothing pass between agent and coordinator, so that what runs cannot end, or lets it pass again.
+    pub(crate) fn hold(&self, held: bool) {
+        self.relay.as_ref().unwrap().hold(held);
+    }
+
+    /// The service for agents, in the name of this node's agent.
+    pub(crate) async fn sessions(&self) -> SessionsClient<Client> {
+        SessionsClient::new(self.client(TOKEN).await)
     }
 
     async fn client(&self, token: &str) -> Client {
