@@ -69,6 +69,20 @@ impl Bench {
         self.volume.path().join(name)
     }
 
+    fn entries(&self, snapshot: SnapshotId) -> Vec<Entry> {
+        let session = ReadSession::open(
+            Arc::clone(&self.repository) as _,
+            self.store.clone(),
+            snapshot,
+            self.runtime.handle().clone(),
+            CancellationToken::new(),
+        )
+        .unwrap();
+        let entries = session.entries().map(Result::unwrap).collect();
+        session.end();
+        entries
+    }
+
     fn member(&self, name: &str) -> Member {
         let file = File::open(self.path(name)).unwrap();
         Member {
@@ -155,16 +169,7 @@ fn a_name_whose_inode_was_used_again_gets_its_own_content() {
         };
         bench.session.commit(manifest, info).unwrap().0
     });
-    let session = ReadSession::open(
-        Arc::clone(&bench.repository) as _,
-        bench.store.clone(),
-        snapshot,
-        bench.runtime.handle().clone(),
-        CancellationToken::new(),
-    )
-    .unwrap();
-    let entries: Vec<Entry> = session.entries().map(Result::unwrap).collect();
-    session.end();
+    let entries = bench.entries(snapshot);
     let inline = |bytes: &[u8]| Content::Extents(vec![Extent::Inline(bytes.to_vec())]);
     let contents: Vec<_> = entries[1..].iter().map(|e| e.content.clone()).collect();
     assert_eq!(
@@ -235,4 +240,55 @@ fn a_panic_of_the_only_worker_ends_the_backup_and_is_told() {
         let cause = pool.cause().to_string();
         assert!(cause.contains("a monitor that panics"), "{cause}");
     });
+}
+
+#[test]
+fn a_directory_that_is_not_walked_is_marked_every_time_as_root() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let bench = Bench::new();
+    let mounted = bench.path("mounted");
+    fs::create_dir(&mounted).unwrap();
+    fs::create_dir(bench.path("plain")).unwrap();
+    let flags = rustix::mount::MountFlags::empty();
+    if rustix::mount::mount("tmpfs", &mounted, "tmpfs", flags, c"size=1m").is_err() {
+        eprintln!("skipped: cannot mount");
+        return;
+    }
+    fs::write(mounted.join("inside"), "not of this volume").unwrap();
+    let reports = [(); 2].map(|()| {
+        let job = BackupJob {
+            root: File::open(bench.volume.path()).unwrap().into(),
+            volume: VolumeRef::new("ns", "pod", "data"),
+            lineage: Lineage("lineage".to_owned()),
+            node: String::new(),
+            backup: String::new(),
+            tags: Vec::new(),
+            exclude: Vec::new(),
+            force_full: false,
+            budget: Budget::default(),
+        };
+        run(
+            job,
+            Arc::clone(&bench.repository) as _,
+            bench.store.clone(),
+            bench.runtime.handle().clone(),
+            Arc::new(NoMonitor),
+            &CancellationToken::new(),
+        )
+    });
+    rustix::mount::unmount(&mounted, rustix::mount::UnmountFlags::empty()).unwrap();
+    for report in reports.map(Result::unwrap) {
+        assert_eq!(report.state, SnapshotState::Complete);
+        assert_eq!(report.issues.len(), 1, "{:?}", report.issues);
+        let entries = bench.entries(report.snapshot);
+        let status: Vec<_> = entries.iter().map(|e| (&*e.path, e.status)).collect();
+        let unread = EntryStatus::Unreadable(rustix::io::Errno::XDEV.raw_os_error());
+        let ok = EntryStatus::Ok;
+        assert_eq!(
+            status,
+            [(b"".as_slice(), ok), (b"mounted", unread), (b"plain", ok)]
+        );
+    }
 }
