@@ -90,8 +90,9 @@ fn the_same_bytes_in_two_volumes_of_a_namespace_are_stored_once() {
     );
     let stranger = VolumeRef::new("other-ns", "pod", "data");
     let third = engine.try_backup_as(volume.path(), &stranger).unwrap();
-    assert_eq!(
-        third.chunks_reused, first.chunks_reused,
+    // Each domain cuts at places of its own, so not even the number of chunks is the same.
+    assert!(
+        third.new_bytes > first.new_bytes * 9 / 10,
         "nothing is shared between namespaces"
     );
     assert!(third.uploaded_bytes > first.uploaded_bytes * 9 / 10);
