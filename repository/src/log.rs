@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use prost::{Message, Oneof};
 
 use crate::{
@@ -180,7 +181,7 @@ pub(crate) async fn replay(
             let name = object_name(state.next + i);
             async move { store.get(&name).await }
         });
-        let results: Vec<Result<Bytes>> = futures_join(gets).await;
+        let results: Vec<Result<Bytes>> = join_all(gets).await;
         for result in results {
             match result {
                 Ok(bytes) => {
@@ -256,36 +257,6 @@ pub(crate) async fn append(
             "other writers were always faster, or the store hides what it has",
         ),
     })
-}
-
-/// Runs futures at once, answers in their order.
-pub(crate) async fn futures_join<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
-    use std::{pin::Pin, task::Poll};
-    enum Slot<F: Future> {
-        Waiting(Pin<Box<F>>),
-        Done(Option<F::Output>),
-    }
-    let mut slots: Vec<Slot<F>> = futures.map(|f| Slot::Waiting(Box::pin(f))).collect();
-    std::future::poll_fn(|context| {
-        let mut all = true;
-        for slot in &mut slots {
-            if let Slot::Waiting(future) = slot {
-                match future.as_mut().poll(context) {
-                    Poll::Ready(output) => *slot = Slot::Done(Some(output)),
-                    Poll::Pending => all = false,
-                }
-            }
-        }
-        if all { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-    slots
-        .into_iter()
-        .filter_map(|slot| match slot {
-            Slot::Done(output) => output,
-            Slot::Waiting(_) => None,
-        })
-        .collect()
 }
 
 #[cfg(test)]

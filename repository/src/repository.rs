@@ -8,6 +8,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use futures_util::future::join_all;
 use orlop_core::{Lineage, VolumeRef};
 use tokio::sync::Mutex;
 
@@ -16,7 +17,7 @@ use crate::{
     error::{Error, Result},
     index::{Index, Segment, SegmentBuilder},
     keys::{KeyRing, Unlock, WrappedKey},
-    log::{self, Body, LogState, futures_join},
+    log::{self, Body, LogState},
     pack,
     secret::{Key, hex, random_bytes},
     snapshot::{self, OpenedSnapshot},
@@ -204,7 +205,7 @@ impl Repository {
                 return Ok(());
             };
             let batch = &names[..names.len().min(16)];
-            let segments = futures_join(batch.iter().map(|name| self.read_segment(name))).await;
+            let segments = join_all(batch.iter().map(|name| self.read_segment(name))).await;
             for (name, segment) in batch.iter().zip(segments) {
                 let packs = match segment {
                     Ok(segment) => {

@@ -1,11 +1,11 @@
 //! Finds snapshots: all of them, by what a person types, and the newest of a lineage.
 
+use futures_util::future::join_all;
 use orlop_core::VolumeRef;
 
 use super::Repository;
 use crate::{
     error::{Error, Result},
-    log::futures_join,
     session::Parent,
     snapshot::{SnapshotInfo, SnapshotState},
 };
@@ -27,7 +27,7 @@ impl Repository {
             .collect();
         let mut found = Vec::with_capacity(names.len());
         for batch in names.chunks(32) {
-            for opened in futures_join(batch.iter().map(|name| self.open_snapshot(name))).await {
+            for opened in join_all(batch.iter().map(|name| self.open_snapshot(name))).await {
                 match opened {
                     Ok(opened) => found.push(opened.info),
                     // One that cannot be read must not hide the others; check names it.

@@ -6,11 +6,11 @@ use orlop_core::SnapshotId;
 
 use super::{
     CommitRequest,
-    parent::{ParentEntry, ParentLeaf, read_leaf},
+    parent::{ParentEntry, ParentLeaf},
     write::{CommitInfo, UploadStats, WriteSession, Writer},
 };
 use crate::{
-    error::{Error, Result},
+    error::Result,
     manifest::{Entry, StatRecord, TreeBuilder},
     snapshot::{SnapshotStats, seal_capsule, seal_root},
 };
@@ -26,8 +26,6 @@ pub struct ManifestWriter<'s> {
     writer: Writer<'s>,
     tree: TreeBuilder,
     run: Option<Run>,
-    /// The parent's leaf that was read last.
-    loaded: Option<(u64, Vec<Option<Entry>>)>,
 }
 
 impl ManifestWriter<'_> {
@@ -99,28 +97,9 @@ impl ManifestWriter<'_> {
     }
 
     fn push_kept(&mut self, leaf: &ParentLeaf, position: usize) -> Result<()> {
-        if self
-            .loaded
-            .as_ref()
-            .is_none_or(|(ordinal, _)| *ordinal != leaf.ordinal)
-        {
-            let session = self.writer.session;
-            let entries = read_leaf(&session.pages, &session.keys, &leaf.child.manifest)?;
-            if entries.len() != leaf.records.len() {
-                return Err(Error::damaged(
-                    "manifest",
-                    "a leaf and its sidecar differ in length",
-                ));
-            }
-            self.loaded = Some((leaf.ordinal, entries.into_iter().map(Some).collect()));
-        }
-        let entry = self
-            .loaded
-            .as_mut()
-            .and_then(|(_, entries)| entries[position].take());
-        let entry = entry.ok_or_else(|| Error::Invalid("an entry was kept twice".to_owned()))?;
+        let entries = self.writer.session.parent_leaf(leaf)?;
         let (_, _, record) = leaf.records.get(position).expect("as long as the leaf");
-        self.tree.push(&entry, record, &mut self.writer)
+        self.tree.push(&entries[position], record, &mut self.writer)
     }
 }
 
@@ -134,7 +113,6 @@ impl WriteSession {
             writer: self.writer()?,
             tree: TreeBuilder::new(&self.keys.domain),
             run: None,
-            loaded: None,
         })
     }
 

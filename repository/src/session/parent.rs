@@ -9,7 +9,6 @@ use crate::{
         ChildRef, Entry, EntryKind, ManifestPage, SidecarLeaf, SidecarPage, StatRecord,
         compare_listing, decode_manifest, decode_sidecar,
     },
-    secret::Secret,
 };
 use std::{cmp::Ordering, sync::Arc};
 
@@ -143,15 +142,21 @@ impl ParentCursor {
     }
 }
 
-/// The entries of a manifest leaf.
+/// The entries of the manifest leaf behind a parent's leaf, as many as it has records.
 pub(crate) fn read_leaf(
     pages: &PageReader,
     keys: &WriteKeys,
-    secret: &Secret,
+    leaf: &ParentLeaf,
 ) -> Result<Vec<Entry>> {
-    let bytes = pages.read(FrameKind::Manifest, secret, Some(&keys.domain))?;
+    let fail = |reason| Err(Error::damaged("manifest", reason));
+    let bytes = pages.read(
+        FrameKind::Manifest,
+        &leaf.child.manifest,
+        Some(&keys.domain),
+    )?;
     match decode_manifest(&bytes) {
-        Some(ManifestPage::Leaf(entries)) => Ok(entries),
-        _ => Err(Error::damaged("manifest", "a leaf breaks the format")),
+        Some(ManifestPage::Leaf(entries)) if entries.len() == leaf.records.len() => Ok(entries),
+        Some(ManifestPage::Leaf(_)) => fail("a leaf and its sidecar differ in length"),
+        _ => fail("a leaf breaks the format"),
     }
 }

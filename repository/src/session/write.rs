@@ -232,12 +232,12 @@ impl WriteSession {
     }
 
     /// The entries of a parent's leaf; neighbours are asked for together, so the last few are kept.
-    fn parent_leaf(&self, leaf: &ParentLeaf) -> Result<Arc<Vec<Entry>>> {
+    pub(super) fn parent_leaf(&self, leaf: &ParentLeaf) -> Result<Arc<Vec<Entry>>> {
         let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, entries)) = leaves.iter().find(|(ordinal, _)| *ordinal == leaf.ordinal) {
             return Ok(Arc::clone(entries));
         }
-        let entries = Arc::new(read_leaf(&self.pages, &self.keys, &leaf.child.manifest)?);
+        let entries = Arc::new(read_leaf(&self.pages, &self.keys, leaf)?);
         leaves.truncate(LEAVES - 1);
         leaves.push_front((leaf.ordinal, Arc::clone(&entries)));
         Ok(entries)
