@@ -88,16 +88,19 @@ fn a_backup_that_fails_at_any_put_harms_nothing() {
     assert!(total > 8, "{total} puts");
     at_once(total, |n| {
         let (faulty, inner) = before.failing(Plan::PutsFrom(n));
-        let failed = Engine::open(faulty).unwrap().try_backup(volume.path());
-        let error = failed.expect_err("a backup cannot succeed when a put failed");
-        assert!(
-            error.to_string().contains("cannot write"),
-            "put {n}: {error}"
-        );
-        assert!(
-            !error.is_permanent() && !error.is_cancelled(),
-            "put {n}: {error}"
-        );
+        let result = Engine::open(faulty.clone())
+            .unwrap()
+            .try_backup(volume.path());
+        // How many packs there are depends on who was faster: a run may end before its put fails.
+        assert_eq!(result.is_ok(), faulty.puts() <= n, "put {n} of {total}");
+        if let Err(error) = result {
+            let text = error.to_string();
+            assert!(text.contains("cannot write"), "put {n}: {text}");
+            assert!(
+                !error.is_permanent() && !error.is_cancelled(),
+                "put {n}: {text}"
+            );
+        }
         before.assert_unharmed(inner, volume.path());
     });
 }
@@ -135,16 +138,18 @@ fn a_full_store_is_said_to_be_full() {
     let before = Before::new(volume.path());
     for n in 0..puts(&before, volume.path()) {
         let (faulty, inner) = before.failing(Plan::FullFrom(n));
-        let error = Engine::open(faulty)
+        let result = Engine::open(faulty.clone())
             .unwrap()
-            .try_backup(volume.path())
-            .unwrap_err();
-        let text = error.to_string();
-        assert!(
-            text.contains("no space left") && text.contains("free some space"),
-            "{text}"
-        );
-        assert!(error.is_permanent());
+            .try_backup(volume.path());
+        assert_eq!(result.is_ok(), faulty.puts() <= n, "put {n}");
+        if let Err(error) = result {
+            let text = error.to_string();
+            assert!(
+                text.contains("no space left") && text.contains("free some space"),
+                "{text}"
+            );
+            assert!(error.is_permanent());
+        }
         if n % 4 == 0 {
             before.assert_unharmed(inner, volume.path());
         }
