@@ -145,7 +145,12 @@ impl Committer for RemoteCommitter {
         read_grant(snapshot, &answer.await?).map_err(malformed(ACTION))
     }
 
-    async fn locate(&self, session: SessionId, ids: &[ChunkId]) -> Result<Vec<Option<Location>>> {
+    async fn locate(
+        &self,
+        session: SessionId,
+        ids: &[ChunkId],
+        fresh: bool,
+    ) -> Result<Vec<Option<Location>>> {
         const ACTION: &str = "look chunks up";
         let message = |ids: &[ChunkId]| v1::LookupRequest {
             task_id: self.task.to_string(),
@@ -155,6 +160,7 @@ impl Committer for RemoteCommitter {
                 .flat_map(|id| *id.as_bytes())
                 .collect::<Vec<u8>>()
                 .into(),
+            fresh,
         };
         let mut found = Vec::with_capacity(ids.len());
         for ids in ids.chunks(IDS) {
@@ -231,8 +237,8 @@ fn commit_request(task: TaskId, session: SessionId, request: CommitRequest) -> v
 
 fn write_grant(answer: v1::BeginWriteResponse) -> receive::Result<WriteGrant> {
     let key = |field, bytes: &Bytes| receive::array32(field, bytes).map(Key::from_bytes);
-    let parent = answer.parent.map(|parent| {
-        let snapshot = receive::snapshot_id("parent.snapshot_id", &parent.snapshot_id)?;
+    let parents = answer.parents.into_iter().map(|parent| {
+        let snapshot = receive::snapshot_id("parents.snapshot_id", &parent.snapshot_id)?;
         Ok(Parent {
             snapshot,
             capsule: parent.capsule.to_vec(),
@@ -254,7 +260,7 @@ fn write_grant(answer: v1::BeginWriteResponse) -> receive::Result<WriteGrant> {
             .validate()
             .map_err(|e| ProtocolError::new("chunk_min_bytes", e.to_string()))?,
         pack_bytes: answer.pack_bytes,
-        parent: parent.transpose()?,
+        parents: parents.collect::<receive::Result<_>>()?,
     })
 }
 
@@ -293,6 +299,7 @@ fn locations(answer: v1::LookupResponse, wanted: usize) -> receive::Result<Vec<O
             pack: pack.clone(),
             offset: location.offset,
             len: location.len,
+            condemned: location.condemned,
         }))
     };
     locations.into_iter().map(location).collect()
@@ -304,7 +311,12 @@ mod tests {
 
     #[test]
     fn locations_are_put_together_again() {
-        let at = |pack, offset, len| v1::Location { pack, offset, len };
+        let at = |pack, offset, len| v1::Location {
+            pack,
+            offset,
+            len,
+            condemned: true,
+        };
         let answer = v1::LookupResponse {
             packs: vec!["a".to_owned(), "b".to_owned()],
             locations: vec![at(1, 5, 6), at(0, 0, 0)],
@@ -313,6 +325,7 @@ mod tests {
             pack: "b".to_owned(),
             offset: 5,
             len: 6,
+            condemned: true,
         };
         assert_eq!(
             locations(answer.clone(), 2).unwrap(),

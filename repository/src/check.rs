@@ -268,6 +268,7 @@ impl Check {
                     pack: name.to_owned(),
                     offset: entry.offset,
                     len: entry.len,
+                    condemned: false,
                 };
                 index.holds(&entry.id.prefix(), &place)
             })

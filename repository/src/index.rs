@@ -202,6 +202,7 @@ impl Index {
                 pack: self.packs[record.pack as usize].to_string(),
                 offset: record.offset,
                 len: record.len_kind & ((1 << LEN_BITS) - 1),
+                condemned: false,
             })
         })
     }
@@ -288,7 +289,8 @@ mod tests {
                 Location {
                     pack: format!("p/{}", n / 100),
                     offset: n,
-                    len: n + 50
+                    len: n + 50,
+                    condemned: false,
                 }
             );
         }

@@ -100,10 +100,14 @@ impl Sessions for SessionsService {
             chunk_avg_bytes: grant.chunks.avg,
             chunk_max_bytes: grant.chunks.max,
             pack_bytes: grant.pack_bytes,
-            parent: grant.parent.map(|parent| v1::Parent {
-                snapshot_id: parent.snapshot.to_string(),
-                capsule: parent.capsule.into(),
-            }),
+            parents: grant
+                .parents
+                .into_iter()
+                .map(|parent| v1::Parent {
+                    snapshot_id: parent.snapshot.to_string(),
+                    capsule: parent.capsule.into(),
+                })
+                .collect(),
         }))
     }
 
@@ -226,7 +230,7 @@ async fn look_up(
         .runs
         .parts
         .repository
-        .locate(request.session, &ids)
+        .locate(request.session, &ids, request.fresh)
         .await;
     Ok(locations(&found.map_err(|error| repository(&error))?))
 }
@@ -250,6 +254,7 @@ fn locations(found: &[Option<Location>]) -> v1::LookupResponse {
                         pack,
                         offset: location.offset,
                         len: location.len,
+                        condemned: location.condemned,
                     }
                 }),
         );
@@ -328,6 +333,7 @@ mod tests {
                 pack: pack.to_owned(),
                 offset,
                 len: 9,
+                condemned: false,
             })
         };
         let answer = locations(&[at("a", 1), None, at("b", 2), at("a", 3)]);

@@ -47,7 +47,7 @@ impl Committer for Repository {
             read_public_key: *self.keys.read_public(),
             chunks: self.config.chunks(),
             pack_bytes: self.config.pack_bytes,
-            parent,
+            parents: parent.into_iter().collect(),
         })
     }
 
@@ -77,7 +77,15 @@ impl Committer for Repository {
         })
     }
 
-    async fn locate(&self, _session: SessionId, ids: &[ChunkId]) -> Result<Vec<Option<Location>>> {
+    async fn locate(
+        &self,
+        _session: SessionId,
+        ids: &[ChunkId],
+        fresh: bool,
+    ) -> Result<Vec<Option<Location>>> {
+        if fresh {
+            self.refresh().await?;
+        }
         Ok(self.with_index(|index| ids.iter().map(|id| index.find(&id.prefix())).collect()))
     }
 

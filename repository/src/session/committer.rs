@@ -23,6 +23,9 @@ pub struct Location {
     pub offset: u32,
     /// Length of the frame in bytes.
     pub len: u32,
+    /// Collection is about to remove the pack: the chunk can still be read there, and must be stored
+    /// again by whoever wants to refer to it.
+    pub condemned: bool,
 }
 
 /// What a writer wants to begin.
@@ -53,8 +56,9 @@ pub struct WriteGrant {
     pub chunks: ChunkProfile,
     /// Size at which a pack is closed, in bytes.
     pub pack_bytes: u32,
-    /// The newest usable snapshot of the lineage, if there is one.
-    pub parent: Option<Parent>,
+    /// Snapshots of the lineage to build upon, the newest first. All but the last are partial: where the
+    /// listing of one ends, the next one goes on.
+    pub parents: Vec<Parent>,
 }
 
 /// The snapshot that a backup builds upon.
@@ -130,11 +134,17 @@ pub trait Committer: Send + Sync {
     /// There is no such snapshot, or it cannot be opened.
     async fn begin_read(&self, snapshot: SnapshotId) -> Result<ReadGrant>;
 
-    /// Where chunks are, in the order of `ids`; `None` for those that the index does not hold.
+    /// Where chunks are, in the order of `ids`; `None` for those that the index does not hold. With
+    /// `fresh` what others have added and moved is read first: for a reader that finds a pack gone.
     ///
     /// # Errors
     /// The session has ended or the index cannot be read.
-    async fn locate(&self, session: SessionId, ids: &[ChunkId]) -> Result<Vec<Option<Location>>>;
+    async fn locate(
+        &self,
+        session: SessionId,
+        ids: &[ChunkId],
+        fresh: bool,
+    ) -> Result<Vec<Option<Location>>>;
 
     /// Makes the session's packs and segments part of the repository and its snapshot visible: after
     /// `Ok` the snapshot is durable; after an error it is either wholly there or not at all.

@@ -58,7 +58,7 @@ impl PageReader {
     /// Where chunks are.
     pub(crate) fn locate(&self, ids: &[ChunkId]) -> Result<Vec<Option<Location>>> {
         self.handle
-            .block_on(self.committer.locate(self.session, ids))
+            .block_on(self.committer.locate(self.session, ids, false))
     }
 
     /// Size of a pack, `None` if it does not exist.

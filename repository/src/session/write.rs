@@ -157,7 +157,7 @@ impl WriteSession {
             volume: grant.volume_key.clone(),
             refs: grant.refs_key.clone(),
         };
-        let parent = match grant.parent.as_ref().filter(|_| !options.ignore_parent) {
+        let parent = match grant.parents.first().filter(|_| !options.ignore_parent) {
             Some(parent) => {
                 let roots = open_capsule(&keys.volume, parent.snapshot, &parent.capsule)?;
                 let root = ChildRef {

@@ -221,8 +221,13 @@ impl Committer for AskAgain {
         self.0.begin_read(snapshot).await
     }
 
-    async fn locate(&self, session: SessionId, ids: &[ChunkId]) -> Result<Vec<Option<Location>>> {
-        self.0.locate(session, ids).await
+    async fn locate(
+        &self,
+        session: SessionId,
+        ids: &[ChunkId],
+        fresh: bool,
+    ) -> Result<Vec<Option<Location>>> {
+        self.0.locate(session, ids, fresh).await
     }
 
     async fn commit(&self, session: SessionId, request: CommitRequest) -> Result<SnapshotId> {
