@@ -9,6 +9,7 @@ pub mod volume;
 pub mod issue;
 pub mod progress;
 pub mod restore;
+pub mod retention;
 pub mod run;
 
 pub use id::{ParseIdError, SnapshotId, TaskId};
