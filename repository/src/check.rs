@@ -17,13 +17,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     error::{Error, Result},
-    log::CommitBody,
     manifest::Extent,
-    mark::{Marked, mark, snapshot_id},
+    mark::{BrokenRefs, Marked, mark, snapshot_id},
     pack,
+    protocol::{CommitBody, SessionKind},
     repository::Repository,
     secret::Prefix,
-    session::{Location, ReadSession},
+    session::{Committer as _, Location, ReadSession},
 };
 
 pub use report::{CheckOptions, CheckReport, Damage, DamageKind};
@@ -43,7 +43,24 @@ impl Repository {
         monitor: Arc<dyn Monitor>,
         cancel: CancellationToken,
     ) -> Result<CheckReport> {
-        self.refresh().await?;
+        // Collection waits for it, as it looks at everything.
+        let session = {
+            let mut state = self.newest_state().await?;
+            self.log_reader(&mut state, SessionKind::ReadAll, &[])
+                .await?
+        };
+        let report = self.checked(options, monitor, cancel).await;
+        let ended = self.end(session).await;
+        let report = report?;
+        ended.map(|()| report)
+    }
+
+    async fn checked(
+        self: &Arc<Self>,
+        options: CheckOptions,
+        monitor: Arc<dyn Monitor>,
+        cancel: CancellationToken,
+    ) -> Result<CheckReport> {
         let sizes: HashMap<String, u64> = self
             .store()
             .list("")
@@ -97,20 +114,16 @@ struct Check {
 impl Check {
     fn run(self, options: CheckOptions) -> Result<CheckReport> {
         let mut marked = Marked::default();
-        mark(
+        let mut broken = |broken: BrokenRefs| {
+            let object = object_of(&broken.error);
+            self.report(&object, DamageKind::DamagedSnapshot, None, broken.snapshot);
+        };
+        self.handle.block_on(mark(
             &self.repository,
-            &self.handle,
             &self.commits,
             &mut marked,
-            &mut |broken| {
-                self.report(
-                    &object_of(&broken.error),
-                    DamageKind::DamagedSnapshot,
-                    None,
-                    broken.snapshot,
-                );
-            },
-        )?;
+            &mut broken,
+        ))?;
         self.check_roots();
         self.check_segments();
         self.check_places(&marked);
@@ -213,11 +226,8 @@ impl Check {
 
     fn read_packs(&self) -> Result<()> {
         let packs: Vec<String> = self.repository.with_index(|index| {
-            let named: BTreeSet<String> = index
-                .packs()
-                .iter()
-                .map(std::string::ToString::to_string)
-                .collect();
+            let named: BTreeSet<String> =
+                index.packs().map(|(_, name, _)| name.to_string()).collect();
             named
                 .into_iter()
                 .filter(|p| self.sizes.contains_key(p))
@@ -293,15 +303,21 @@ impl Check {
                 return Ok(());
             }
             self.repository.with_index(|index| {
-                let packs = index.packs();
+                let packs: HashMap<u32, &str> =
+                    index.packs().map(|(i, name, _)| (i, &**name)).collect();
                 for (prefix, pack, ..) in index.iter() {
-                    let name = &*packs[pack as usize];
-                    // A chunk that also lies elsewhere is read from the place that was indexed last.
-                    if index.find(&prefix).is_none_or(|place| place.pack != name) {
+                    // A chunk that also lies elsewhere is read from the best of its places.
+                    if index
+                        .find_pack(&prefix)
+                        .is_none_or(|(best, _)| best != pack)
+                    {
                         continue;
                     }
+                    let Some(name) = packs.get(&pack) else {
+                        continue;
+                    };
                     for kind in [DamageKind::MissingPack, DamageKind::DamagedPack] {
-                        if let Some(hit) = found.get_mut(&(name.to_owned(), kind)) {
+                        if let Some(hit) = found.get_mut(&((*name).to_owned(), kind)) {
                             hit.chunks.insert(prefix);
                         }
                     }
@@ -335,7 +351,7 @@ impl Check {
 
     fn read_session(&self, id: SnapshotId) -> Result<ReadSession> {
         ReadSession::open(
-            Arc::clone(&self.repository) as _,
+            self.repository.browser(),
             Arc::clone(self.repository.store()),
             id,
             self.handle.clone(),

@@ -134,6 +134,46 @@ pub enum Error {
         /// Advice, with its own leading punctuation.
         hint: String,
     },
+    /// A session was shut out because it was silent for too long; its work is not lost.
+    #[error(
+        "session {session} was shut out by a collection: begin a new one, which takes over what it stored"
+    )]
+    Fenced {
+        /// Its number.
+        session: u64,
+    },
+    /// Another collection has begun since.
+    #[error("another collection took over: it finishes what this one began")]
+    Deposed,
+    /// A collection would remove more than it may.
+    #[error(
+        "collecting would remove {removed} of {total} bytes ({percent} %), more than the {limit} % that are allowed: if that is what you want, allow it with --max-removed {percent}; nothing was removed"
+    )]
+    TooMuch {
+        /// Bytes that would go.
+        removed: u64,
+        /// Bytes of all packs.
+        total: u64,
+        /// Their share in percent, rounded up.
+        percent: u64,
+        /// The allowed share in percent.
+        limit: u64,
+    },
+    /// What a snapshot needs cannot be told, so nothing can be collected.
+    #[error(
+        "nothing was collected, as it cannot be told what every snapshot needs: run `orlop repo check`"
+    )]
+    Unmarked {
+        /// What cannot be read.
+        #[source]
+        source: Box<Error>,
+    },
+    /// What was to be done breaks the rules by which writers and collectors share a repository.
+    #[error("refused: {reason}")]
+    Protocol {
+        /// The rule.
+        reason: &'static str,
+    },
     /// A session has ended or was never begun.
     #[error("session {session} is not open: begin a new one")]
     NoSession {

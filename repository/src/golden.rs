@@ -105,7 +105,7 @@ fn a_pack_and_its_segment_are_read() {
     let make = || {
         let mut builder = SegmentBuilder::default();
         builder.push(name.to_owned(), &table);
-        builder.finish(7, &session).unwrap().1
+        builder.finish(0, 7, &session).unwrap().1
     };
     let segment = golden("segment.bin", make);
     let mut index = Index::default();

@@ -1,14 +1,15 @@
 //! Which chunk is in which pack: immutable sorted segments in the store, merged runs in memory.
 //!
-//! A segment is `magic 8 ‖ session 8 ‖ sealed(plain bytes, packs, records)`; a record has 28 bytes: id prefix 16,
-//! pack ordinal 4, offset 4, frame length and kind 4.
+//! A segment is `magic 8 ‖ session 8 ‖ sealed(packs, records)`; a record has 28 bytes: id prefix 16, pack
+//! ordinal 4, offset 4, frame length and kind 4.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use crate::{
     error::{Error, Result},
     frame::FrameKind,
     pack::{self, TableEntry},
+    protocol::{LogState, Standing},
     seal,
     secret::{Key, Prefix, hex},
     session::Location,
@@ -52,17 +53,26 @@ impl Record {
 /// Collects the records of finished packs and makes segments of them.
 #[derive(Default)]
 pub(crate) struct SegmentBuilder {
-    packs: Vec<String>,
+    packs: Vec<PackEntry>,
     records: Vec<Record>,
+}
+
+/// A pack as a segment knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct PackEntry {
+    name: Arc<str>,
+    /// Bytes of files' chunks in it, before compression.
     plain_data: u64,
 }
 
 impl SegmentBuilder {
     pub(crate) fn push(&mut self, pack: String, table: &[TableEntry]) {
         let ordinal = self.packs.len() as u32;
-        self.packs.push(pack);
         let data = table.iter().filter(|entry| entry.kind == FrameKind::Data);
-        self.plain_data += data.map(|entry| u64::from(entry.plain_len)).sum::<u64>();
+        self.packs.push(PackEntry {
+            name: pack.into(),
+            plain_data: data.map(|entry| u64::from(entry.plain_len)).sum(),
+        });
         self.records.extend(table.iter().map(|entry| Record {
             prefix: entry.id.prefix(),
             pack: ordinal,
@@ -75,25 +85,46 @@ impl SegmentBuilder {
         self.records.len()
     }
 
+    /// Names of the packs that it speaks of.
+    pub(crate) fn packs(&self) -> Vec<Arc<str>> {
+        self.packs.iter().map(|pack| pack.name.clone()).collect()
+    }
+
+    /// Adds what another one has.
+    pub(crate) fn append(&mut self, other: Self) {
+        let first = self.packs.len() as u32;
+        self.packs.extend(other.packs);
+        let moved = |record: Record| Record {
+            pack: record.pack + first,
+            ..record
+        };
+        self.records.extend(other.records.into_iter().map(moved));
+    }
+
     /// The segment as a reader would have it.
     pub(crate) fn into_segment(mut self) -> Segment {
         self.records.sort_unstable();
         Segment {
-            packs: self.packs.into_iter().map(Arc::from).collect(),
+            packs: self.packs,
             records: self.records,
-            plain_data: self.plain_data,
         }
     }
 
-    /// Name and bytes of the segment; the builder is empty afterwards.
-    pub(crate) fn finish(&mut self, session: u64, session_key: &Key) -> Result<(String, Vec<u8>)> {
+    /// Name and bytes of the segment, for level 0 (as writers make them) or 1 (as collectors join them);
+    /// the builder is empty afterwards.
+    pub(crate) fn finish(
+        &mut self,
+        level: u8,
+        session: u64,
+        session_key: &Key,
+    ) -> Result<(String, Vec<u8>)> {
         self.records.sort_unstable();
-        let mut body = Vec::with_capacity(self.records.len() * RECORD + self.packs.len() * 80 + 8);
-        body.extend_from_slice(&self.plain_data.to_le_bytes());
+        let mut body = Vec::with_capacity(self.records.len() * RECORD + self.packs.len() * 90 + 8);
         body.extend_from_slice(&(self.packs.len() as u32).to_le_bytes());
         for pack in &self.packs {
-            body.push(pack.len() as u8);
-            body.extend_from_slice(pack.as_bytes());
+            body.push(pack.name.len() as u8);
+            body.extend_from_slice(pack.name.as_bytes());
+            body.extend_from_slice(&pack.plain_data.to_le_bytes());
         }
         body.extend_from_slice(&(self.records.len() as u32).to_le_bytes());
         self.records
@@ -104,19 +135,43 @@ impl SegmentBuilder {
         bytes.extend_from_slice(&session.to_le_bytes());
         seal::seal_into(session_key, AAD, &body, &mut bytes)?;
         *self = Self::default();
-        let name = format!("i/0/{}.{session}", hex(blake3::hash(&bytes).as_bytes()));
-        Ok((name, bytes))
+        let hash = hex(blake3::hash(&bytes).as_bytes());
+        Ok((format!("i/{level}/{hash}.{session}"), bytes))
     }
 }
 
 /// A segment as read.
 pub(crate) struct Segment {
-    packs: Vec<Arc<str>>,
+    packs: Vec<PackEntry>,
     records: Vec<Record>,
-    plain_data: u64,
 }
 
 impl Segment {
+    /// Names of the packs that it speaks of.
+    pub(crate) fn packs(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.packs.iter().map(|pack| &pack.name)
+    }
+
+    /// The segment without the packs for which `keep` is false, as a builder for another one.
+    pub(crate) fn filtered(self, keep: impl Fn(&str) -> bool) -> SegmentBuilder {
+        let mut builder = SegmentBuilder::default();
+        let ordinals: Vec<Option<u32>> = self
+            .packs
+            .into_iter()
+            .map(|pack| {
+                let kept = keep(&pack.name).then_some(builder.packs.len() as u32);
+                builder.packs.extend(kept.map(|_| pack));
+                kept
+            })
+            .collect();
+        let records = self.records.into_iter().filter_map(|record| {
+            let pack = ordinals.get(record.pack as usize).copied().flatten()?;
+            Some(Record { pack, ..record })
+        });
+        builder.records = records.collect();
+        builder
+    }
+
     /// Reads a segment.
     pub(crate) fn decode(name: &str, bytes: &[u8], session_key: &Key) -> Result<Self> {
         let fail = |reason: &str| Error::damaged(name, reason);
@@ -130,14 +185,18 @@ impl Segment {
             let word = |at: usize| {
                 Some(u32::from_le_bytes(body.get(at..at + 4)?.try_into().ok()?) as usize)
             };
-            let plain_data = u64::from_le_bytes(body.get(..8)?.try_into().ok()?);
-            let mut at = 12;
+            let mut at = 4;
             let mut packs = Vec::new();
-            for _ in 0..word(8)? {
+            for _ in 0..word(0)? {
                 let len = usize::from(*body.get(at)?);
-                let text = std::str::from_utf8(body.get(at + 1..at + 1 + len)?).ok()?;
-                packs.push(Arc::from(text));
                 at += 1 + len;
+                let text = std::str::from_utf8(body.get(at - len..at)?).ok()?;
+                let plain_data = u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?);
+                at += 8;
+                packs.push(PackEntry {
+                    name: text.into(),
+                    plain_data,
+                });
             }
             let count = word(at)?;
             let rest = body.get(at + 4..)?;
@@ -150,11 +209,7 @@ impl Segment {
                 .collect::<Option<_>>()?;
             let sane =
                 records.is_sorted() && records.iter().all(|r| (r.pack as usize) < packs.len());
-            sane.then_some(Self {
-                packs,
-                records,
-                plain_data,
-            })
+            sane.then_some(Self { packs, records })
         };
         parse().ok_or_else(|| fail("it makes no sense"))
     }
@@ -163,17 +218,18 @@ impl Segment {
 /// All segments of a repository, merged so that a look-up searches few runs.
 #[derive(Default)]
 pub(crate) struct Index {
-    packs: Vec<Arc<str>>,
+    packs: Vec<PackEntry>,
+    /// What may be done with each pack.
+    standing: Vec<Standing>,
     runs: Vec<Vec<Record>>,
-    plain_data: u64,
 }
 
 impl Index {
-    /// Adds a segment.
+    /// Adds a segment. Its packs are taken for live until [`Self::judge`] is called.
     pub(crate) fn add(&mut self, mut segment: Segment) {
         let first = self.packs.len() as u32;
         self.packs.append(&mut segment.packs);
-        self.plain_data += segment.plain_data;
+        self.standing.resize(self.packs.len(), Standing::Live);
         segment
             .records
             .iter_mut()
@@ -191,20 +247,59 @@ impl Index {
         }
     }
 
-    /// Where a chunk is; the place that was indexed last wins.
-    pub(crate) fn find(&self, prefix: &Prefix) -> Option<Location> {
-        self.runs.iter().rev().find_map(|run| {
-            let end = run.partition_point(|record| record.prefix <= *prefix);
-            let record = run[..end]
-                .last()
-                .filter(|record| record.prefix == *prefix)?;
-            Some(Location {
-                pack: self.packs[record.pack as usize].to_string(),
-                offset: record.offset,
-                len: record.len_kind & ((1 << LEN_BITS) - 1),
-                condemned: false,
-            })
+    /// Learns from the log what may be done with each pack.
+    pub(crate) fn judge(&mut self, state: &LogState) {
+        for (pack, standing) in self.packs.iter().zip(&mut self.standing) {
+            // What was dead is never named again, even when the log has forgotten it.
+            if *standing != Standing::Dead {
+                *standing = state.standing(&pack.name);
+            }
+        }
+    }
+
+    /// All places of a chunk that can be read, in the order of packs.
+    fn copies(&self, prefix: &Prefix) -> impl Iterator<Item = (&Record, Standing)> + Clone {
+        let prefix = *prefix;
+        self.runs.iter().flat_map(move |run| {
+            let begin = run.partition_point(|record| record.prefix < prefix);
+            let same = run[begin..].iter();
+            same.take_while(move |record| record.prefix == prefix)
+                .map(|record| (record, self.standing[record.pack as usize]))
+                .filter(|(_, standing)| *standing != Standing::Dead)
         })
+    }
+
+    /// The packs that hold a chunk and are not deleted, with what may be done with them.
+    pub(crate) fn holders(
+        &self,
+        prefix: &Prefix,
+    ) -> impl Iterator<Item = (&str, Standing)> + Clone {
+        self.copies(prefix)
+            .map(|(record, standing)| (&*self.packs[record.pack as usize].name, standing))
+    }
+
+    /// The record by which a chunk is read: in a pack that stays if there is one; the pack that was
+    /// indexed last wins.
+    fn best(&self, prefix: &Prefix) -> Option<(&Record, Standing)> {
+        self.copies(prefix)
+            .min_by_key(|(record, standing)| (*standing, std::cmp::Reverse(record.pack)))
+    }
+
+    /// Where a chunk is.
+    pub(crate) fn find(&self, prefix: &Prefix) -> Option<Location> {
+        let (record, standing) = self.best(prefix)?;
+        Some(Location {
+            pack: self.packs[record.pack as usize].name.to_string(),
+            offset: record.offset,
+            len: record.len_kind & ((1 << LEN_BITS) - 1),
+            condemned: standing == Standing::Condemned,
+        })
+    }
+
+    /// Ordinal of the pack by which a chunk is read, and the length of its frame there.
+    pub(crate) fn find_pack(&self, prefix: &Prefix) -> Option<(u32, u32)> {
+        let (record, _) = self.best(prefix)?;
+        Some((record.pack, record.len_kind & ((1 << LEN_BITS) - 1)))
     }
 
     /// How many places are indexed.
@@ -215,32 +310,45 @@ impl Index {
 
     /// Bytes of files' chunks before compression, as their writers counted them.
     pub(crate) fn plain_data_bytes(&self) -> u64 {
-        self.plain_data
+        let mut seen = HashSet::new();
+        let live = self.packs.iter().zip(&self.standing);
+        live.filter(|(pack, standing)| **standing != Standing::Dead && seen.insert(&pack.name))
+            .map(|(pack, _)| pack.plain_data)
+            .sum()
+    }
+
+    /// Gives back the memory of what is deleted.
+    pub(crate) fn sweep(&mut self) {
+        let standing = &self.standing;
+        for run in &mut self.runs {
+            run.retain(|record| standing[record.pack as usize] != Standing::Dead);
+            run.shrink_to_fit();
+        }
+        self.runs.retain(|run| !run.is_empty());
     }
 
     /// Whether exactly this place of the chunk is indexed.
     pub(crate) fn holds(&self, prefix: &Prefix, place: &Location) -> bool {
-        self.runs.iter().any(|run| {
-            let begin = run.partition_point(|record| record.prefix < *prefix);
-            let same = run[begin..]
-                .iter()
-                .take_while(|record| record.prefix == *prefix);
-            same.into_iter().any(|record| {
-                record.offset == place.offset
-                    && record.len_kind & ((1 << LEN_BITS) - 1) == place.len
-                    && *self.packs[record.pack as usize] == *place.pack
-            })
+        self.copies(prefix).any(|(record, _)| {
+            record.offset == place.offset
+                && record.len_kind & ((1 << LEN_BITS) - 1) == place.len
+                && *self.packs[record.pack as usize].name == *place.pack
         })
     }
 
-    /// Names of all packs.
-    pub(crate) fn packs(&self) -> &[Arc<str>] {
-        &self.packs
+    /// All packs that are not deleted: ordinal, name and standing. One that several segments name comes
+    /// several times.
+    pub(crate) fn packs(&self) -> impl Iterator<Item = (u32, &Arc<str>, Standing)> {
+        let all = self.packs.iter().zip(&self.standing).enumerate();
+        all.filter(|(_, (_, standing))| **standing != Standing::Dead)
+            .map(|(i, (pack, standing))| (i as u32, &pack.name, *standing))
     }
 
-    /// Every place: id prefix, pack ordinal, frame length, kind.
+    /// Every place that is not deleted: id prefix, pack ordinal, frame length, kind.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Prefix, u32, u32, Option<FrameKind>)> {
-        self.runs.iter().flatten().map(|record| {
+        let records = self.runs.iter().flatten();
+        let there = |r: &&Record| self.standing[r.pack as usize] != Standing::Dead;
+        records.filter(there).map(|record| {
             let len = record.len_kind & ((1 << LEN_BITS) - 1);
             (
                 record.prefix,
@@ -277,7 +385,7 @@ mod tests {
             let mut builder = SegmentBuilder::default();
             let table: Vec<TableEntry> = (round * 100..round * 100 + 100).map(entry).collect();
             builder.push(format!("p/{round}"), &table);
-            let (name, bytes) = builder.finish(3, &key).unwrap();
+            let (name, bytes) = builder.finish(0, 3, &key).unwrap();
             index.add(Segment::decode(&name, &bytes, &key).unwrap());
         }
         assert_eq!(index.len(), 2000);
@@ -302,7 +410,7 @@ mod tests {
         let key = Key::from_bytes([9; 32]);
         let mut builder = SegmentBuilder::default();
         builder.push("p/1".to_owned(), &[entry(1), entry(2)]);
-        let (name, bytes) = builder.finish(3, &key).unwrap();
+        let (name, bytes) = builder.finish(0, 3, &key).unwrap();
         for at in (0..8).chain(16..bytes.len()) {
             let mut copy = bytes.clone();
             copy[at] ^= 1;

@@ -15,8 +15,10 @@ mod seal;
 
 mod frame;
 mod keys;
-mod log;
 mod pack;
+mod protocol;
+
+mod log;
 
 mod index;
 mod manifest;
@@ -29,11 +31,13 @@ mod repository;
 mod golden;
 
 mod check;
+mod collect;
 mod mark;
 mod stats;
 
 pub use check::{CheckOptions, CheckReport, Damage, DamageKind};
 pub use chunker::Chunker;
+pub use collect::{CollectOptions, CollectReport, CollectState, WaitingSession};
 pub use config::{ChunkProfile, FORMAT};
 pub use error::{Error, Result};
 pub use frame::FrameKind;

@@ -4,14 +4,13 @@
 //! agree on one order without a lock (the technique of table logs such as Delta Lake's, VLDB 2020).
 //! Each entry names the hash of the one before it and is authenticated under the maintenance key.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use bytes::Bytes;
 use futures_util::future::join_all;
-use prost::{Message, Oneof};
+use prost::Message;
 
 use crate::{
     error::{Error, Result},
+    protocol::{Body, LogEntry, LogState},
     secret::Key,
     store::{Durability, ObjectStore, Put},
 };
@@ -21,125 +20,24 @@ const MAX_ENTRY: usize = 16 << 20;
 /// Lost races after which an append gives up: only a store that contradicts itself makes so many.
 const MAX_RACES: usize = 10_000;
 
-/// One entry.
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct LogEntry {
-    #[prost(uint64, tag = "1")]
-    pub(crate) seq: u64,
-    /// BLAKE3 of the entry before; empty in the first.
-    #[prost(bytes = "vec", tag = "2")]
-    pub(crate) previous: Vec<u8>,
-    /// For people; no rule reads it.
-    #[prost(int64, tag = "3")]
-    pub(crate) time_ms: i64,
-    #[prost(oneof = "Body", tags = "4, 5, 6")]
-    pub(crate) body: Option<Body>,
-    // 7..=15: leader, fence, adopt, forget, index head, condemn, rescue, deleting, done; 16: signature
-}
-
-#[derive(Clone, PartialEq, Oneof)]
-pub(crate) enum Body {
-    /// A writer begins; the entry's number is its session.
-    #[prost(message, tag = "4")]
-    Begin(BeginBody),
-    /// A session's snapshot and segments become part of the repository.
-    #[prost(message, tag = "5")]
-    Commit(CommitBody),
-    /// A session ended without a snapshot.
-    #[prost(uint64, tag = "6")]
-    End(u64),
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct BeginBody {
-    /// Pseudonyms of domain and lineage, joined by a slash.
-    #[prost(string, tag = "1")]
-    pub(crate) volume: String,
-    /// 16 random bytes: without them two writers who begin in the same millisecond would write the
-    /// same entry, and each take it for its own.
-    #[prost(bytes = "vec", tag = "2")]
-    pub(crate) nonce: Vec<u8>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct CommitBody {
-    #[prost(uint64, tag = "1")]
-    pub(crate) session: u64,
-    /// Object names, each once.
-    #[prost(string, tag = "2")]
-    pub(crate) snapshot: String,
-    #[prost(string, tag = "3")]
-    pub(crate) refset: String,
-    #[prost(string, repeated, tag = "4")]
-    pub(crate) segments: Vec<String>,
-}
-
-/// What the entries up to a point add up to.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct LogState {
-    /// Number of the next entry; the first is 1.
-    pub(crate) next: u64,
-    last_hash: Vec<u8>,
-    /// Sessions that have neither ended nor committed, with their volumes.
-    pub(crate) open: BTreeMap<u64, String>,
-    /// What committed sessions committed: session → snapshot.
-    pub(crate) committed: BTreeMap<u64, String>,
-    /// Snapshots in order of commit.
-    pub(crate) snapshots: Vec<CommitBody>,
-    /// Index segments in order of commit.
-    pub(crate) segments: Vec<String>,
-    seen_segments: BTreeSet<String>,
-}
-
-impl LogState {
-    pub(crate) fn new() -> Self {
-        Self {
-            next: 1,
-            ..Self::default()
-        }
+/// Takes an entry as the next one of `state`.
+fn follow(state: &mut LogState, entry: LogEntry, bytes: &[u8]) -> Result<()> {
+    let name = object_name(state.next);
+    if entry.seq != state.next || entry.previous != state.last_hash {
+        return Err(Error::damaged(
+            name,
+            "it does not follow the entry before it: the log was forked or rolled back",
+        ));
     }
-
-    fn apply(&mut self, entry: LogEntry, bytes: &[u8]) -> Result<()> {
-        let name = object_name(self.next);
-        if entry.seq != self.next || entry.previous != self.last_hash {
-            return Err(Error::damaged(
-                name,
-                "it does not follow the entry before it: the log was forked or rolled back",
-            ));
-        }
-        match entry.body {
-            Some(Body::Begin(body)) => {
-                self.open.insert(entry.seq, body.volume);
-            }
-            Some(Body::Commit(body)) => {
-                if self.open.remove(&body.session).is_none() {
-                    return Err(Error::damaged(
-                        name,
-                        "it commits a session that is not open",
-                    ));
-                }
-                self.committed.insert(body.session, body.snapshot.clone());
-                for segment in &body.segments {
-                    if self.seen_segments.insert(segment.clone()) {
-                        self.segments.push(segment.clone());
-                    }
-                }
-                self.snapshots.push(body);
-            }
-            Some(Body::End(session)) => {
-                self.open.remove(&session);
-            }
-            None => {
-                return Err(Error::damaged(
-                    name,
-                    "its kind is unknown: a newer orlop wrote it",
-                ));
-            }
-        }
-        self.next += 1;
-        self.last_hash = blake3::hash(bytes).as_bytes().to_vec();
-        Ok(())
-    }
+    let Some(body) = entry.body else {
+        let reason = "its kind is unknown: a newer orlop wrote it";
+        return Err(Error::damaged(name, reason));
+    };
+    state
+        .apply(body, entry.time_ms)
+        .map_err(|reason| Error::damaged(name, reason))?;
+    state.last_hash = blake3::hash(bytes).as_bytes().to_vec();
+    Ok(())
 }
 
 pub(crate) fn object_name(seq: u64) -> String {
@@ -186,7 +84,7 @@ pub(crate) async fn replay(
             match result {
                 Ok(bytes) => {
                     let entry = decode(state.next, &bytes, mac_key)?;
-                    state.apply(entry, &bytes)?;
+                    follow(state, entry, &bytes)?;
                 }
                 Err(e) if e.is_not_found() => return Ok(()),
                 Err(e) => return Err(e),
@@ -199,7 +97,7 @@ pub(crate) async fn replay(
 /// Appends the entry that `make` gives for the newest state; `None` from `make` appends nothing.
 ///
 /// Another writer's entry in the way is replayed and `make` is asked again. A put whose answer was
-/// lost is recognised by its bytes.
+/// lost is recognised by its bytes. An entry that would break the protocol is not appended.
 pub(crate) async fn append(
     store: &dyn ObjectStore,
     mac_key: &Key,
@@ -207,10 +105,24 @@ pub(crate) async fn append(
     now_ms: i64,
     mut make: impl FnMut(&LogState) -> Result<Option<Body>>,
 ) -> Result<Option<u64>> {
+    // What is known is mostly the newest: then the put succeeds, and nothing was read in vain. If not,
+    // what `make` says of it counts for nothing.
+    let mut newest = false;
     for _ in 0..MAX_RACES {
-        replay(store, mac_key, state).await?;
-        let Some(body) = make(state)? else {
-            return Ok(None);
+        let made = make(state);
+        let body = match made {
+            Ok(Some(body)) if state.check(&body).is_ok() => body,
+            _ if !newest => {
+                replay(store, mac_key, state).await?;
+                newest = true;
+                continue;
+            }
+            Ok(Some(body)) => {
+                let reason = state.check(&body).err().unwrap_or_default();
+                return Err(Error::Protocol { reason });
+            }
+            Ok(None) => return Ok(None),
+            Err(error) => return Err(error),
         };
         let seq = state.next;
         let entry = LogEntry {
@@ -245,9 +157,11 @@ pub(crate) async fn append(
             },
         };
         if ours {
-            state.apply(entry, &bytes)?;
+            follow(state, entry, &bytes)?;
             return Ok(Some(seq));
         }
+        replay(store, mac_key, state).await?;
+        newest = true;
     }
     Err(Error::Store {
         action: "append to",
@@ -262,12 +176,13 @@ pub(crate) async fn append(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::MemoryStore;
+    use crate::{protocol::BeginBody, store::MemoryStore};
 
-    fn begin() -> Body {
+    fn begin(nonce: u8) -> Body {
         Body::Begin(BeginBody {
             volume: "d/v".to_owned(),
-            nonce: Vec::new(),
+            nonce: vec![nonce; 16],
+            ..BeginBody::default()
         })
     }
 
@@ -277,7 +192,7 @@ mod tests {
         let mut states = vec![LogState::new(); 4];
         for round in 0..20 {
             let state = &mut states[round % 4];
-            append(&store, &key, state, 0, |_| Ok(Some(begin())))
+            append(&store, &key, state, 0, |_| Ok(Some(begin(round as u8))))
                 .await
                 .unwrap();
         }
@@ -292,7 +207,7 @@ mod tests {
         let (store, key) = (MemoryStore::new(), Key::from_bytes([1; 32]));
         let mut state = LogState::new();
         for _ in 0..3 {
-            append(&store, &key, &mut state, 0, |_| Ok(Some(begin())))
+            append(&store, &key, &mut state, 0, |_| Ok(Some(begin(0))))
                 .await
                 .unwrap();
         }

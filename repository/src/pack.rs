@@ -40,6 +40,15 @@ impl PackClass {
         }
     }
 
+    /// The class of the pack of that name.
+    pub(crate) fn of_name(name: &str) -> Self {
+        if name.starts_with("p/") {
+            Self::Data
+        } else {
+            Self::Meta
+        }
+    }
+
     fn letter(self) -> char {
         match self {
             Self::Data => 'p',
@@ -135,6 +144,15 @@ impl OpenPack {
         self.append(frame.bytes);
     }
 
+    /// Adds a frame as it lies in another pack.
+    pub(crate) fn copy(&mut self, entry: &TableEntry, frame: &[u8]) {
+        self.table.push(TableEntry {
+            offset: self.len as u32,
+            ..entry.clone()
+        });
+        self.append(frame.to_vec());
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.table.is_empty()
     }
@@ -201,25 +219,67 @@ pub(crate) fn read_table(name: &str, bytes: &[u8], session_key: &Key) -> Result<
     if bytes.len() < HEADER + TRAILER || &bytes[..8] != MAGIC {
         return Err(fail("it does not begin as a pack does"));
     }
-    let (body, trailer) = bytes.split_at(bytes.len() - TRAILER);
-    let trailer = seal::open_vec(session_key, TRAILER_AAD, trailer)
-        .ok_or_else(|| fail("its trailer cannot be opened"))?;
-    let word = |at: usize| {
-        u32::from_le_bytes([
-            trailer[at],
-            trailer[at + 1],
-            trailer[at + 2],
-            trailer[at + 3],
-        ]) as usize
-    };
-    let (offset, len, count) = (word(0), word(8), word(12));
-    if word(4) != 0 || count > MAX_FRAMES || len != count * ENTRY + seal::OVERHEAD {
-        return Err(fail("its trailer makes no sense"));
+    let trailer = Ending::of(bytes.len() as u64);
+    let table = trailer.open(name, &bytes[trailer.offset as usize..], session_key)?;
+    let sealed = &bytes[table.offset as usize..(table.offset + table.len) as usize];
+    open_table(name, sealed, table, session_key)
+}
+
+/// A range at the end of a pack: its trailer, and then its table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ending {
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+}
+
+impl Ending {
+    /// Where the trailer of a pack of `size` bytes is.
+    pub(crate) fn of(size: u64) -> Self {
+        Self {
+            offset: size.saturating_sub(TRAILER as u64),
+            len: size.min(TRAILER as u64),
+        }
     }
-    let sealed = offset
-        .checked_add(len)
-        .and_then(|end| body.get(offset..end))
-        .ok_or_else(|| fail("its table is cut off"))?;
+
+    /// Where the table is that the trailer, which is `self`, tells of.
+    pub(crate) fn open(self, name: &str, trailer: &[u8], session_key: &Key) -> Result<Self> {
+        let fail = |reason: &str| Error::damaged(name, reason);
+        let trailer = seal::open_vec(session_key, TRAILER_AAD, trailer)
+            .ok_or_else(|| fail("its trailer cannot be opened"))?;
+        let word = |at: usize| {
+            u32::from_le_bytes([
+                trailer[at],
+                trailer[at + 1],
+                trailer[at + 2],
+                trailer[at + 3],
+            ]) as usize
+        };
+        let (offset, len, count) = (word(0), word(8), word(12));
+        if word(4) != 0 || count > MAX_FRAMES || len != count * ENTRY + seal::OVERHEAD {
+            return Err(fail("its trailer makes no sense"));
+        }
+        let table = Self {
+            offset: offset as u64,
+            len: len as u64,
+        };
+        if table.offset + table.len > self.offset {
+            return Err(fail("its table is cut off"));
+        }
+        Ok(table)
+    }
+}
+
+/// The frame table that lies at `place`.
+///
+/// # Errors
+/// [`Error::Damaged`].
+pub(crate) fn open_table(
+    name: &str,
+    sealed: &[u8],
+    place: Ending,
+    session_key: &Key,
+) -> Result<Vec<TableEntry>> {
+    let fail = |reason: &str| Error::damaged(name, reason);
     let table = seal::open_vec(session_key, TABLE_AAD, sealed)
         .ok_or_else(|| fail("its table cannot be opened"))?;
     let mut at = HEADER as u64;
@@ -230,7 +290,7 @@ pub(crate) fn read_table(name: &str, bytes: &[u8], session_key: &Key) -> Result<
                 TableEntry::decode(entry).ok_or_else(|| fail("its table makes no sense"))?;
             let begins = u64::from(entry.offset) == at;
             at += u64::from(entry.len);
-            if begins && at <= offset as u64 {
+            if begins && at <= place.offset {
                 Ok(entry)
             } else {
                 Err(fail("its table makes no sense"))

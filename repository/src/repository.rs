@@ -1,25 +1,33 @@
 //! A repository that is open with its keys.
 
+mod adopt;
+mod browser;
 mod committer;
+mod forget;
 mod lookup;
+mod segments;
 
 use std::{
-    sync::{Arc, PoisonError, RwLock},
+    collections::HashMap,
+    sync::{Arc, Mutex as StdMutex, RwLock},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use futures_util::future::join_all;
+use bytes::Bytes;
 use orlop_core::{Lineage, VolumeRef};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
+
+use adopt::Adoption;
+use segments::IndexState;
 
 use crate::{
     config::{self, ChunkProfile, Config},
     error::{Error, Result},
-    index::{Index, Segment, SegmentBuilder},
     keys::{KeyRing, Unlock, WrappedKey},
-    log::{self, Body, LogState},
-    pack,
+    log,
+    protocol::{Body, LogState},
     secret::{Key, hex, random_bytes},
+    session::SessionId,
     snapshot::{self, OpenedSnapshot},
     store::{Durability, ObjectStore, Put},
 };
@@ -49,17 +57,12 @@ pub struct Repository {
     pub(crate) keys: KeyRing,
     state: Mutex<LogState>,
     index: RwLock<IndexState>,
+    /// What open sessions have taken over from earlier ones.
+    adopted: StdMutex<HashMap<SessionId, Arc<Adoption>>>,
 }
 
-#[derive(Default)]
-struct IndexState {
-    index: Index,
-    /// Segments of the log that are in the index.
-    loaded: usize,
-}
-
-/// The bit that tells sessions of readers, which are not in the log, from those of writers.
-const READ_SESSION: u64 = 1 << 63;
+/// The bit that marks sessions of readers that are not in the log.
+const UNLOGGED: u64 = 1 << 63;
 
 pub(crate) fn now_ms() -> i64 {
     SystemTime::now()
@@ -181,6 +184,7 @@ impl Repository {
             keys,
             state: Mutex::new(LogState::new()),
             index: RwLock::default(),
+            adopted: StdMutex::default(),
         })
     }
 
@@ -189,95 +193,15 @@ impl Repository {
     /// # Errors
     /// The log or a segment cannot be read.
     pub async fn refresh(&self) -> Result<()> {
+        self.newest_state().await.map(drop)
+    }
+
+    /// The state of the log, locked, after it was read to its end and the index with it.
+    pub(crate) async fn newest_state(&self) -> Result<MutexGuard<'_, LogState>> {
         let mut state = self.state.lock().await;
         log::replay(&*self.store, &self.keys.mac(), &mut state).await?;
-        self.load_segments(&state).await
-    }
-
-    async fn load_segments(&self, state: &LogState) -> Result<()> {
-        loop {
-            let loaded = self.read_index(|index| index.loaded);
-            let Some(names) = state
-                .segments
-                .get(loaded..)
-                .filter(|names| !names.is_empty())
-            else {
-                return Ok(());
-            };
-            let batch = &names[..names.len().min(16)];
-            let segments = join_all(batch.iter().map(|name| self.read_segment(name))).await;
-            for (name, segment) in batch.iter().zip(segments) {
-                let packs = match segment {
-                    Ok(segment) => {
-                        self.write_index(|index| index.index.add(segment));
-                        continue;
-                    }
-                    Err(Error::Damaged { name, reason }) => {
-                        tracing::error!(
-                            name,
-                            reason,
-                            "an index segment is lost: it is made again from its packs; run `orlop repo check`"
-                        );
-                        self.read_tables(pack::parse_name(&name)?.1).await?
-                    }
-                    Err(error) => return Err(error),
-                };
-                let mut again = SegmentBuilder::default();
-                for (pack, table) in packs {
-                    again.push(pack, &table);
-                }
-                tracing::info!(name, chunks = again.len(), "made the segment again");
-                self.write_index(|index| index.index.add(again.into_segment()));
-            }
-        }
-    }
-
-    /// A segment that the log names.
-    pub(crate) async fn read_segment(&self, name: &str) -> Result<Segment> {
-        let bytes = match self.store.get(name).await {
-            Err(e) if e.is_not_found() => {
-                return Err(Error::damaged(
-                    name,
-                    "the log names it but it does not exist",
-                ));
-            }
-            other => other?,
-        };
-        pack::scrub(name, &bytes)?;
-        let (_, session) = pack::parse_name(name)?;
-        Segment::decode(name, &bytes, &self.keys.session(session))
-    }
-
-    /// The frame tables of all packs that a session stored; packs that cannot be read are left out.
-    async fn read_tables(&self, session: u64) -> Result<Vec<(String, Vec<pack::TableEntry>)>> {
-        let mut tables = Vec::new();
-        for class in ["m/", "p/"] {
-            for object in self.store.list(class).await? {
-                if !pack::parse_name(&object.name).is_ok_and(|(_, of)| of == session) {
-                    continue;
-                }
-                let bytes = self.store.get(&object.name).await?;
-                match pack::read_table(&object.name, &bytes, &self.keys.session(session)) {
-                    Ok(table) => tables.push((object.name, table)),
-                    Err(error) => tracing::error!(%error, "a pack is lost"),
-                }
-            }
-        }
-        Ok(tables)
-    }
-
-    fn write_index(&self, write: impl FnOnce(&mut IndexState)) {
-        let mut state = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        write(&mut state);
-        state.loaded += 1;
-    }
-
-    fn read_index<T>(&self, read: impl FnOnce(&IndexState) -> T) -> T {
-        read(&self.index.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    pub(crate) fn with_index<T>(&self, read: impl FnOnce(&Index) -> T) -> T {
-        self.read_index(|state| read(&state.index))
+        self.load_segments(&mut state).await?;
+        Ok(state)
     }
 
     pub(crate) async fn log_state(&self) -> LogState {
@@ -294,21 +218,29 @@ impl Repository {
         self.config.format
     }
 
+    /// Size at which a pack is closed, in bytes.
+    pub(crate) fn pack_bytes(&self) -> usize {
+        self.config.pack_bytes as usize
+    }
+
     /// The store it is in.
     pub fn store(&self) -> &Arc<dyn ObjectStore> {
         &self.store
     }
 
+    /// An object that the log names.
+    pub(crate) async fn named_by_log(&self, name: &str) -> Result<Bytes> {
+        match self.store.get(name).await {
+            Err(e) if e.is_not_found() => Err(Error::damaged(
+                name,
+                "the log names it but it does not exist",
+            )),
+            other => other,
+        }
+    }
+
     pub(crate) async fn open_snapshot(&self, name: &str) -> Result<OpenedSnapshot> {
-        let bytes = match self.store.get(name).await {
-            Err(e) if e.is_not_found() => {
-                return Err(Error::damaged(
-                    name,
-                    "the log names it but it does not exist",
-                ));
-            }
-            other => other?,
-        };
+        let bytes = self.named_by_log(name).await?;
         snapshot::decode(&self.keys, name, &bytes)
     }
 
@@ -317,7 +249,9 @@ impl Repository {
         let domain = self.keys.pseudonym("domain", &volume.namespace);
         format!("{domain}/{}", self.keys.pseudonym("lineage", &lineage.0))
     }
-    async fn append(
+
+    /// Appends an entry to the log, see [`log::append`].
+    pub(crate) async fn append(
         &self,
         state: &mut LogState,
         make: impl FnMut(&LogState) -> Result<Option<Body>> + Send,

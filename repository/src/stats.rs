@@ -1,12 +1,11 @@
 //! How much a repository holds and what it costs.
 
-use std::{collections::HashSet, sync::Arc};
+use std::collections::HashSet;
 
 use serde::Serialize;
-use tokio::runtime::Handle;
 
 use crate::{
-    error::{Error, Result},
+    error::Result,
     frame::FrameKind,
     mark::{Marked, mark},
     repository::Repository,
@@ -73,36 +72,22 @@ impl Repository {
     ///
     /// # Errors
     /// The store failed or a reference page is damaged.
-    pub async fn stats(self: &Arc<Self>) -> Result<RepositoryStats> {
+    pub async fn stats(&self) -> Result<RepositoryStats> {
         let infos = self.snapshots().await?;
         let objects = self.store().list("").await?;
         let state = self.log_state().await;
-        let (repository, handle) = (Arc::clone(self), Handle::current());
-        let marked = tokio::task::spawn_blocking(move || {
-            let (mut marked, mut failure) = (Marked::default(), None);
-            mark(
-                &repository,
-                &handle,
-                &state.snapshots,
-                &mut marked,
-                &mut |broken| failure = Some(broken.error),
-            )?;
-            failure.map_or(Ok(marked), Err)
+        let (mut marked, mut failure) = (Marked::default(), None);
+        mark(self, &state.snapshots, &mut marked, &mut |broken| {
+            failure = Some(broken.error);
         })
-        .await
-        .map_err(|e| Error::System {
-            action: "count references",
-            source: std::io::Error::other(e),
-        })??;
+        .await?;
+        if let Some(error) = failure {
+            return Err(error);
+        }
 
         let mut counts = ObjectCounts::default();
-        let known: HashSet<String> = self.with_index(|index| {
-            index
-                .packs()
-                .iter()
-                .map(std::string::ToString::to_string)
-                .collect()
-        });
+        let known: HashSet<String> =
+            self.with_index(|index| index.packs().map(|(_, name, _)| name.to_string()).collect());
         let mut dead = 0;
         for object in &objects {
             let counter = match object.name.split('/').next() {

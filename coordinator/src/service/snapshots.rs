@@ -11,7 +11,7 @@ use orlop_proto::{
     receive,
     v1::{self, snapshots_server::Snapshots},
 };
-use orlop_repository::{Committer, Error, ReadSession, SnapshotInfo};
+use orlop_repository::{Error, ReadSession, SnapshotInfo};
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -72,7 +72,7 @@ impl SnapshotsService {
         );
         let work = move || {
             let open = |id| {
-                let committer: Arc<dyn Committer> = Arc::clone(&repo) as Arc<dyn Committer>;
+                let committer = repo.browser();
                 let store = Arc::clone(repo.store());
                 ReadSession::open(committer, store, id, handle.clone(), cancel.clone())
             };

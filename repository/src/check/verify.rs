@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use super::{Check, DamageKind, object_of};
 use crate::{
     error::Result,
-    log::CommitBody,
     manifest::{Content, Extent},
     mark::{Marked, snapshot_id},
+    protocol::CommitBody,
     secret::Prefix,
     session::{ReadSession, Wanted},
 };

@@ -1,18 +1,21 @@
 //! The half of a session that holds the keys, in this process.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use async_trait::async_trait;
 use orlop_core::SnapshotId;
 
-use super::{READ_SESSION, Repository, now_ms};
+use super::{Repository, UNLOGGED, now_ms};
 use crate::{
     error::{Error, Result},
-    log::{self, BeginBody, Body, CommitBody, LogState},
+    mark::snapshot_id,
     pack,
+    protocol::{BeginBody, Body, CommitBody, LogState, SessionKind},
     secret::{ChunkId, random_bytes},
-    session::{BeginWrite, CommitRequest, Committer, Location, ReadGrant, SessionId, WriteGrant},
-    snapshot,
+    session::{
+        BeginWrite, CommitRequest, Committer, Location, Parent, ReadGrant, SessionId, WriteGrant,
+    },
+    snapshot::{self, SnapshotState},
     store::Durability,
 };
 
@@ -20,22 +23,69 @@ use crate::{
 const MAX_CAPSULE: usize = 4096;
 const MAX_TAGS: usize = 256;
 const MAX_TEXT: usize = 1024;
+/// Snapshots that a writer may build upon at once: one that is whole, and checkpoints since.
+const MAX_PARENTS: usize = 4;
 
 #[async_trait]
 impl Committer for Repository {
     async fn begin_write(&self, request: BeginWrite) -> Result<WriteGrant> {
         let volume = self.pseudonyms(&request.volume, &request.lineage);
-        let session = {
-            let mut state = self.state.lock().await;
-            let begin = Body::Begin(BeginBody {
-                volume: volume.clone(),
-                nonce: random_bytes::<16>()?.to_vec(),
-            });
-            let session = self.append(&mut state, |_| Ok(Some(begin.clone()))).await?;
-            self.load_segments(&state).await?;
-            session.ok_or(Error::Cancelled)?
+        let nonce = random_bytes::<16>()?.to_vec();
+        // A parent that cannot be opened must not be chosen: it would be lost work to find out later.
+        let mut usable: Vec<(String, Parent)> = Vec::new();
+        let mut unusable: BTreeSet<String> = BTreeSet::new();
+        let (session, begin, doomed) = loop {
+            let mut state = self.newest_state().await?;
+            let wanted: Vec<String> = Self::parents(&state, &volume, &unusable);
+            let known = |name: &String| usable.iter().any(|(n, _)| n == name);
+            if let Some(name) = wanted.iter().find(|name| !known(name)).cloned() {
+                drop(state);
+                match self.open_snapshot(&name).await {
+                    Ok(opened) => {
+                        let (snapshot, capsule) = (opened.info.id, opened.capsule);
+                        usable.push((name, Parent { snapshot, capsule }));
+                    }
+                    Err(Error::Damaged { name, reason }) => {
+                        tracing::warn!(
+                            name,
+                            reason,
+                            "a snapshot cannot be built upon: what only it knows is read again"
+                        );
+                        unusable.insert(name);
+                    }
+                    Err(error) => return Err(error),
+                }
+                continue;
+            }
+            let mut begun = None;
+            let session = self
+                .append(&mut state, |state| {
+                    if Self::parents(state, &volume, &unusable) != wanted {
+                        return Ok(None);
+                    }
+                    let begin = BeginBody {
+                        volume: volume.clone(),
+                        nonce: nonce.clone(),
+                        kind: SessionKind::Write.into(),
+                        pins: wanted.clone(),
+                        adopts: state.adoptable(&volume),
+                    };
+                    begun = Some(begin.clone());
+                    Ok(Some(Body::Begin(begin)))
+                })
+                .await?;
+            self.load_segments(&mut state).await?;
+            if let (Some(session), Some(begin)) = (session, begun) {
+                break (session, begin, state.doomed());
+            }
         };
-        let parent = self.newest(&volume).await?;
+        if !begin.adopts.is_empty() {
+            self.adopt(session, &begin.adopts, &doomed).await?;
+        }
+        let parents = begin.pins.iter().filter_map(|pin| {
+            let found = usable.iter().find(|(name, _)| name == pin);
+            found.map(|(_, parent)| parent.clone())
+        });
         Ok(WriteGrant {
             session,
             domain_key: self.keys.domain(&request.volume.namespace),
@@ -47,65 +97,61 @@ impl Committer for Repository {
             read_public_key: *self.keys.read_public(),
             chunks: self.config.chunks(),
             pack_bytes: self.config.pack_bytes,
-            parents: parent.into_iter().collect(),
+            parents: parents.collect(),
         })
     }
 
     async fn begin_read(&self, snapshot: SnapshotId) -> Result<ReadGrant> {
-        self.refresh().await?;
-        let suffix = format!("/{snapshot}");
-        let name = self
-            .state
-            .lock()
-            .await
-            .snapshots
-            .iter()
-            .find(|c| c.snapshot.ends_with(&suffix))
-            .map(|c| c.snapshot.clone());
-        let name = name.ok_or_else(|| Error::NoSnapshot {
-            wanted: snapshot.to_string(),
-            store: self.store.description(),
-            hint: String::new(),
-        })?;
-        let opened = self.open_snapshot(&name).await?;
-        Ok(ReadGrant {
-            session: READ_SESSION | u64::from_le_bytes(random_bytes()?),
-            snapshot,
-            root: opened.root,
-            domain_key: self.keys.domain(&opened.info.volume.namespace),
-            stats: opened.info.stats,
-        })
+        let mut state = self.newest_state().await?;
+        let pins = [self.named(&state, snapshot)?];
+        let session = self
+            .log_reader(&mut state, SessionKind::Read, &pins)
+            .await?;
+        drop(state);
+        let grant = self.grant_read(session, snapshot, &pins[0]).await;
+        if grant.is_err() {
+            self.end(session).await?;
+        }
+        grant
     }
 
     async fn locate(
         &self,
-        _session: SessionId,
+        session: SessionId,
         ids: &[ChunkId],
         fresh: bool,
     ) -> Result<Vec<Option<Location>>> {
         if fresh {
             self.refresh().await?;
         }
-        Ok(self.with_index(|index| ids.iter().map(|id| index.find(&id.prefix())).collect()))
+        let mut places: Vec<Option<Location>> =
+            self.with_index(|index| ids.iter().map(|id| index.find(&id.prefix())).collect());
+        self.adopted_places(session, ids, &mut places);
+        Ok(places)
     }
 
     async fn commit(&self, session: SessionId, request: CommitRequest) -> Result<SnapshotId> {
         let volume = self.pseudonyms(&request.volume, &request.lineage);
-        let mut state = self.state.lock().await;
-        log::replay(&*self.store, &self.keys.mac(), &mut state).await?;
-        if let Some(snapshot) = already(&state, session)? {
-            return Ok(snapshot);
-        }
-        if state
-            .open
-            .get(&session)
-            .is_some_and(|begun| *begun != volume)
-        {
-            return Err(Error::Invalid(format!(
-                "session {session} was begun for another volume"
-            )));
-        }
+        let partial = request.state == SnapshotState::Partial;
+        let (adopts, doomed) = {
+            let state = self.newest_state().await?;
+            if !partial && let Some(snapshot) = already(&state, session)? {
+                return Ok(snapshot);
+            }
+            let open = state
+                .open
+                .get(&session)
+                .ok_or_else(|| gone(&state, session))?;
+            if open.volume != volume {
+                return Err(Error::Invalid(format!(
+                    "session {session} was begun for another volume"
+                )));
+            }
+            (open.adopts.clone(), state.doomed())
+        };
         self.validate(session, &request).await?;
+        let mut segments = request.segments.clone();
+        segments.extend(self.store_adopted(session, &adopts, &doomed).await?);
         let id = SnapshotId::new(now_ms().unsigned_abs(), random_bytes()?);
         let (root_name, refset_name) = (format!("s/{volume}/{id}"), format!("r/{volume}/{id}"));
         let refset = snapshot::encode_refset(
@@ -126,31 +172,40 @@ impl Committer for Repository {
             session,
             snapshot: root_name,
             refset: refset_name,
-            segments: request.segments,
+            segments,
+            partial,
         };
+        let mut state = self.state.lock().await;
         let appended = self
-            .append(&mut state, |state| match already(state, session)? {
-                Some(_) => Ok(None),
-                None => Ok(Some(Body::Commit(body.clone()))),
+            .append(&mut state, |state| {
+                if !partial && already(state, session)?.is_some() {
+                    return Ok(None);
+                }
+                if !state.open.contains_key(&session) {
+                    return Err(gone(state, session));
+                }
+                Ok(Some(Body::Commit(body.clone())))
             })
             .await?;
-        self.load_segments(&state).await?;
+        self.load_segments(&mut state).await?;
+        if !partial {
+            self.drop_adoption(session);
+        }
         match appended {
             Some(_) => Ok(id),
-            None => already(&state, session)?.ok_or(Error::NoSession { session }),
+            None => already(&state, session)?.ok_or_else(|| gone(&state, session)),
         }
     }
 
     async fn end(&self, session: SessionId) -> Result<()> {
-        if session & READ_SESSION != 0 {
+        self.drop_adoption(session);
+        if session & UNLOGGED != 0 {
             return Ok(());
         }
         let mut state = self.state.lock().await;
         self.append(&mut state, |state| {
-            Ok(state
-                .open
-                .contains_key(&session)
-                .then_some(Body::End(session)))
+            let open = state.open.contains_key(&session);
+            Ok(open.then_some(Body::End(session)))
         })
         .await?;
         Ok(())
@@ -158,6 +213,74 @@ impl Committer for Repository {
 }
 
 impl Repository {
+    /// The snapshots that a writer of the volume builds upon, but for those that cannot be opened.
+    fn parents(state: &LogState, volume: &str, unusable: &BTreeSet<String>) -> Vec<String> {
+        let names = state.parents(volume, MAX_PARENTS + unusable.len());
+        let names = names.into_iter().map(|commit| commit.snapshot.clone());
+        let usable = names.filter(|name| !unusable.contains(name));
+        usable.take(MAX_PARENTS).collect()
+    }
+
+    /// The object of a snapshot.
+    pub(super) fn named(&self, state: &LogState, snapshot: SnapshotId) -> Result<String> {
+        let mut commits = state.snapshots.iter();
+        let found = commits.find(|commit| snapshot_id(commit) == Some(snapshot));
+        let name = found.map(|commit| commit.snapshot.clone());
+        name.ok_or_else(|| Error::NoSnapshot {
+            wanted: snapshot.to_string(),
+            store: self.store.description(),
+            hint: String::new(),
+        })
+    }
+
+    /// What a reader needs of a snapshot.
+    pub(super) async fn grant_read(
+        &self,
+        session: SessionId,
+        snapshot: SnapshotId,
+        name: &str,
+    ) -> Result<ReadGrant> {
+        let opened = self.open_snapshot(name).await?;
+        Ok(ReadGrant {
+            session,
+            snapshot,
+            root: opened.root,
+            domain_key: self.keys.domain(&opened.info.volume.namespace),
+            stats: opened.info.stats,
+        })
+    }
+
+    /// Begins a reader's session. Where nothing can be written a reader goes on without protection from
+    /// a collection by somebody else.
+    pub(crate) async fn log_reader(
+        &self,
+        state: &mut LogState,
+        kind: SessionKind,
+        pins: &[String],
+    ) -> Result<SessionId> {
+        let begin = BeginBody {
+            nonce: random_bytes::<16>()?.to_vec(),
+            kind: kind.into(),
+            pins: pins.to_vec(),
+            ..BeginBody::default()
+        };
+        let appended = self
+            .append(state, |_| Ok(Some(Body::Begin(begin.clone()))))
+            .await;
+        match appended {
+            Ok(Some(session)) => Ok(session),
+            Ok(None) => Err(Error::Cancelled),
+            Err(error @ (Error::Store { .. } | Error::Full { .. })) => {
+                tracing::warn!(
+                    %error,
+                    "reading without a session in the log: do not collect this repository meanwhile"
+                );
+                Ok(UNLOGGED | u64::from_le_bytes(random_bytes()?))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Proves that a commit names only what is there and can be read: the log is never taken back.
     async fn validate(&self, session: SessionId, request: &CommitRequest) -> Result<()> {
         let mut seen = HashSet::new();
@@ -186,15 +309,21 @@ impl Repository {
     }
 }
 
-/// The snapshot that a session has committed; an error if the session is not open either.
+/// The whole snapshot that a session has committed.
 fn already(state: &LogState, session: SessionId) -> Result<Option<SnapshotId>> {
-    match state.committed.get(&session) {
-        Some(name) => {
-            let id = name.rsplit('/').next().and_then(|leaf| leaf.parse().ok());
-            id.map(Some)
-                .ok_or_else(|| Error::damaged(name, "its name is no snapshot id"))
-        }
-        None if state.open.contains_key(&session) => Ok(None),
-        None => Err(Error::NoSession { session }),
+    let commit = state.committed(session).filter(|commit| !commit.partial);
+    commit.map_or(Ok(None), |commit| {
+        let id = commit.snapshot.rsplit('/').next();
+        let id = id.and_then(|leaf| leaf.parse().ok());
+        id.map(Some)
+            .ok_or_else(|| Error::damaged(&commit.snapshot, "its name is no snapshot id"))
+    })
+}
+
+/// Why a session is not open.
+fn gone(state: &LogState, session: SessionId) -> Error {
+    match state.closed.get(&session) {
+        Some(closed) if closed.fenced => Error::Fenced { session },
+        _ => Error::NoSession { session },
     }
 }

@@ -6,7 +6,6 @@ use orlop_core::VolumeRef;
 use super::Repository;
 use crate::{
     error::{Error, Result},
-    session::Parent,
     snapshot::{SnapshotInfo, SnapshotState},
 };
 
@@ -100,36 +99,6 @@ impl Repository {
                 "; more than one begins so: give more characters".to_owned(),
             )),
             (None, _) => Err(fail("; list them with `orlop repo snapshots`".to_owned())),
-        }
-    }
-
-    /// The newest snapshot of a lineage that a backup can build upon.
-    pub(super) async fn newest(&self, volume: &str) -> Result<Option<Parent>> {
-        let prefix = format!("s/{volume}/");
-        let name = {
-            let state = self.state.lock().await;
-            state
-                .snapshots
-                .iter()
-                .rev()
-                .find(|c| c.snapshot.starts_with(&prefix))
-                .map(|c| c.snapshot.clone())
-        };
-        let Some(name) = name else { return Ok(None) };
-        match self.open_snapshot(&name).await {
-            Ok(opened) => Ok(Some(Parent {
-                snapshot: opened.info.id,
-                capsule: opened.capsule,
-            })),
-            Err(Error::Damaged { name, reason }) => {
-                tracing::warn!(
-                    name,
-                    reason,
-                    "the last snapshot cannot be built upon: everything is read again"
-                );
-                Ok(None)
-            }
-            Err(error) => Err(error),
         }
     }
 }

@@ -14,7 +14,6 @@ pub use committer::{
 };
 pub use fetch::Wanted;
 pub use manifest_writer::ManifestWriter;
-pub(crate) use pages::PageReader;
 pub use parent::{ParentCursor, ParentEntry};
 pub use read::{EntryIter, ExtentIter, ReadSession};
 pub use write::{CommitInfo, Stored, UploadStats, WriteOptions, WriteSession, Writer};

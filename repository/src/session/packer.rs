@@ -226,7 +226,7 @@ impl Shared {
             if records.len() < at_least {
                 return Ok(());
             }
-            records.finish(self.session, &self.session_key)?
+            records.finish(0, self.session, &self.session_key)?
         };
         let len = bytes.len() as u64;
         self.put(&name, vec![bytes.into()], len, &CancellationToken::new())

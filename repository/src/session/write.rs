@@ -321,6 +321,9 @@ impl WriteSession {
         let Some(place) = self.pages.locate(&[id])?.pop().flatten() else {
             return Ok(false);
         };
+        if place.condemned {
+            return Ok(false);
+        }
         if self.parent.is_some() {
             return Ok(true);
         }

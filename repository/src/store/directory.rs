@@ -345,6 +345,17 @@ impl ObjectStore for DirectoryStore {
         self.blocking(Inner::barrier).await
     }
 
+    async fn settle(&self, names: &[String]) -> Result<()> {
+        for name in names {
+            check_name(name)?;
+            let path = self.inner.root.join(name);
+            let directory = path.parent().expect("an object's name has a directory");
+            let directory = directory.to_owned();
+            self.inner.settle(directory, name, Durability::Barrier)?;
+        }
+        Ok(())
+    }
+
     fn description(&self) -> String {
         self.inner.store()
     }

@@ -95,6 +95,15 @@ pub trait ObjectStore: Send + Sync {
     /// The store failed; what was put since the last barrier may be lost.
     async fn barrier(&self) -> Result<()>;
 
+    /// Makes the next barrier cover objects that another process put, which may have died before its own.
+    ///
+    /// # Errors
+    /// The store failed.
+    async fn settle(&self, names: &[String]) -> Result<()> {
+        let _ = names;
+        Ok(())
+    }
+
     /// The place, for messages; never holds credentials.
     fn description(&self) -> String;
 }

@@ -1,0 +1,283 @@
+//! Collection: frees what no snapshot needs while backups and restores go on.
+//!
+//! One epoch: list everything → mark what is needed → move what is left of half-empty packs → *condemn* →
+//! wait until every session that began before has ended → mark again → *deleting* → delete → write the
+//! index anew without what is gone. Each step is an entry of the log; whoever collects next goes on where
+//! the last one stopped. `protocol` says why nothing is lost.
+
+mod compact;
+mod gather;
+mod remove;
+mod repack;
+mod report;
+
+use std::{sync::Arc, time::Duration};
+
+use orlop_core::{Monitor, Progress};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    error::{Error, Result},
+    mark::{Marked, mark},
+    protocol::{Body, CondemnBody, FenceBody, LeaderBody, LogState, Plan},
+    repository::{Repository, now_ms},
+    secret::random_bytes,
+    store::ObjectInfo,
+};
+
+use gather::Gathered;
+pub use report::{CollectOptions, CollectReport, CollectState, WaitingSession};
+
+impl Repository {
+    /// Frees the space of what no snapshot needs. Any number of backups, restores and checks may run
+    /// meanwhile; of two collections the one that began first stops.
+    ///
+    /// Cancelled or killed at any time it leaves a repository that is whole; the next collection goes on.
+    ///
+    /// # Errors
+    /// The references of a snapshot or a part of the index cannot be read (then nothing is deleted);
+    /// [`Error::TooMuch`]; [`Error::Deposed`]; the store failed; or the work was cancelled.
+    pub async fn collect(
+        &self,
+        options: CollectOptions,
+        monitor: Arc<dyn Monitor>,
+        cancel: CancellationToken,
+    ) -> Result<CollectReport> {
+        let mut collector = Collector {
+            repository: self,
+            options,
+            monitor,
+            cancel,
+            term: 0,
+            report: CollectReport::default(),
+        };
+        collector.run().await?;
+        Ok(collector.report)
+    }
+}
+
+struct Collector<'r> {
+    repository: &'r Repository,
+    options: CollectOptions,
+    monitor: Arc<dyn Monitor>,
+    cancel: CancellationToken,
+    /// Number of our leader entry.
+    term: u64,
+    report: CollectReport,
+}
+
+impl Collector<'_> {
+    async fn run(&mut self) -> Result<()> {
+        self.report.dry_run = self.options.dry_run;
+        if self.options.dry_run {
+            let gathered = self.gather().await?;
+            self.say(&gathered.plan, gathered.leftover_bytes());
+            self.guard(&gathered)?;
+            self.report.state = CollectState::Planned;
+            return Ok(());
+        }
+        self.lead().await?;
+        self.finish_lists().await?;
+        // What an earlier collector condemned comes first.
+        if self.epoch_is_open().await? && !self.finish_epoch(&[], Marked::default()).await? {
+            return Ok(());
+        }
+        let gathered = self.gather().await?;
+        self.say(&gathered.plan, gathered.leftover_bytes());
+        self.guard(&gathered)?;
+        let Gathered {
+            plan,
+            listing,
+            leftovers,
+            marked,
+            ..
+        } = gathered;
+        if plan.dead.is_empty() && plan.repack.is_empty() && leftovers.is_empty() {
+            self.report.state = CollectState::Clean;
+            return self.compact(&listing).await;
+        }
+        let moved = self.repack(&plan.repack, &marked).await?;
+        let dead = plan.dead.into_iter().map(|pack| pack.name);
+        self.condemn(dead.chain(moved).collect()).await?;
+        if self.finish_epoch(&leftovers, marked).await? {
+            self.compact(&listing).await?;
+        }
+        Ok(())
+    }
+
+    /// Appends an entry of ours, unless somebody else leads by now.
+    async fn append(
+        &self,
+        state: &mut LogState,
+        mut make: impl FnMut(&LogState) -> Result<Option<Body>> + Send,
+    ) -> Result<Option<u64>> {
+        let term = self.term;
+        self.repository
+            .append(state, |state| {
+                if state.leader != term {
+                    return Err(Error::Deposed);
+                }
+                make(state)
+            })
+            .await
+    }
+
+    async fn lead(&mut self) -> Result<()> {
+        let nonce = random_bytes::<16>()?.to_vec();
+        let mut state = self.repository.newest_state().await?;
+        let body = Body::Leader(LeaderBody { nonce });
+        let term = self
+            .repository
+            .append(&mut state, |_| Ok(Some(body.clone())))
+            .await?;
+        self.term = term.ok_or(Error::Cancelled)?;
+        Ok(())
+    }
+
+    async fn epoch_is_open(&self) -> Result<bool> {
+        Ok(self.repository.newest_state().await?.epoch.is_some())
+    }
+
+    /// Refuses to remove more than the set share.
+    fn guard(&self, gathered: &Gathered) -> Result<()> {
+        let gone = gathered.plan.removed() + gathered.leftover_bytes();
+        let removed = gone.saturating_sub(gathered.plan.moved());
+        let limit = u64::from(self.options.max_removed_percent);
+        if u128::from(removed) * 100 > u128::from(gathered.total) * u128::from(limit) {
+            return Err(Error::TooMuch {
+                removed,
+                total: gathered.total,
+                percent: (u128::from(removed) * 100).div_ceil(u128::from(gathered.total.max(1)))
+                    as u64,
+                limit,
+            });
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, plan: &Plan, leftover_bytes: u64) {
+        let report = &mut self.report;
+        report.dead_packs = plan.dead.len() as u64;
+        report.moved_packs = plan.repack.len() as u64;
+        report.moved_bytes = plan.moved();
+        report.postponed_bytes = plan.postponed;
+        report.removable_bytes = plan.removed() + leftover_bytes;
+    }
+
+    async fn condemn(&mut self, mut packs: Vec<String>) -> Result<()> {
+        packs.truncate(CONDEMNED_MAX);
+        let body = CondemnBody {
+            leader: self.term,
+            packs,
+        };
+        let mut state = self.repository.newest_state().await?;
+        self.append(&mut state, |_| Ok(Some(Body::Condemn(body.clone()))))
+            .await?;
+        drop(state);
+        // Look-ups of sessions that begin from now on must know.
+        self.repository.refresh().await
+    }
+
+    /// Waits, marks again, deletes; false if sessions are still running after all patience.
+    async fn finish_epoch(&mut self, leftovers: &[ObjectInfo], mut marked: Marked) -> Result<bool> {
+        if !self.wait().await? {
+            self.report.state = CollectState::Waiting;
+            return Ok(false);
+        }
+        loop {
+            let state = self.repository.newest_state().await?.clone();
+            let needed: Vec<_> = state.needed().cloned().collect();
+            let mut broken = None;
+            mark(self.repository, &needed, &mut marked, &mut |b| {
+                broken = Some(b.error);
+            })
+            .await?;
+            if let Some(error) = broken {
+                return Err(error);
+            }
+            let Some((objects, rescued)) = self.condemned_for_good(&state, leftovers, &marked)
+            else {
+                return Ok(true);
+            };
+            self.report.rescued_packs += rescued;
+            if self.delete(&state, objects).await? {
+                self.report.state = CollectState::Collected;
+                return Ok(true);
+            }
+            // Somebody committed in between: mark that too.
+        }
+    }
+
+    /// Waits for the sessions that began before the packs were condemned; shuts out those that are too
+    /// old; false when the patience is over.
+    async fn wait(&mut self) -> Result<bool> {
+        let begun = Instant::now();
+        let mut pause = Duration::from_millis(20);
+        loop {
+            if self.cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            let mut state = self.repository.newest_state().await?;
+            if state.leader != self.term {
+                return Err(Error::Deposed);
+            }
+            let waits = state.epoch.as_ref().map(|epoch| &epoch.waits);
+            let waiting: Vec<WaitingSession> = waits
+                .into_iter()
+                .flatten()
+                .filter_map(|session| {
+                    let open = state.open.get(session)?;
+                    Some(WaitingSession {
+                        session: *session,
+                        since_ms: open.since_ms,
+                        successor: open.taken,
+                    })
+                })
+                .collect();
+            if waiting.is_empty() {
+                self.report.waiting.clear();
+                return Ok(true);
+            }
+            let silent: Vec<u64> = waiting
+                .iter()
+                .filter(|waiting| self.is_silent(waiting))
+                .map(|waiting| waiting.session)
+                .collect();
+            if silent.is_empty() {
+                drop(state);
+                self.monitor.progress(Progress {
+                    entries_total: waiting.len() as u64,
+                    ..Progress::default()
+                });
+                self.report.waiting = waiting;
+                if begun.elapsed() >= self.options.patience {
+                    return Ok(false);
+                }
+                tokio::select! {
+                    () = self.cancel.cancelled() => return Err(Error::Cancelled),
+                    () = sleep(pause) => {}
+                }
+                pause = (pause * 2).min(Duration::from_secs(2));
+                continue;
+            }
+            self.append(&mut state, |state| {
+                let open = silent.iter().filter(|s| state.open.contains_key(s));
+                let sessions: Vec<u64> = open.copied().collect();
+                Ok((!sessions.is_empty()).then_some(Body::Fence(FenceBody { sessions })))
+            })
+            .await?;
+            self.report.fenced.extend(silent);
+        }
+    }
+
+    /// Whether a session may be shut out: it loses no work, it only has to begin again. So a clock may
+    /// decide.
+    fn is_silent(&self, waiting: &WaitingSession) -> bool {
+        let age = now_ms().saturating_sub(waiting.since_ms).max(0) as u128;
+        waiting.successor || age >= self.options.fence_after.as_millis()
+    }
+}
+
+/// Packs in one epoch: their names must fit in an entry of the log.
+const CONDEMNED_MAX: usize = 100_000;

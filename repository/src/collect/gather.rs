@@ -1,0 +1,157 @@
+//! What is there, what is needed, and what could go.
+
+use std::collections::{HashMap, HashSet};
+
+use super::Collector;
+use crate::{
+    error::{Error, Result},
+    mark::{Marked, mark},
+    protocol::{LogState, PackUse, Plan, PlanLimits, plan_packs, rescued},
+    repository::Repository,
+    store::ObjectInfo,
+};
+
+/// A look at the whole repository.
+pub(super) struct Gathered {
+    pub(super) plan: Plan,
+    /// Everything that was listed, with sizes.
+    pub(super) listing: HashMap<String, u64>,
+    /// Objects that nothing names.
+    pub(super) leftovers: Vec<ObjectInfo>,
+    pub(super) marked: Marked,
+    /// Bytes of all packs.
+    pub(super) total: u64,
+}
+
+impl Gathered {
+    pub(super) fn leftover_bytes(&self) -> u64 {
+        self.leftovers.iter().map(|object| object.size).sum()
+    }
+}
+
+impl Collector<'_> {
+    /// Lists and marks. Objects are listed before anything is condemned: what is found then and belongs to
+    /// nothing when nobody of that time is left is garbage for good.
+    pub(super) async fn gather(&mut self) -> Result<Gathered> {
+        let repository = self.repository;
+        let mut objects = Vec::new();
+        for class in ["p/", "m/", "i/", "s/", "r/"] {
+            objects.extend(repository.store().list(class).await?);
+        }
+        let state = repository.newest_state().await?.clone();
+        repository.prove_index_whole()?;
+        let needed: Vec<_> = state.needed().cloned().collect();
+        self.report.snapshots = needed.len() as u64;
+        let (mut marked, mut broken) = (Marked::default(), None);
+        mark(repository, &needed, &mut marked, &mut |b| {
+            broken = Some(b.error);
+        })
+        .await?;
+        if let Some(error) = broken {
+            return Err(Error::Unmarked {
+                source: Box::new(error),
+            });
+        }
+        let listing: HashMap<String, u64> = objects
+            .iter()
+            .map(|object| (object.name.clone(), object.size))
+            .collect();
+        let is_pack = |name: &str| name.starts_with("p/") || name.starts_with("m/");
+        let packs = objects.iter().filter(|object| is_pack(&object.name));
+        let total = packs.map(|object| object.size).sum();
+        let uses = pack_uses(repository, &marked, &listing);
+        let indexed: HashSet<&str> = uses.iter().map(|pack| &*pack.name).collect();
+        let leftovers = objects
+            .into_iter()
+            .filter(|object| {
+                !indexed.contains(&*object.name) && may_be_left(&state, self.term, &object.name)
+            })
+            .collect();
+        let limits = PlanLimits {
+            dead_percent: self.options.dead_percent,
+            budget: self.options.budget_bytes,
+            small: 2 << 20,
+        };
+        let plan = plan_packs(uses, limits);
+        Ok(Gathered {
+            plan,
+            listing,
+            leftovers,
+            marked,
+            total,
+        })
+    }
+
+    /// The condemned packs that really go, the leftovers that are nobody's, and how many packs were
+    /// rescued; `None` if nothing is condemned.
+    pub(super) fn condemned_for_good(
+        &self,
+        state: &LogState,
+        leftovers: &[ObjectInfo],
+        marked: &Marked,
+    ) -> Option<(Vec<String>, u64)> {
+        let epoch = state.epoch.as_ref()?;
+        let mut needed: HashSet<String> = HashSet::new();
+        self.repository.with_index(|index| {
+            for prefix in &marked.ids {
+                needed.extend(rescued(index.holders(prefix)).map(str::to_owned));
+            }
+        });
+        let going = epoch.packs.iter().filter(|pack| !needed.contains(*pack));
+        let mut objects: Vec<String> = going.cloned().collect();
+        let rescued = (epoch.packs.len() - objects.len()) as u64;
+        let indexed: HashSet<String> = self
+            .repository
+            .with_index(|index| index.packs().map(|(_, name, _)| name.to_string()).collect());
+        let left = leftovers.iter().filter(|object| {
+            !indexed.contains(&object.name) && state.is_leftover(epoch, &object.name)
+        });
+        objects.extend(left.map(|object| object.name.clone()));
+        Some((objects, rescued))
+    }
+}
+
+/// Whether an object that no index names may turn out to be nobody's. What is said here only saves work:
+/// the log is asked again before anything is deleted.
+fn may_be_left(state: &LogState, term: u64, name: &str) -> bool {
+    let session = name
+        .rsplit_once('.')
+        .and_then(|(_, n)| n.parse::<u64>().ok());
+    let idle = session.is_some_and(|n| n != term && !state.open.contains_key(&n));
+    match name.split('/').next() {
+        Some("p" | "m") => idle && !state.dead.contains(name),
+        Some("i") => idle && !state.segments.iter().any(|segment| segment == name),
+        Some("s") => !state.needed().any(|commit| commit.snapshot == name),
+        Some("r") => !state.needed().any(|commit| commit.refset == name),
+        _ => false,
+    }
+}
+
+/// How much of each indexed pack that exists is needed.
+fn pack_uses(
+    repository: &Repository,
+    marked: &Marked,
+    listing: &HashMap<String, u64>,
+) -> Vec<PackUse> {
+    repository.with_index(|index| {
+        let mut live: HashMap<u32, u64> = HashMap::new();
+        for prefix in &marked.ids {
+            if let Some((pack, len)) = index.find_pack(prefix) {
+                *live.entry(pack).or_default() += u64::from(len);
+            }
+        }
+        // A pack may be named twice; it is there once.
+        let mut uses: HashMap<&str, PackUse> = HashMap::new();
+        for (ordinal, name, _) in index.packs() {
+            let pack = uses.entry(name).or_insert_with(|| PackUse {
+                name: name.to_string(),
+                size: listing.get(&**name).copied().unwrap_or_default(),
+                live: 0,
+            });
+            pack.live += live.get(&ordinal).copied().unwrap_or_default();
+        }
+        let mut uses: Vec<PackUse> = uses.into_values().collect();
+        uses.sort_by(|a, b| a.name.cmp(&b.name));
+        uses
+    })
+}

@@ -1,0 +1,290 @@
+//! Which entry may follow, and what it changes.
+
+use std::collections::BTreeSet;
+
+use super::{
+    BeginBody, Body, CommitBody, CondemnBody, DeletingBody, DoneBody, FenceBody, ForgetBody,
+    IndexBody, LogState, SessionKind, Standing,
+    state::{Closed, Epoch, Open, session_of, volume_of},
+};
+
+/// Why an entry may not follow.
+type Refused = &'static str;
+
+/// Refuses with `reason` unless `rule` holds.
+fn must(rule: bool, reason: Refused) -> Result<(), Refused> {
+    if rule { Ok(()) } else { Err(reason) }
+}
+
+impl LogState {
+    /// Whether `body` may be the next entry.
+    ///
+    /// # Errors
+    /// The rule that it breaks.
+    pub(crate) fn check(&self, body: &Body) -> Result<(), Refused> {
+        match body {
+            Body::Begin(begin) => self.check_begin(begin),
+            Body::Commit(commit) => self.check_commit(commit),
+            Body::End(session) => must(
+                self.open.contains_key(session),
+                "it ends a session that is not open",
+            ),
+            Body::Leader(_) => Ok(()),
+            Body::Fence(FenceBody { sessions }) => must(
+                sessions
+                    .iter()
+                    .all(|session| self.open.contains_key(session)),
+                "it fences a session that is not open",
+            ),
+            Body::Forget(ForgetBody { snapshots }) => must(
+                snapshots.iter().all(|name| self.is_live(name)),
+                "it forgets a snapshot that is not there",
+            ),
+            Body::Index(index) => self.check_index(index),
+            Body::Condemn(CondemnBody { leader, packs }) => {
+                must(*leader == self.leader, OLD_LEADER)?;
+                must(self.epoch.is_none(), "packs are condemned already")?;
+                must(
+                    packs.iter().all(|p| self.standing(p) == Standing::Live),
+                    "it condemns a pack that is not live",
+                )
+            }
+            Body::Deleting(deleting) => self.check_deleting(deleting),
+            Body::Done(DoneBody { leader, list }) => {
+                must(*leader == self.leader, OLD_LEADER)?;
+                must(self.deleting.contains_key(list), "no such list is open")
+            }
+        }
+    }
+
+    fn is_live(&self, snapshot: &str) -> bool {
+        self.snapshots.iter().any(|c| c.snapshot == snapshot)
+    }
+
+    fn check_begin(&self, begin: &BeginBody) -> Result<(), Refused> {
+        let kind =
+            SessionKind::try_from(begin.kind).map_err(|_| "the session's kind is unknown")?;
+        must(
+            begin.pins.iter().all(|pin| self.is_live(pin)),
+            "it builds upon a snapshot that is not there",
+        )?;
+        must(
+            kind == SessionKind::Write || (begin.volume.is_empty() && begin.adopts.is_empty()),
+            "a reader has no volume and adopts nothing",
+        )?;
+        let adoptable = self.adoptable(&begin.volume);
+        must(
+            begin.adopts.iter().all(|from| adoptable.contains(from)),
+            "it adopts a session that is not there",
+        )
+    }
+
+    fn check_commit(&self, commit: &CommitBody) -> Result<(), Refused> {
+        let open = self.open.get(&commit.session);
+        let open = open.filter(|open| open.kind == SessionKind::Write);
+        let open = open.ok_or("it commits a session that is not open")?;
+        must(
+            volume_of(&commit.snapshot) == Some(&open.volume),
+            "its snapshot is of another volume",
+        )?;
+        must(
+            !self.needed().any(|c| c.snapshot == commit.snapshot),
+            "its snapshot is there already",
+        )?;
+        let own = |name: &String| session_of(name) == Some(commit.session);
+        must(
+            commit.segments.iter().all(own),
+            "a segment is of another session",
+        )
+    }
+
+    fn check_index(&self, index: &IndexBody) -> Result<(), Refused> {
+        must(index.leader == self.leader, OLD_LEADER)?;
+        let known: BTreeSet<&String> = self.segments.iter().collect();
+        must(
+            index.removed.iter().all(|name| known.contains(name)),
+            "it removes a segment that is not there",
+        )?;
+        must(
+            !index.added.iter().any(|name| known.contains(name)),
+            "it adds a segment that is there",
+        )?;
+        must(
+            index.gone.iter().all(|pack| self.dead.contains(pack)),
+            "it drops a pack that was not deleted",
+        )
+    }
+
+    fn check_deleting(&self, deleting: &DeletingBody) -> Result<(), Refused> {
+        must(deleting.leader == self.leader, OLD_LEADER)?;
+        let epoch = self.epoch.as_ref().ok_or("no packs are condemned")?;
+        must(epoch.seq == deleting.epoch, "other packs are condemned")?;
+        must(
+            epoch.waits.is_empty(),
+            "sessions that began before are open",
+        )?;
+        let leftovers = deleting
+            .objects
+            .iter()
+            .filter(|o| !epoch.packs.contains(*o));
+        for object in leftovers {
+            must(
+                self.is_leftover(epoch, object),
+                "it deletes an object that may be needed",
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Makes `body` the next entry's effect. The entry's number and hash are up to the caller.
+    ///
+    /// # Errors
+    /// As [`Self::check`]; nothing is changed then.
+    pub(crate) fn apply(&mut self, body: Body, time_ms: i64) -> Result<(), Refused> {
+        self.check(&body)?;
+        self.apply_unchecked(body, time_ms);
+        Ok(())
+    }
+
+    /// As [`Self::apply`], for an entry that was checked (or, in a model, for one that breaks the rules).
+    pub(super) fn apply_unchecked(&mut self, body: Body, time_ms: i64) {
+        let seq = self.next;
+        match body {
+            Body::Begin(begin) => {
+                let open = Open {
+                    kind: begin.kind(),
+                    volume: begin.volume,
+                    pins: begin.pins,
+                    adopts: begin.adopts,
+                    taken: false,
+                    since_ms: time_ms,
+                };
+                self.open.insert(seq, open);
+            }
+            Body::Commit(commit) => self.commit(commit),
+            Body::End(session) => self.close(session, false),
+            Body::Leader(_) => self.leader = seq,
+            Body::Fence(fence) => {
+                for session in fence.sessions {
+                    self.close(session, true);
+                }
+            }
+            Body::Forget(forget) => {
+                let gone: BTreeSet<String> = forget.snapshots.into_iter().collect();
+                self.retire(|commit| gone.contains(&commit.snapshot));
+            }
+            Body::Index(index) => {
+                let removed: BTreeSet<String> = index.removed.into_iter().collect();
+                self.segments.retain(|name| !removed.contains(name));
+                self.segments.extend(index.added);
+                for pack in &index.gone {
+                    self.dead.remove(pack);
+                }
+            }
+            Body::Condemn(condemn) => self.condemn(seq, condemn),
+            Body::Deleting(deleting) => {
+                if let Some(epoch) = self.epoch.take() {
+                    let packs = deleting.objects.iter().filter(|o| epoch.packs.contains(*o));
+                    self.dead.extend(packs.cloned());
+                }
+                // A deleted name must not come back to life through someone who adopts its writer.
+                for session in deleting.objects.iter().filter_map(|name| session_of(name)) {
+                    self.closed.remove(&session);
+                }
+                self.deleting.insert(seq, deleting.objects);
+            }
+            Body::Done(done) => {
+                self.deleting.remove(&done.list);
+            }
+        }
+        self.next += 1;
+    }
+
+    fn commit(&mut self, commit: CommitBody) {
+        self.commits += 1;
+        for segment in &commit.segments {
+            if !self.segments.contains(segment) {
+                self.segments.push(segment.clone());
+            }
+        }
+        // A checkpoint takes the place of the session's earlier ones, a whole snapshot that of all.
+        let (session, partial) = (commit.session, commit.partial);
+        let volume = volume_of(&commit.snapshot).unwrap_or_default().to_owned();
+        self.retire(|old| {
+            let same = volume_of(&old.snapshot) == Some(&volume);
+            old.partial && same && (!partial || old.session == session)
+        });
+        self.snapshots.push(commit);
+        if partial {
+            return;
+        }
+        let Some(open) = self.open.remove(&session) else {
+            return;
+        };
+        for from in open.adopts {
+            self.closed.remove(&from);
+            if let Some(other) = self.open.get_mut(&from) {
+                other.taken = true;
+            }
+        }
+        self.left(session);
+    }
+
+    fn close(&mut self, session: u64, fenced: bool) {
+        let Some(open) = self.open.remove(&session) else {
+            return;
+        };
+        if open.kind == SessionKind::Write && !open.taken {
+            let volume = open.volume;
+            self.closed.insert(session, Closed { volume, fenced });
+        }
+        self.left(session);
+    }
+
+    /// A session is not open any more: what waited for it or was kept for it is free.
+    fn left(&mut self, session: u64) {
+        if let Some(epoch) = &mut self.epoch {
+            epoch.waits.remove(&session);
+        }
+        let pinned: BTreeSet<&String> = self.open.values().flat_map(|open| &open.pins).collect();
+        self.retired
+            .retain(|commit| pinned.contains(&commit.snapshot));
+    }
+
+    /// Takes snapshots out; those that are pinned are kept aside.
+    fn retire(&mut self, gone: impl Fn(&CommitBody) -> bool) {
+        let pinned: BTreeSet<&String> = self.open.values().flat_map(|open| &open.pins).collect();
+        let (mut kept, mut retired) = (Vec::with_capacity(self.snapshots.len()), Vec::new());
+        for commit in std::mem::take(&mut self.snapshots) {
+            if !gone(&commit) {
+                kept.push(commit);
+            } else if pinned.contains(&commit.snapshot) {
+                retired.push(commit);
+            }
+        }
+        self.snapshots = kept;
+        self.retired.extend(retired);
+    }
+
+    fn condemn(&mut self, seq: u64, condemn: CondemnBody) {
+        let waiting = self.open.iter();
+        let waiting = waiting.filter(|(_, open)| open.kind != SessionKind::Read);
+        let waits: BTreeSet<u64> = waiting.map(|(session, _)| *session).collect();
+        let adopted = self
+            .open
+            .values()
+            .flat_map(|open| open.adopts.iter().copied());
+        let mut spared: BTreeSet<u64> = adopted.chain(waits.iter().copied()).collect();
+        spared.insert(self.leader);
+        // What the others left behind is garbage from now on: nobody may adopt it any more.
+        self.closed.retain(|session, _| spared.contains(session));
+        self.epoch = Some(Epoch {
+            seq,
+            packs: condemn.packs.into_iter().collect(),
+            waits,
+            spared,
+        });
+    }
+}
+
+const OLD_LEADER: Refused = "a newer collector has taken over";

@@ -1,0 +1,202 @@
+//! The index in memory, kept in step with the log.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, PoisonError},
+};
+
+use futures_util::future::join_all;
+
+use super::Repository;
+use crate::{
+    error::{Error, Result},
+    index::{Index, Segment, SegmentBuilder},
+    log, pack,
+    protocol::LogState,
+};
+
+/// Segments that are read at once.
+const AT_ONCE: usize = 16;
+
+/// The index and what it was made of.
+#[derive(Default)]
+pub(super) struct IndexState {
+    index: Index,
+    /// Segments that are in the index, with the packs that they name.
+    loaded: HashMap<String, Arc<[Arc<str>]>>,
+    /// Packs that are in the index.
+    packs: HashSet<Arc<str>>,
+    /// A segment was lost and made again from what packs could be read.
+    guessed: bool,
+    /// What the packs' standing was last told from: condemn entry, lists, dead packs.
+    judged: (u64, usize, usize),
+}
+
+impl IndexState {
+    fn add(&mut self, name: String, segment: Segment) {
+        // A pack is whole in every segment that names it. One that is known came from a segment that
+        // this one replaces, or from a session that was adopted.
+        let names: Arc<[Arc<str>]> = segment.packs().cloned().collect();
+        let segment = if names.iter().any(|pack| self.packs.contains(pack)) {
+            let packs = &self.packs;
+            segment
+                .filtered(|pack| !packs.contains(pack))
+                .into_segment()
+        } else {
+            segment
+        };
+        self.packs.extend(names.iter().cloned());
+        self.index.add(segment);
+        self.loaded.insert(name, names);
+    }
+}
+
+impl Repository {
+    /// Brings the index up to the log.
+    pub(super) async fn load_segments(&self, state: &mut LogState) -> Result<()> {
+        let mut added = false;
+        let mut again = false;
+        loop {
+            let missing: Vec<String> = self.read_index(|index| {
+                let new = state.segments.iter();
+                new.filter(|name| !index.loaded.contains_key(*name))
+                    .take(AT_ONCE)
+                    .cloned()
+                    .collect()
+            });
+            if missing.is_empty() {
+                break;
+            }
+            let segments = join_all(missing.iter().map(|name| self.read_segment(name))).await;
+            for (name, segment) in missing.into_iter().zip(segments) {
+                let segment = match segment {
+                    Ok(segment) => segment,
+                    // It may have been replaced since the log was read.
+                    Err(Error::Damaged { .. }) if !again => {
+                        again = true;
+                        log::replay(&*self.store, &self.keys.mac(), state).await?;
+                        break;
+                    }
+                    Err(Error::Damaged { name, reason }) => {
+                        tracing::error!(
+                            name,
+                            reason,
+                            "an index segment is lost: it is made again from its packs; run `orlop repo check`"
+                        );
+                        self.write_index(|index| index.guessed = true);
+                        self.segment_from_packs(&name).await?
+                    }
+                    Err(error) => return Err(error),
+                };
+                added = true;
+                self.write_index(|index| index.add(name, segment));
+            }
+        }
+        // What was replaced by others is not needed any more.
+        if self.read_index(|index| index.loaded.len() > state.segments.len()) {
+            let current: HashSet<&String> = state.segments.iter().collect();
+            self.write_index(|index| {
+                index.loaded.retain(|name, _| current.contains(name));
+                index.index.sweep();
+            });
+        }
+        let key = (
+            state.epoch.as_ref().map_or(0, |epoch| epoch.seq),
+            state.deleting.len(),
+            state.dead.len(),
+        );
+        if self.read_index(|index| index.judged != key) || (added && key != (0, 0, 0)) {
+            self.write_index(|index| {
+                index.index.judge(state);
+                index.judged = key;
+            });
+        }
+        Ok(())
+    }
+
+    /// A segment that the log names.
+    pub(crate) async fn read_segment(&self, name: &str) -> Result<Segment> {
+        let bytes = self.named_by_log(name).await?;
+        pack::scrub(name, &bytes)?;
+        let (_, session) = pack::parse_name(name)?;
+        Segment::decode(name, &bytes, &self.keys.session(session))
+    }
+
+    /// What a lost segment held, as far as its session's packs tell.
+    async fn segment_from_packs(&self, name: &str) -> Result<Segment> {
+        let (_, session) = pack::parse_name(name)?;
+        let mut again = SegmentBuilder::default();
+        for class in ["m/", "p/"] {
+            for object in self.store.list(class).await? {
+                if !pack::parse_name(&object.name).is_ok_and(|(_, of)| of == session) {
+                    continue;
+                }
+                match self.read_pack_table(&object.name, object.size).await {
+                    Ok(table) => again.push(object.name, &table),
+                    Err(error) => tracing::error!(%error, "a pack is lost"),
+                }
+            }
+        }
+        tracing::info!(name, chunks = again.len(), "made the segment again");
+        Ok(again.into_segment())
+    }
+
+    /// The frame table of a pack of `size` bytes.
+    pub(crate) async fn read_pack_table(
+        &self,
+        name: &str,
+        size: u64,
+    ) -> Result<Vec<pack::TableEntry>> {
+        let key = self.keys.session(pack::parse_name(name)?.1);
+        let end = pack::Ending::of(size);
+        let bytes = self.store.get_range(name, end.offset, end.len).await?;
+        let end = end.open(name, &bytes, &key)?;
+        let sealed = self.store.get_range(name, end.offset, end.len).await?;
+        pack::open_table(name, &sealed, end, &key)
+    }
+
+    fn write_index<T>(&self, write: impl FnOnce(&mut IndexState) -> T) -> T {
+        write(&mut self.index.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn read_index<T>(&self, read: impl FnOnce(&IndexState) -> T) -> T {
+        read(&self.index.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn with_index<T>(&self, read: impl FnOnce(&Index) -> T) -> T {
+        self.read_index(|state| read(&state.index))
+    }
+
+    /// Refuses to go on where the index may lack packs: what it lacks would look like garbage.
+    pub(crate) fn prove_index_whole(&self) -> Result<()> {
+        if self.read_index(|index| index.guessed) {
+            return Err(Error::Unmarked {
+                source: Box::new(Error::damaged("i/", "an index segment is lost")),
+            });
+        }
+        Ok(())
+    }
+
+    /// The packs that each segment names.
+    pub(crate) fn segment_packs(&self) -> HashMap<String, Arc<[Arc<str>]>> {
+        self.read_index(|state| state.loaded.clone())
+    }
+
+    /// Tells the index that `added`, with the packs that it names, holds what `removed` held, so that
+    /// nothing is read again, and gives back the memory of deleted packs.
+    pub(crate) fn segments_replaced(
+        &self,
+        removed: &[String],
+        added: Vec<(String, Vec<Arc<str>>)>,
+    ) {
+        self.write_index(|state| {
+            for name in removed {
+                state.loaded.remove(name);
+            }
+            for (name, packs) in added {
+                state.loaded.insert(name, packs.into());
+            }
+            state.index.sweep();
+        });
+    }
+}
