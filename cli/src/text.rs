@@ -139,9 +139,71 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     out
 }
 
+/// Reads a size such as `500MiB`, `64GiB`, `10GB` or a plain number of bytes.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 9] = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("TiB", 1 << 40),
+        ("kB", 1000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("TB", 1_000_000_000_000),
+        ("B", 1),
+    ];
+    let found = UNITS.iter().find_map(|(unit, factor)| {
+        let number = text.strip_suffix(unit)?;
+        Some((number, *factor))
+    });
+    let (number, factor) = found.unwrap_or((text, 1));
+    let number: Option<u64> = number.trim_end().parse().ok();
+    number
+        .and_then(|number| number.checked_mul(factor))
+        .ok_or_else(|| "write a whole number with a unit, such as 500MiB or 64GiB".to_owned())
+}
+
+/// Reads a time such as `90s`, `10m`, `24h` or `7d`.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    const UNITS: [(char, u64); 4] = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)];
+    let unit = text.chars().last();
+    let factor = UNITS.iter().find(|(u, _)| Some(*u) == unit);
+    let number: Option<u64> = text
+        .get(..text.len().saturating_sub(1))
+        .and_then(|n| n.parse().ok());
+    match (number, factor) {
+        (Some(number), Some((_, factor))) => number.checked_mul(*factor).map(Duration::from_secs),
+        _ => None,
+    }
+    .ok_or_else(|| "write a whole number with s, m, h or d, such as 90s or 10m".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_and_times_are_read() {
+        assert_eq!(parse_bytes("64GiB"), Ok(64 << 30));
+        assert_eq!(parse_bytes("10 kB"), Ok(10_000));
+        assert_eq!(parse_bytes("17"), Ok(17));
+        assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("7d"), Ok(Duration::from_hours(168)));
+        for text in [
+            "",
+            "x",
+            "-1s",
+            "1.5h",
+            "10",
+            "99999999999999999999s",
+            "1\u{e9}",
+        ] {
+            assert!(parse_duration(text).is_err(), "{text:?}");
+        }
+        for text in ["", "MiB", "1.5GiB", "-3", "99999999TiB", "5XB"] {
+            assert!(parse_bytes(text).is_err(), "{text:?}");
+        }
+    }
 
     #[test]
     fn sizes_and_times_are_short() {

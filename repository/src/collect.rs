@@ -141,7 +141,7 @@ impl Collector<'_> {
 
     /// Refuses to remove more than the set share.
     fn guard(&self, gathered: &Gathered) -> Result<()> {
-        let gone = gathered.plan.removed() + gathered.leftover_bytes();
+        let gone = gathered.plan.removed() + gathered.leftover_packs();
         let removed = gone.saturating_sub(gathered.plan.moved());
         let limit = u64::from(self.options.max_removed_percent);
         if u128::from(removed) * 100 > u128::from(gathered.total) * u128::from(limit) {

@@ -6,7 +6,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use repository::{BackupShape, RestoreShape, check_table, stats_table};
+pub(crate) use repository::{BackupShape, RestoreShape, check_table, collect_table, stats_table};
 pub(crate) use run::{BackupRunShape, RestoreRunShape, Run, phase_name};
 pub(crate) use snapshot::{EntryShape, SnapshotShape};
 

@@ -24,6 +24,12 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
+    /// Bytes of packs that nothing names.
+    pub(super) fn leftover_packs(&self) -> u64 {
+        let packs = self.leftovers.iter().filter(|o| is_pack(&o.name));
+        packs.map(|object| object.size).sum()
+    }
+
     pub(super) fn leftover_bytes(&self) -> u64 {
         self.leftovers.iter().map(|object| object.size).sum()
     }
@@ -56,7 +62,6 @@ impl Collector<'_> {
             .iter()
             .map(|object| (object.name.clone(), object.size))
             .collect();
-        let is_pack = |name: &str| name.starts_with("p/") || name.starts_with("m/");
         let packs = objects.iter().filter(|object| is_pack(&object.name));
         let total = packs.map(|object| object.size).sum();
         let uses = pack_uses(repository, &marked, &listing);
@@ -109,6 +114,10 @@ impl Collector<'_> {
         objects.extend(left.map(|object| object.name.clone()));
         Some((objects, rescued))
     }
+}
+
+fn is_pack(name: &str) -> bool {
+    name.starts_with("p/") || name.starts_with("m/")
 }
 
 /// Whether an object that no index names may turn out to be nobody's. What is said here only saves work:

@@ -1,7 +1,5 @@
 //! Deletes what the log says is deleted.
 
-use std::time::Duration;
-
 use futures_util::future::join_all;
 use orlop_core::Progress;
 
@@ -13,8 +11,6 @@ use crate::{
 
 /// Deletions at once.
 const AT_ONCE: usize = 16;
-/// Tries for each object.
-const TRIES: u32 = 5;
 
 impl Collector<'_> {
     /// Logs the list, unless something was committed since it was made, and deletes it.
@@ -90,26 +86,10 @@ impl Collector<'_> {
     /// Deletes an object; its size if it was there.
     async fn delete_object(&self, name: &str) -> Result<Option<u64>> {
         let store = self.repository.store();
-        let mut tries = 0;
-        loop {
-            let result = async {
-                let info = store.stat(name).await?;
-                if info.is_some() {
-                    store.delete(name).await?;
-                }
-                Ok(info.map(|info| info.size))
-            };
-            match result.await {
-                Ok(size) => return Ok(size),
-                Err(error) => {
-                    let error: Error = error;
-                    tries += 1;
-                    if error.is_permanent() || tries == TRIES {
-                        return Err(error);
-                    }
-                    tokio::time::sleep(Duration::from_millis(50 << (2 * tries))).await;
-                }
-            }
+        let info = store.stat(name).await?;
+        if info.is_some() {
+            store.delete(name).await?;
         }
+        Ok(info.map(|info| info.size))
     }
 }

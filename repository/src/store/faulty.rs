@@ -20,6 +20,12 @@ pub enum Plan {
     LoseAnswerOf(u64),
     /// Every put answers that the store is full, from the `n`th on.
     FullFrom(u64),
+    /// Every put and deletion from the `n`th on fails without effect.
+    ChangesFrom(u64),
+    /// The `n`th put or deletion happens, and its answer is lost; all later ones fail.
+    LoseAnswerOfChange(u64),
+    /// Nothing fails.
+    Never,
 }
 
 /// A decorator that makes another store fail.
@@ -27,6 +33,7 @@ pub struct FaultyStore {
     inner: Arc<dyn ObjectStore>,
     plan: Plan,
     puts: AtomicU64,
+    changes: AtomicU64,
 }
 
 impl FaultyStore {
@@ -36,12 +43,18 @@ impl FaultyStore {
             inner,
             plan,
             puts: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
         }
     }
 
     /// How many puts were tried.
     pub fn puts(&self) -> u64 {
         self.puts.load(Ordering::SeqCst)
+    }
+
+    /// How many puts and deletions were tried.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
     }
 
     fn failure(&self, name: &str) -> Error {
@@ -58,7 +71,14 @@ impl FaultyStore {
 impl ObjectStore for FaultyStore {
     async fn put(&self, name: &str, parts: Vec<Bytes>, durability: Durability) -> Result<Put> {
         let n = self.puts.fetch_add(1, Ordering::SeqCst);
+        let change = self.changes.fetch_add(1, Ordering::SeqCst);
         match self.plan {
+            Plan::ChangesFrom(from) if change >= from => Err(self.failure(name)),
+            Plan::LoseAnswerOfChange(lost) if change == lost => {
+                self.inner.put(name, parts, durability).await?;
+                Err(self.failure(name))
+            }
+            Plan::LoseAnswerOfChange(lost) if change > lost => Err(self.failure(name)),
             Plan::PutsFrom(from) if n >= from => Err(self.failure(name)),
             Plan::FullFrom(from) if n >= from => Err(Error::Full {
                 name: name.to_owned(),
@@ -90,7 +110,16 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn delete(&self, name: &str) -> Result<()> {
-        self.inner.delete(name).await
+        let change = self.changes.fetch_add(1, Ordering::SeqCst);
+        match self.plan {
+            Plan::ChangesFrom(from) if change >= from => Err(self.failure(name)),
+            Plan::LoseAnswerOfChange(lost) if change == lost => {
+                self.inner.delete(name).await?;
+                Err(self.failure(name))
+            }
+            Plan::LoseAnswerOfChange(lost) if change > lost => Err(self.failure(name)),
+            _ => self.inner.delete(name).await,
+        }
     }
 
     async fn barrier(&self) -> Result<()> {

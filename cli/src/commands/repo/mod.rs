@@ -3,6 +3,7 @@
 mod backup;
 mod cat;
 mod check;
+mod collect;
 mod init;
 mod ls;
 mod restore;
@@ -36,6 +37,8 @@ pub(crate) enum RepoCommand {
     Restore(restore::RestoreArgs),
     /// Look for damage
     Check(check::CheckArgs),
+    /// Free the space of what no snapshot needs
+    Collect(collect::CollectArgs),
     /// Count and measure
     Stats(stats::StatsArgs),
 }
@@ -50,6 +53,7 @@ impl RepoCommand {
             Self::Cat(args) => args.run(cancel).await,
             Self::Restore(args) => args.run(cancel).await,
             Self::Check(args) => args.run(cancel).await,
+            Self::Collect(args) => args.run(cancel).await,
             Self::Stats(args) => args.run().await,
         }
     }

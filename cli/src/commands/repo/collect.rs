@@ -1,0 +1,63 @@
+//! `orlop repo collect`.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Result;
+use clap::Args;
+use orlop_core::Monitor;
+use orlop_repository::{CollectOptions, CollectState};
+use tokio_util::sync::CancellationToken;
+
+use super::RepoArgs;
+use crate::{exit::Outcome, output::OutputArgs, progress::Display, shapes::collect_table, text};
+
+/// How far to go.
+#[derive(Debug, Args)]
+pub(crate) struct CollectArgs {
+    #[command(flatten)]
+    repo: RepoArgs,
+    /// Say what would be removed, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Refuse to remove more than this share of the repository
+    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
+    max_removed: u8,
+    /// Write a pack anew when more than this share of it is garbage
+    #[arg(long, value_name = "PERCENT", default_value_t = 40, value_parser = clap::value_parser!(u8).range(1..=99))]
+    dead_share: u8,
+    /// Write at most this much anew, such as 500MiB; the rest is for the next time
+    #[arg(long, value_name = "SIZE", default_value = "64GiB", value_parser = text::parse_bytes)]
+    budget: u64,
+    /// Wait so long for backups and checks that run, such as 90s or 10m
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = text::parse_duration)]
+    wait: Duration,
+    /// Shut out those that began longer ago: a backup that is still running begins again, and loses nothing
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = text::parse_duration)]
+    fence_after: Duration,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl CollectArgs {
+    pub(crate) async fn run(self, cancel: CancellationToken) -> Result<Outcome> {
+        let repository = self.repo.open().await?;
+        let display = Arc::new(Display::new("collect", self.quiet));
+        let monitor: Arc<dyn Monitor> = display.clone();
+        let options = CollectOptions {
+            dry_run: self.dry_run,
+            dead_percent: self.dead_share,
+            budget_bytes: self.budget,
+            max_removed_percent: self.max_removed,
+            patience: self.wait,
+            fence_after: self.fence_after,
+        };
+        let report = repository.collect(options, monitor, cancel).await;
+        display.finish();
+        let report = report?;
+        self.output.print(&report, collect_table)?;
+        Ok(Outcome::with_errors(report.state == CollectState::Waiting))
+    }
+}
