@@ -142,6 +142,24 @@ pub enum Error {
         /// Its number.
         session: u64,
     },
+    /// The store overwrites objects, so writers cannot agree on an order through it.
+    #[error(
+        "{store} cannot create an object only if it does not exist, so several writers would harm each other: if nothing else writes this repository, say so with --exclusive or ORLOP_EXCLUSIVE=1"
+    )]
+    NeedsExclusive {
+        /// The store.
+        store: String,
+    },
+    /// Two wrote at once to a store that cannot tell them apart.
+    #[error(
+        "the log of {store} was forked at {name}: two programs wrote at once, or the store was rolled back; nothing is written any more. End all writers but one, look at what is whole with `orlop repo check`, and go on with a new repository or a store that creates objects conditionally"
+    )]
+    Forked {
+        /// The entry.
+        name: String,
+        /// The store.
+        store: String,
+    },
     /// Another collection has begun since.
     #[error("another collection took over: it finishes what this one began")]
     Deposed,

@@ -18,6 +18,8 @@ mod keys;
 mod pack;
 mod protocol;
 
+mod order;
+
 mod log;
 
 mod index;
@@ -46,6 +48,7 @@ pub use manifest::{
     Content, Entry, EntryKind, EntryStatus, Extent, ExtentList, ExtentPage, HardlinkGroup,
     Metadata, StatRecord, Xattr, compare_listing, split_path,
 };
+pub use order::{FileHead, Head, LogHead, Order};
 pub use repository::{InitOptions, Repository};
 pub use secret::{ChunkId, Key, Secret};
 pub use session::{

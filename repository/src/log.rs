@@ -10,6 +10,7 @@ use prost::Message;
 
 use crate::{
     error::{Error, Result},
+    order::{Head, LogHead, Order},
     protocol::{Body, LogEntry, LogState},
     secret::Key,
     store::{Durability, ObjectStore, Put},
@@ -26,7 +27,7 @@ fn follow(state: &mut LogState, entry: LogEntry, bytes: &[u8]) -> Result<()> {
     if entry.seq != state.next || entry.previous != state.last_hash {
         return Err(Error::damaged(
             name,
-            "it does not follow the entry before it: the log was forked or rolled back",
+            "it does not follow the entry before it: the log was forked or rolled back, and nothing is written any more; keep one writer only, and see what is whole with `orlop repo check`",
         ));
     }
     let Some(body) = entry.body else {
@@ -94,89 +95,193 @@ pub(crate) async fn replay(
     }
 }
 
-/// Appends the entry that `make` gives for the newest state; `None` from `make` appends nothing.
-///
-/// Another writer's entry in the way is replayed and `make` is asked again. A put whose answer was
-/// lost is recognised by its bytes. An entry that would break the protocol is not appended.
-pub(crate) async fn append(
-    store: &dyn ObjectStore,
-    mac_key: &Key,
-    state: &mut LogState,
-    now_ms: i64,
-    mut make: impl FnMut(&LogState) -> Result<Option<Body>>,
-) -> Result<Option<u64>> {
-    // What is known is mostly the newest: then the put succeeds, and nothing was read in vain. If not,
-    // what `make` says of it counts for nothing.
-    let mut newest = false;
-    for _ in 0..MAX_RACES {
-        let made = make(state);
-        let body = match made {
-            Ok(Some(body)) if state.check(&body).is_ok() => body,
-            _ if !newest => {
-                replay(store, mac_key, state).await?;
-                newest = true;
-                continue;
-            }
-            Ok(Some(body)) => {
-                let reason = state.check(&body).err().unwrap_or_default();
-                return Err(Error::Protocol { reason });
-            }
-            Ok(None) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let seq = state.next;
-        let entry = LogEntry {
-            seq,
-            previous: state.last_hash.clone(),
-            time_ms: now_ms,
-            body: Some(body),
-        };
-        let bytes = encode(&entry, mac_key);
-        let name = object_name(seq);
-        if bytes.len() > MAX_ENTRY {
-            return Err(Error::Invalid(format!(
-                "{name} would have {} bytes, more than a reader takes",
-                bytes.len()
-            )));
+/// Appends entries to a log.
+#[derive(Clone, Copy)]
+pub(crate) struct Appender<'l> {
+    pub(crate) store: &'l dyn ObjectStore,
+    pub(crate) mac_key: &'l Key,
+    pub(crate) order: &'l Order,
+    /// Whether the store creates an object only if it does not exist.
+    pub(crate) conditional: bool,
+}
+
+impl Appender<'_> {
+    /// Appends the entry that `make` gives for the newest state; `None` from `make` appends nothing.
+    ///
+    /// Another writer's entry in the way is replayed and `make` is asked again. A put whose answer was
+    /// lost is recognised by its bytes. An entry that would break the protocol is not appended.
+    pub(crate) async fn append(
+        &self,
+        state: &mut LogState,
+        now_ms: i64,
+        mut make: impl FnMut(&LogState) -> Result<Option<Body>>,
+    ) -> Result<Option<u64>> {
+        if matches!(self.order, Order::Store) && !self.conditional {
+            return Err(Error::NeedsExclusive {
+                store: self.store.description(),
+            });
         }
-        let ours = match store
-            .put(&name, vec![Bytes::from(bytes.clone())], Durability::Now)
-            .await
-        {
-            Ok(Put::Created) => true,
-            Ok(Put::Exists) => store.get(&name).await? == bytes,
+        // What is known is mostly the newest: then the put succeeds, and nothing was read in vain. If not,
+        // what `make` says of it counts for nothing.
+        let mut newest = false;
+        for _ in 0..MAX_RACES {
+            let made = make(state);
+            let body = match made {
+                Ok(Some(body)) if state.check(&body).is_ok() => body,
+                _ if !newest => {
+                    replay(self.store, self.mac_key, state).await?;
+                    newest = true;
+                    continue;
+                }
+                Ok(Some(body)) => {
+                    let reason = state.check(&body).err().unwrap_or_default();
+                    return Err(Error::Protocol { reason });
+                }
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            let seq = state.next;
+            let entry = LogEntry {
+                seq,
+                previous: state.last_hash.clone(),
+                time_ms: now_ms,
+                body: Some(body),
+            };
+            let bytes = encode(&entry, self.mac_key);
+            if bytes.len() > MAX_ENTRY {
+                return Err(Error::Invalid(format!(
+                    "{} would have {} bytes, more than a reader takes",
+                    object_name(seq),
+                    bytes.len()
+                )));
+            }
+            if self.publish(state, &bytes).await? {
+                follow(state, entry, &bytes)?;
+                return Ok(Some(seq));
+            }
+            replay(self.store, self.mac_key, state).await?;
+            newest = true;
+        }
+        Err(Error::Store {
+            action: "append to",
+            name: object_name(state.next),
+            store: self.store.description(),
+            source: std::io::Error::other(
+                "other writers were always faster, or the store hides what it has",
+            ),
+        })
+    }
+
+    /// Makes `bytes` the entry behind `state`; false if another one is there.
+    async fn publish(&self, state: &LogState, bytes: &[u8]) -> Result<bool> {
+        match self.order {
+            Order::Store => self.create(state.next, bytes).await,
+            Order::Exclusive => {
+                self.prove_last(state).await?;
+                self.put(state.next, bytes).await?;
+                // The last word: had somebody else written at the same time, one of the two is lost.
+                if self.store.get(&object_name(state.next)).await? == bytes {
+                    Ok(true)
+                } else {
+                    Err(self.forked(state.next))
+                }
+            }
+            Order::Head(head) => {
+                let Some(expected) = self.agree(&**head, state).await? else {
+                    return Ok(false);
+                };
+                self.prove_last(state).await?;
+                let new = Head {
+                    seq: state.next,
+                    entry: bytes.to_vec(),
+                };
+                if !head.swap(expected, new).await? {
+                    return Ok(false);
+                }
+                self.put(state.next, bytes).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Creates entry `seq`, unless it exists.
+    async fn create(&self, seq: u64, bytes: &[u8]) -> Result<bool> {
+        let name = object_name(seq);
+        match self.put(seq, bytes).await {
+            Ok(Put::Created) => Ok(true),
+            Ok(Put::Exists) => Ok(self.store.get(&name).await? == bytes),
             // The answer may be lost, or the entry be there and not durable: putting it again settles
             // both, as an existing object is made durable before it is told.
-            Err(error) => match store.get(&name).await {
-                Ok(stored) if stored == bytes => {
-                    let again = vec![Bytes::from(bytes.clone())];
-                    store.put(&name, again, Durability::Now).await?;
-                    true
-                }
-                _ => return Err(error),
+            Err(error) => match self.store.get(&name).await {
+                Ok(stored) if stored == bytes => self.put(seq, bytes).await.map(|_| true),
+                _ => Err(error),
             },
-        };
-        if ours {
-            follow(state, entry, &bytes)?;
-            return Ok(Some(seq));
         }
-        replay(store, mac_key, state).await?;
-        newest = true;
     }
-    Err(Error::Store {
-        action: "append to",
-        name: object_name(state.next),
-        store: store.description(),
-        source: std::io::Error::other(
-            "other writers were always faster, or the store hides what it has",
-        ),
-    })
+
+    async fn put(&self, seq: u64, bytes: &[u8]) -> Result<Put> {
+        let parts = vec![Bytes::copy_from_slice(bytes)];
+        self.store
+            .put(&object_name(seq), parts, Durability::Now)
+            .await
+    }
+
+    /// Number of the head that the next entry takes the place of; `None` if the log has to be read again.
+    async fn agree(&self, head: &dyn LogHead, state: &LogState) -> Result<Option<Option<u64>>> {
+        let Some(now) = head.read().await? else {
+            return Ok(Some(None));
+        };
+        let last = state.next - 1;
+        if now.seq > last {
+            if now.seq != state.next {
+                return Err(self.forked(now.seq));
+            }
+            // Whoever was to put it did not come to it.
+            self.put(now.seq, &now.entry).await?;
+            return Ok(None);
+        }
+        // The log may be ahead, as somebody wrote it alone; but it must be the same log.
+        if self.store.get(&object_name(now.seq)).await? != now.entry {
+            return Err(self.forked(now.seq));
+        }
+        Ok(Some(Some(now.seq)))
+    }
+
+    /// Proves that nobody has written another entry over the last one.
+    async fn prove_last(&self, state: &LogState) -> Result<()> {
+        let last = state.next - 1;
+        if last == 0 {
+            return Ok(());
+        }
+        let stored = self.store.get(&object_name(last)).await?;
+        if blake3::hash(&stored).as_bytes().as_slice() == state.last_hash {
+            Ok(())
+        } else {
+            Err(self.forked(last))
+        }
+    }
+
+    fn forked(&self, seq: u64) -> Error {
+        Error::Forked {
+            name: object_name(seq),
+            store: self.store.description(),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{protocol::BeginBody, store::MemoryStore};
+
+    fn appender<'l>(store: &'l dyn ObjectStore, mac_key: &'l Key) -> Appender<'l> {
+        Appender {
+            store,
+            mac_key,
+            order: &Order::Store,
+            conditional: true,
+        }
+    }
 
     fn begin(nonce: u8) -> Body {
         Body::Begin(BeginBody {
@@ -192,7 +297,8 @@ mod tests {
         let mut states = vec![LogState::new(); 4];
         for round in 0..20 {
             let state = &mut states[round % 4];
-            append(&store, &key, state, 0, |_| Ok(Some(begin(round as u8))))
+            appender(&store, &key)
+                .append(state, 0, |_| Ok(Some(begin(round as u8))))
                 .await
                 .unwrap();
         }
@@ -207,7 +313,8 @@ mod tests {
         let (store, key) = (MemoryStore::new(), Key::from_bytes([1; 32]));
         let mut state = LogState::new();
         for _ in 0..3 {
-            append(&store, &key, &mut state, 0, |_| Ok(Some(begin(0))))
+            appender(&store, &key)
+                .append(&mut state, 0, |_| Ok(Some(begin(0))))
                 .await
                 .unwrap();
         }

@@ -9,7 +9,7 @@ mod segments;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex as StdMutex, RwLock},
+    sync::{Arc, Mutex as StdMutex, OnceLock, RwLock},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -24,7 +24,8 @@ use crate::{
     config::{self, ChunkProfile, Config},
     error::{Error, Result},
     keys::{KeyRing, Unlock, WrappedKey},
-    log,
+    log::{self, Appender},
+    order::Order,
     protocol::{Body, LogState},
     secret::{Key, hex, random_bytes},
     session::SessionId,
@@ -57,6 +58,7 @@ pub struct Repository {
     pub(crate) keys: KeyRing,
     state: Mutex<LogState>,
     index: RwLock<IndexState>,
+    order: OnceLock<Order>,
     /// What open sessions have taken over from earlier ones.
     adopted: StdMutex<HashMap<SessionId, Arc<Adoption>>>,
 }
@@ -184,8 +186,22 @@ impl Repository {
             keys,
             state: Mutex::new(LogState::new()),
             index: RwLock::default(),
+            order: OnceLock::new(),
             adopted: StdMutex::default(),
         })
+    }
+
+    /// Says how what this process writes comes into one order with what others write. It counts from the
+    /// first call on; without one the store must make the order.
+    pub fn set_order(&self, order: Order) {
+        if self.order.set(order).is_err() {
+            tracing::debug!("the order of the log is set already");
+        }
+    }
+
+    /// Whether the store creates an object only if it does not exist.
+    pub fn conditional_create(&self) -> bool {
+        true
     }
 
     /// Reads what other writers have added.
@@ -250,13 +266,19 @@ impl Repository {
         format!("{domain}/{}", self.keys.pseudonym("lineage", &lineage.0))
     }
 
-    /// Appends an entry to the log, see [`log::append`].
+    /// Appends an entry to the log, see [`Appender::append`].
     pub(crate) async fn append(
         &self,
         state: &mut LogState,
         make: impl FnMut(&LogState) -> Result<Option<Body>> + Send,
     ) -> Result<Option<u64>> {
-        log::append(&*self.store, &self.keys.mac(), state, now_ms(), make).await
+        let appender = Appender {
+            store: &*self.store,
+            mac_key: &self.keys.mac(),
+            order: self.order.get().unwrap_or(&Order::Store),
+            conditional: self.conditional_create(),
+        };
+        appender.append(state, now_ms(), make).await
     }
 }
 

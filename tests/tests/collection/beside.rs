@@ -57,7 +57,7 @@ fn write(store: &Arc<dyn ObjectStore>, path: &Path, number: usize, made: &Made, 
         made.lock()
             .unwrap()
             .push((report.snapshot, Record::of(path)));
-        if round % 2 == 0 && own.len() > 1 {
+        if round.is_multiple_of(2) && own.len() > 1 {
             let old = own.remove(random.below(own.len() as u64 - 1) as usize);
             made.lock().unwrap().retain(|(id, _)| *id != old);
             engine.wait(engine.repository().forget(&[old])).unwrap();

@@ -28,7 +28,7 @@ fn worth_collecting(volume: &Path) -> (Arc<MemoryStore>, SnapshotId) {
     (store, second)
 }
 
-fn assert_goes_on(store: Arc<MemoryStore>, kept: SnapshotId, record: &Record, what: &str) {
+fn assert_goes_on(store: &Arc<MemoryStore>, kept: SnapshotId, record: &Record, what: &str) {
     let engine = Engine::open(store.clone()).unwrap();
     engine.assert_restores(kept, record);
     engine.assert_sound();
@@ -62,7 +62,7 @@ fn a_collection_that_fails_at_any_call_loses_nothing_and_is_finished_by_the_next
             // It fails, or was done before.
             let result = try_collect(&engine, all());
             assert!(result.is_err(), "call {n}: {result:?}");
-            assert_goes_on(inner, kept, &record, &format!("call {n} of {calls}"));
+            assert_goes_on(&inner, kept, &record, &format!("call {n} of {calls}"));
         }
     }
 }
