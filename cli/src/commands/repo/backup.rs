@@ -13,7 +13,7 @@ use orlop_core::{Monitor, VolumeRef};
 use orlop_repository::Committer;
 use tokio_util::sync::CancellationToken;
 
-use super::{RepoArgs, on_thread};
+use super::{WriteArgs, on_thread};
 use crate::{
     exit::{self, Outcome},
     node,
@@ -26,7 +26,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(crate) struct BackupArgs {
     #[command(flatten)]
-    repo: RepoArgs,
+    repo: WriteArgs,
     /// The volume that the directory is: later backups of the same volume build on this one
     #[arg(long, value_name = "NS/POD/VOL")]
     volume: VolumeRef,

@@ -8,14 +8,14 @@ use orlop_core::Monitor;
 use orlop_repository::{CollectOptions, CollectState};
 use tokio_util::sync::CancellationToken;
 
-use super::RepoArgs;
+use super::WriteArgs;
 use crate::{exit::Outcome, output::OutputArgs, progress::Display, shapes::collect_table, text};
 
 /// How far to go.
 #[derive(Debug, Args)]
 pub(crate) struct CollectArgs {
     #[command(flatten)]
-    repo: RepoArgs,
+    repo: WriteArgs,
     /// Say what would be removed, and change nothing
     #[arg(long)]
     dry_run: bool,

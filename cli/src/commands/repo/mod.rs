@@ -15,7 +15,7 @@ use std::{path::PathBuf, sync::Arc};
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use orlop_core::SnapshotId;
-use orlop_repository::{Committer, ReadSession, Repository, Unlock, open_store};
+use orlop_repository::{Committer, Order, ReadSession, Repository, Unlock, open_store};
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::{self, Outcome};
@@ -72,6 +72,40 @@ pub(crate) struct RepoArgs {
     pub(crate) repository: String,
     #[command(flatten)]
     pub(crate) unlock: UnlockArgs,
+}
+
+/// Which repository to write to.
+#[derive(Debug, Args)]
+pub(crate) struct WriteArgs {
+    #[command(flatten)]
+    pub(crate) repo: RepoArgs,
+    /// Promise that nothing else writes the repository: for stores that overwrite objects
+    #[arg(
+        long,
+        env = "ORLOP_EXCLUSIVE",
+        num_args = 0,
+        value_parser = clap::builder::BoolishValueParser::new()
+    )]
+    exclusive: bool,
+}
+
+impl WriteArgs {
+    /// Opens the repository to write to it.
+    pub(crate) async fn open(&self) -> Result<Arc<Repository>> {
+        let repository = self.repo.open().await?;
+        if repository.conditional_create() {
+            return Ok(repository);
+        }
+        if !self.exclusive {
+            let store = repository.store().description();
+            return Err(orlop_repository::Error::NeedsExclusive { store }.into());
+        }
+        eprintln!(
+            "warning: this store cannot keep writers apart; should anything else write the repository now, one of the two loses its work"
+        );
+        repository.set_order(Order::Exclusive);
+        Ok(repository)
+    }
 }
 
 /// What opens a repository: the password in `ORLOP_PASSWORD`, or a file.
