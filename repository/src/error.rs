@@ -160,6 +160,18 @@ pub enum Error {
         /// The store.
         store: String,
     },
+    /// The store holds less than it did.
+    #[error(
+        "{store} was rolled back: {name}, which this machine has seen, is not there any more or is another one. If that was done on purpose, remove {cache} and run the command again; if not, keep the store as it is and find out who did it"
+    )]
+    RolledBack {
+        /// The last entry of the log that was seen.
+        name: String,
+        /// The store.
+        store: String,
+        /// Where the copies are.
+        cache: String,
+    },
     /// Another collection has begun since.
     #[error("another collection took over: it finishes what this one began")]
     Deposed,

@@ -180,7 +180,7 @@ impl Appender<'_> {
                 self.prove_last(state).await?;
                 self.put(state.next, bytes).await?;
                 // The last word: had somebody else written at the same time, one of the two is lost.
-                if self.store.get(&object_name(state.next)).await? == bytes {
+                if self.store.get_fresh(&object_name(state.next)).await? == bytes {
                     Ok(true)
                 } else {
                     Err(self.forked(state.next))
@@ -209,10 +209,10 @@ impl Appender<'_> {
         let name = object_name(seq);
         match self.put(seq, bytes).await {
             Ok(Put::Created) => Ok(true),
-            Ok(Put::Exists) => Ok(self.store.get(&name).await? == bytes),
+            Ok(Put::Exists) => Ok(self.store.get_fresh(&name).await? == bytes),
             // The answer may be lost, or the entry be there and not durable: putting it again settles
             // both, as an existing object is made durable before it is told.
-            Err(error) => match self.store.get(&name).await {
+            Err(error) => match self.store.get_fresh(&name).await {
                 Ok(stored) if stored == bytes => self.put(seq, bytes).await.map(|_| true),
                 _ => Err(error),
             },
@@ -241,7 +241,7 @@ impl Appender<'_> {
             return Ok(None);
         }
         // The log may be ahead, as somebody wrote it alone; but it must be the same log.
-        if self.store.get(&object_name(now.seq)).await? != now.entry {
+        if self.store.get_fresh(&object_name(now.seq)).await? != now.entry {
             return Err(self.forked(now.seq));
         }
         Ok(Some(Some(now.seq)))
@@ -253,7 +253,7 @@ impl Appender<'_> {
         if last == 0 {
             return Ok(());
         }
-        let stored = self.store.get(&object_name(last)).await?;
+        let stored = self.store.get_fresh(&object_name(last)).await?;
         if blake3::hash(&stored).as_bytes().as_slice() == state.last_hash {
             Ok(())
         } else {

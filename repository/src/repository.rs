@@ -9,6 +9,7 @@ mod segments;
 
 use std::{
     collections::HashMap,
+    path::Path,
     sync::{Arc, Mutex as StdMutex, OnceLock, RwLock},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -30,7 +31,7 @@ use crate::{
     secret::{Key, hex, random_bytes},
     session::SessionId,
     snapshot::{self, OpenedSnapshot},
-    store::{Durability, ObjectStore, Put},
+    store::{CachedStore, Durability, ObjectStore, Put},
 };
 
 /// How a new repository is laid out.
@@ -133,12 +134,28 @@ impl Repository {
     /// # Errors
     /// There is none, `unlock` does not open it, it is of a newer format, or it is damaged.
     pub async fn open(store: Arc<dyn ObjectStore>, unlock: &Unlock) -> Result<Arc<Self>> {
+        Self::open_cached(store, unlock, None).await
+    }
+
+    /// Opens a repository with copies of its metadata below `cache`, which may be shared by repositories.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`Error::RolledBack`].
+    pub async fn open_cached(
+        mut store: Arc<dyn ObjectStore>,
+        unlock: &Unlock,
+        cache: Option<&Path>,
+    ) -> Result<Arc<Self>> {
         let place = store.description();
         let bytes = match store.get(config::NAME).await {
             Err(e) if e.is_not_found() => return Err(Error::NoRepository { store: place }),
             other => other?,
         };
         let config = Config::decode_unverified(&bytes, &place)?;
+        let cache = cache.map(|root| root.join(hex(&config.id)));
+        if let Some(directory) = &cache {
+            store = Arc::new(CachedStore::new(store, directory.clone()));
+        }
         let objects = store.list("keys/").await?;
         let mut opened_but_wrong = None;
         for object in &objects {
@@ -170,6 +187,9 @@ impl Repository {
             }
             let repository = Self::assemble(store, config, keys);
             repository.refresh().await?;
+            if let Some(cache) = cache {
+                repository.prove_cache(&cache).await?;
+            }
             return Ok(repository);
         }
         Err(opened_but_wrong.unwrap_or(Error::WrongKey {
@@ -177,6 +197,29 @@ impl Repository {
             keys: objects.len(),
             store: place,
         }))
+    }
+
+    /// Proves that the log in the store is the one of which copies were read, and no shorter.
+    async fn prove_cache(&self, cache: &Path) -> Result<()> {
+        let state = self.state.lock().await;
+        if state.next == 1 {
+            return Ok(());
+        }
+        let name = log::object_name(state.next - 1);
+        let same = match self.store.get_fresh(&name).await {
+            Ok(bytes) => blake3::hash(&bytes).as_bytes().as_slice() == state.last_hash,
+            Err(error) if error.is_not_found() => false,
+            Err(error) => return Err(error),
+        };
+        if same {
+            Ok(())
+        } else {
+            Err(Error::RolledBack {
+                name,
+                store: self.store.description(),
+                cache: cache.display().to_string(),
+            })
+        }
     }
 
     fn assemble(store: Arc<dyn ObjectStore>, config: Config, keys: KeyRing) -> Arc<Self> {
@@ -210,6 +253,16 @@ impl Repository {
     /// The log or a segment cannot be read.
     pub async fn refresh(&self) -> Result<()> {
         self.newest_state().await.map(drop)
+    }
+
+    /// The state of the log, locked, as far as it was read; it is read if it never was.
+    pub(crate) async fn known_state(&self) -> Result<MutexGuard<'_, LogState>> {
+        let state = self.state.lock().await;
+        if state.next > 1 {
+            return Ok(state);
+        }
+        drop(state);
+        self.newest_state().await
     }
 
     /// The state of the log, locked, after it was read to its end and the index with it.

@@ -34,8 +34,14 @@ impl Committer for Repository {
         // A parent that cannot be opened must not be chosen: it would be lost work to find out later.
         let mut usable: Vec<(String, Parent)> = Vec::new();
         let mut unusable: BTreeSet<String> = BTreeSet::new();
+        // What is known may be old: then the entry finds another one in its place, and all is read.
+        let mut stale = false;
         let (session, begin, doomed) = loop {
-            let mut state = self.newest_state().await?;
+            let mut state = if stale {
+                self.newest_state().await?
+            } else {
+                self.known_state().await?
+            };
             let wanted: Vec<String> = Self::parents(&state, &volume, &unusable);
             let known = |name: &String| usable.iter().any(|(n, _)| n == name);
             if let Some(name) = wanted.iter().find(|name| !known(name)).cloned() {
@@ -75,6 +81,7 @@ impl Committer for Repository {
                 })
                 .await?;
             self.load_segments(&mut state).await?;
+            stale = true;
             if let (Some(session), Some(begin)) = (session, begun) {
                 break (session, begin, state.doomed());
             }
@@ -134,7 +141,11 @@ impl Committer for Repository {
         let volume = self.pseudonyms(&request.volume, &request.lineage);
         let partial = request.state == SnapshotState::Partial;
         let (adopts, doomed) = {
-            let state = self.newest_state().await?;
+            let mut state = self.known_state().await?;
+            if !state.open.contains_key(&session) {
+                drop(state);
+                state = self.newest_state().await?;
+            }
             if !partial && let Some(snapshot) = already(&state, session)? {
                 return Ok(snapshot);
             }

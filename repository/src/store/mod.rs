@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::error::{Error, Result};
 
+mod cache;
 #[cfg(feature = "testing")]
 pub mod contract;
 mod directory;
@@ -14,6 +15,7 @@ mod directory;
 mod faulty;
 mod memory;
 
+pub use cache::CachedStore;
 pub use directory::DirectoryStore;
 #[cfg(feature = "testing")]
 pub use faulty::{FaultyStore, Plan};
@@ -64,6 +66,14 @@ pub trait ObjectStore: Send + Sync {
     /// # Errors
     /// [`Error::NotFound`], or the store failed.
     async fn get(&self, name: &str) -> Result<Bytes>;
+
+    /// As [`Self::get`], but from the store itself where there is a local copy.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    async fn get_fresh(&self, name: &str) -> Result<Bytes> {
+        self.get(name).await
+    }
 
     /// `len` bytes at `offset`.
     ///

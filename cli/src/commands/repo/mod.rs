@@ -70,6 +70,13 @@ pub(crate) struct RepoArgs {
         value_name = "URL"
     )]
     pub(crate) repository: String,
+    /// Where copies of a far repository's metadata are kept, all of them encrypted [default:
+    /// $XDG_CACHE_HOME/orlop or ~/.cache/orlop]
+    #[arg(long, env = "ORLOP_CACHE_DIR", value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+    /// Keep and use no such copies
+    #[arg(long, conflicts_with = "cache_dir")]
+    no_cache: bool,
     #[command(flatten)]
     pub(crate) unlock: UnlockArgs,
 }
@@ -153,9 +160,27 @@ impl UnlockArgs {
 }
 
 impl RepoArgs {
+    /// The directory for copies: of a near store none are needed unless they are asked for.
+    fn cache(&self) -> Option<PathBuf> {
+        if self.no_cache {
+            return None;
+        }
+        if self.cache_dir.is_some() {
+            return self.cache_dir.clone();
+        }
+        if !self.repository.starts_with("s3://") {
+            return None;
+        }
+        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let home = || Some(PathBuf::from(set("HOME")?).join(".cache"));
+        let root = set("XDG_CACHE_HOME").map(PathBuf::from).or_else(home)?;
+        Some(root.join("orlop"))
+    }
+
     async fn open(&self) -> Result<Arc<Repository>> {
         let store = open_store(&self.repository)?;
-        Ok(Repository::open(store, &self.unlock.require()?).await?)
+        let cache = self.cache();
+        Ok(Repository::open_cached(store, &self.unlock.require()?, cache.as_deref()).await?)
     }
 }
 
