@@ -74,20 +74,30 @@ pub(crate) async fn replay(
     mac_key: &Key,
     state: &mut LogState,
 ) -> Result<()> {
-    let mut batch = 1;
+    // Two at first: where the log goes on behind a missing entry it is damaged, not short.
+    let mut batch = if state.next == 1 { 2 } else { 1 };
     loop {
         let gets = (0..batch).map(|i| {
             let name = object_name(state.next + i);
             async move { store.get(&name).await }
         });
         let results: Vec<Result<Bytes>> = join_all(gets).await;
-        for result in results {
+        let mut results = results.into_iter();
+        while let Some(result) = results.next() {
             match result {
                 Ok(bytes) => {
                     let entry = decode(state.next, &bytes, mac_key)?;
                     follow(state, entry, &bytes)?;
                 }
-                Err(e) if e.is_not_found() => return Ok(()),
+                Err(e) if e.is_not_found() => {
+                    if results.any(|later| later.is_ok()) {
+                        return Err(Error::damaged(
+                            object_name(state.next),
+                            "it is missing, and there are entries behind it",
+                        ));
+                    }
+                    return Ok(());
+                }
                 Err(e) => return Err(e),
             }
         }

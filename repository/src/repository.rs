@@ -187,8 +187,9 @@ impl Repository {
             }
             let repository = Self::assemble(store, config, keys);
             repository.refresh().await?;
-            if let Some(cache) = cache {
-                repository.prove_cache(&cache).await?;
+            match cache {
+                Some(cache) => repository.prove_cache(&cache).await?,
+                None => repository.prove_no_gap().await?,
             }
             return Ok(repository);
         }
@@ -219,6 +220,26 @@ impl Repository {
                 store: self.store.description(),
                 cache: cache.display().to_string(),
             })
+        }
+    }
+
+    /// Proves that the log does not go on behind its end: an entry that is missing must not be written anew.
+    async fn prove_no_gap(&self) -> Result<()> {
+        let end = self.state.lock().await.next;
+        match self.store.get(&log::object_name(end + 1)).await {
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error),
+            // It may have been appended just now.
+            Ok(_) => {
+                self.refresh().await?;
+                if self.state.lock().await.next > end {
+                    return Ok(());
+                }
+                Err(Error::damaged(
+                    log::object_name(end),
+                    "it is missing, and there are entries behind it",
+                ))
+            }
         }
     }
 

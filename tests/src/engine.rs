@@ -190,9 +190,10 @@ impl Engine {
         let result = restore::run(job, &session, Arc::new(NoMonitor), CancellationToken::new());
         session.end();
         result.map_err(|error| {
-            let text = error.to_string();
+            let mut text = String::new();
             let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
             while let Some(cause) = source {
+                text = format!("{text}: {cause}");
                 if let Some(Error::Damaged { name, reason }) = cause.downcast_ref() {
                     return Error::Damaged {
                         name: name.clone(),

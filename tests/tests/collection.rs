@@ -6,6 +6,8 @@
 mod beside;
 #[path = "collection/crash.rs"]
 mod crash;
+#[path = "collection/matrix.rs"]
+mod matrix;
 #[path = "collection/space.rs"]
 mod space;
 

@@ -26,8 +26,8 @@ pub(super) struct IndexState {
     loaded: HashMap<String, Arc<[Arc<str>]>>,
     /// Packs that are in the index.
     packs: HashSet<Arc<str>>,
-    /// A segment was lost and made again from what packs could be read.
-    guessed: bool,
+    /// A segment that was lost and made again from what packs could be read.
+    guessed: Option<String>,
     /// What the packs' standing was last told from: condemn entry, lists, dead packs.
     judged: (u64, usize, usize),
 }
@@ -83,7 +83,7 @@ impl Repository {
                             reason,
                             "an index segment is lost: it is made again from its packs; run `orlop repo check`"
                         );
-                        self.write_index(|index| index.guessed = true);
+                        self.write_index(|index| index.guessed = Some(name.clone()));
                         self.segment_from_packs(&name).await?
                     }
                     Err(error) => return Err(error),
@@ -169,12 +169,12 @@ impl Repository {
 
     /// Refuses to go on where the index may lack packs: what it lacks would look like garbage.
     pub(crate) fn prove_index_whole(&self) -> Result<()> {
-        if self.read_index(|index| index.guessed) {
-            return Err(Error::Unmarked {
-                source: Box::new(Error::damaged("i/", "an index segment is lost")),
-            });
-        }
-        Ok(())
+        self.read_index(|index| match &index.guessed {
+            Some(name) => Err(Error::Unmarked {
+                source: Box::new(Error::damaged(name, "it was made again from its packs")),
+            }),
+            None => Ok(()),
+        })
     }
 
     /// The packs that each segment names.
