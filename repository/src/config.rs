@@ -5,6 +5,7 @@ use prost::Message;
 use crate::{
     error::{Error, Result},
     secret::Key,
+    store::{Capabilities, ChecksumMode},
 };
 
 /// The format that this program writes; it may still change while it is 0.
@@ -87,7 +88,34 @@ pub(crate) struct Config {
     /// Features without which nothing may be collected.
     #[prost(string, repeated, tag = "12")]
     pub maintain_features: Vec<String>,
-    // 13: signature of the configuration; 14: store capabilities; 15: chunking profile (strict): reserved
+    /// What the store was seen to do; absent for stores that leave no doubt.
+    #[prost(message, optional, tag = "14")]
+    pub capabilities: Option<StoreCapabilities>,
+    // 13: signature of the configuration; 15: chunking profile (strict): reserved
+}
+
+/// [`Capabilities`] as they are stored.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct StoreCapabilities {
+    /// Whether of racing creates one wins, and nothing is overwritten.
+    #[prost(bool, tag = "1")]
+    pub conditional_create: bool,
+    /// What proves content: 0 the request's signature, 1 CRC-32C, 2 CRC-64/NVME.
+    #[prost(uint32, tag = "2")]
+    pub checksum: u32,
+}
+
+impl From<Capabilities> for StoreCapabilities {
+    fn from(from: Capabilities) -> Self {
+        Self {
+            conditional_create: from.conditional_create,
+            checksum: match from.checksum {
+                ChecksumMode::Signature => 0,
+                ChecksumMode::Crc32c => 1,
+                ChecksumMode::Crc64Nvme => 2,
+            },
+        }
+    }
 }
 
 impl Config {
@@ -163,6 +191,22 @@ impl Config {
                 NAME,
                 "its authentication code is wrong: it was changed by someone without the key",
             ))
+        }
+    }
+
+    /// What the store can do.
+    pub(crate) fn capabilities(&self) -> Capabilities {
+        let Some(stored) = self.capabilities else {
+            return Capabilities::default();
+        };
+        Capabilities {
+            conditional_create: stored.conditional_create,
+            // What is not known here is not needed: all stores take signed content.
+            checksum: match stored.checksum {
+                1 => ChecksumMode::Crc32c,
+                2 => ChecksumMode::Crc64Nvme,
+                _ => ChecksumMode::Signature,
+            },
         }
     }
 

@@ -1,6 +1,10 @@
 //! Everything that can go wrong in the storage engine, one variant a cause.
 
+mod access;
+
 use std::io;
+
+pub use access::AccessError;
 
 /// Result of the storage engine.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -29,6 +33,19 @@ pub enum Error {
         /// What the system said.
         #[source]
         source: io::Error,
+    },
+    /// A store on the network could not be used.
+    #[error("cannot {action} {name} in {store}")]
+    Access {
+        /// What was tried, such as `read`.
+        action: &'static str,
+        /// Object or prefix.
+        name: String,
+        /// The store.
+        store: String,
+        /// The cause with its remedy.
+        #[source]
+        source: Box<AccessError>,
     },
     /// The store has no room left.
     #[error(
@@ -59,7 +76,9 @@ pub enum Error {
         store: String,
     },
     /// The URL is not understood.
-    #[error("{url:?} is not a repository URL: {reason}; use a directory or file:///directory")]
+    #[error(
+        "{url:?} is not a repository URL: {reason}; use a directory, file:///directory, or s3://bucket/prefix"
+    )]
     Url {
         /// What was given.
         url: String,
@@ -247,9 +266,18 @@ impl Error {
                     | io::ErrorKind::NotADirectory
                     | io::ErrorKind::ReadOnlyFilesystem
             ),
+            Self::Access { source, .. } => !source.is_transient(),
             Self::Remote { transient, .. } => !transient,
             Self::System { .. } => false,
             _ => true,
+        }
+    }
+
+    /// Whether the store failed in a way that may pass: the same request may be tried again.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Store { .. } | Self::Access { .. } | Self::Remote { .. } => !self.is_permanent(),
+            _ => false,
         }
     }
 

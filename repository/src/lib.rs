@@ -41,7 +41,7 @@ pub use check::{CheckOptions, CheckReport, Damage, DamageKind};
 pub use chunker::Chunker;
 pub use collect::{CollectOptions, CollectReport, CollectState, WaitingSession};
 pub use config::{ChunkProfile, FORMAT};
-pub use error::{Error, Result};
+pub use error::{AccessError, Error, Result};
 pub use frame::FrameKind;
 pub use keys::Unlock;
 pub use manifest::{

@@ -31,7 +31,7 @@ use crate::{
     secret::{Key, hex, random_bytes},
     session::SessionId,
     snapshot::{self, OpenedSnapshot},
-    store::{CachedStore, Durability, ObjectStore, Put},
+    store::{CachedStore, Capabilities, Durability, ObjectStore, Put},
 };
 
 /// How a new repository is laid out.
@@ -87,13 +87,16 @@ impl Repository {
         if store.stat(config::NAME).await?.is_some() {
             return Err(Error::RepositoryExists { store: place });
         }
-        if store
-            .list("")
-            .await?
-            .iter()
-            .any(|object| !object.name.starts_with("keys/"))
-        {
+        if store.list("").await?.iter().any(|object| {
+            !["keys/", "probe/"]
+                .iter()
+                .any(|p| object.name.starts_with(p))
+        }) {
             return Err(Error::NotEmpty { store: place });
+        }
+        let capabilities = store.probe().await?;
+        if let Some(found) = capabilities {
+            store.set_capabilities(found);
         }
         let chunks = options.chunks.validate()?;
         let root = Key::random()?;
@@ -108,6 +111,7 @@ impl Repository {
             chunk_avg: chunks.avg,
             chunk_max: chunks.max,
             pack_bytes: options.pack_bytes,
+            capabilities: capabilities.map(Into::into),
             ..Config::default()
         };
         let unlock = unlock.clone();
@@ -185,6 +189,7 @@ impl Repository {
                     "its public key belongs to another repository",
                 ));
             }
+            store.set_capabilities(config.capabilities());
             let repository = Self::assemble(store, config, keys);
             repository.refresh().await?;
             match cache {
@@ -263,11 +268,6 @@ impl Repository {
         }
     }
 
-    /// Whether the store creates an object only if it does not exist.
-    pub fn conditional_create(&self) -> bool {
-        true
-    }
-
     /// Reads what other writers have added.
     ///
     /// # Errors
@@ -311,6 +311,17 @@ impl Repository {
     /// Size at which a pack is closed, in bytes.
     pub(crate) fn pack_bytes(&self) -> usize {
         self.config.pack_bytes as usize
+    }
+
+    /// What the store was seen to do when the repository was made.
+    pub fn capabilities(&self) -> Capabilities {
+        self.config.capabilities()
+    }
+
+    /// Whether of several that create one object at once exactly one wins. Without that, only one
+    /// process at a time may write.
+    pub fn conditional_create(&self) -> bool {
+        self.capabilities().conditional_create
     }
 
     /// The store it is in.

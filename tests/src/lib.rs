@@ -10,6 +10,7 @@ mod program;
 mod random;
 mod record;
 mod require;
+pub mod s3;
 mod service;
 mod tree;
 mod wait;

@@ -165,6 +165,13 @@ impl Orlop {
         self
     }
 
+    /// Removes a variable from its environment.
+    #[must_use]
+    pub fn without(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
     /// Runs it to its end.
     ///
     /// # Panics

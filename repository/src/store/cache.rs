@@ -17,7 +17,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
-use super::{Durability, ObjectInfo, ObjectStore, Put};
+use super::{Capabilities, Durability, ListPage, ObjectInfo, ObjectStore, Put};
 use crate::{
     error::Result,
     secret::{hex, random_bytes},
@@ -229,8 +229,19 @@ impl ObjectStore for CachedStore {
         self.inner.get_fresh(name).await
     }
 
+    async fn get_up_to(&self, name: &str, offset: u64, max_len: u64) -> Result<Bytes> {
+        match self.copy(name, offset, max_len).await {
+            Some(bytes) => Ok(bytes),
+            None => self.inner.get_up_to(name, offset, max_len).await,
+        }
+    }
+
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>> {
         self.inner.list(prefix).await
+    }
+
+    async fn list_page(&self, prefix: &str, cursor: Option<String>) -> Result<ListPage> {
+        self.inner.list_page(prefix, cursor).await
     }
 
     async fn stat(&self, name: &str) -> Result<Option<ObjectInfo>> {
@@ -257,6 +268,14 @@ impl ObjectStore for CachedStore {
 
     fn description(&self) -> String {
         self.inner.description()
+    }
+
+    async fn probe(&self) -> Result<Option<Capabilities>> {
+        self.inner.probe().await
+    }
+
+    fn set_capabilities(&self, capabilities: Capabilities) {
+        self.inner.set_capabilities(capabilities);
     }
 }
 

@@ -17,12 +17,21 @@ fn parts(text: &'static str) -> Vec<Bytes> {
 /// # Panics
 /// The store breaks a promise of [`ObjectStore`].
 pub async fn check(store: Arc<dyn ObjectStore>) {
-    creates_once(&*store).await;
-    reads_ranges(&*store).await;
-    lists_by_prefix(&*store).await;
-    deletes(&*store).await;
-    refuses_odd_names(&*store).await;
+    check_alone(&*store).await;
     lets_one_of_many_win(store).await;
+}
+
+/// What a store promises to one caller at a time: all that one without conditional creates can.
+///
+/// # Panics
+/// As for [`check`].
+pub async fn check_alone(store: &dyn ObjectStore) {
+    creates_once(store).await;
+    reads_ranges(store).await;
+    reads_up_to(store).await;
+    lists_by_prefix(store).await;
+    deletes(store).await;
+    refuses_odd_names(store).await;
 }
 
 async fn creates_once(store: &dyn ObjectStore) {
@@ -71,6 +80,29 @@ async fn reads_ranges(store: &dyn ObjectStore) {
     );
 }
 
+async fn reads_up_to(store: &dyn ObjectStore) {
+    for (offset, max_len, want) in [
+        (0, 5, "first"),
+        (6, 4, "text"),
+        (6, 100, "text"),
+        (0, u64::MAX, "first text"),
+        (3, u64::MAX, "st text"),
+        (3, 0, ""),
+        (10, 1, ""),
+        (99, 1, ""),
+        (u64::MAX, u64::MAX, ""),
+    ] {
+        let got = store.get_up_to("a/x", offset, max_len).await.unwrap();
+        assert_eq!(got, want, "{max_len} at {offset}");
+    }
+    assert_eq!(store.get_up_to("a/empty", 0, 7).await.unwrap(), "");
+    for len in [0, 1] {
+        let error = store.get_up_to("a/none", 0, len).await.unwrap_err();
+        assert!(error.is_not_found(), "{error}");
+    }
+    assert!(store.get_up_to("../a", 0, 1).await.is_err());
+}
+
 async fn lists_by_prefix(store: &dyn ObjectStore) {
     for name in ["b/2", "b/1/deep", "bb/3"] {
         store
@@ -88,6 +120,17 @@ async fn lists_by_prefix(store: &dyn ObjectStore) {
     assert_eq!(store.list("none/").await.unwrap(), []);
     assert_eq!(store.list("a/").await.unwrap()[1].size, 10);
     assert!(store.list("b").await.is_err());
+    let mut paged = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = store.list_page("", cursor).await.unwrap();
+        paged.extend(page.objects);
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(paged, store.list("").await.unwrap());
 }
 
 async fn deletes(store: &dyn ObjectStore) {

@@ -41,6 +41,15 @@ struct Inner {
     barrier: Mutex<()>,
 }
 
+/// Which bytes of an object.
+enum Wanted {
+    All,
+    /// So many at an offset.
+    Range(u64, u64),
+    /// At an offset as many as there are, at most so many.
+    UpTo(u64, u64),
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -147,11 +156,18 @@ impl Inner {
         Ok(())
     }
 
-    fn get_range(&self, name: &str, range: Option<(u64, u64)>) -> Result<Bytes> {
+    fn get(&self, name: &str, wanted: Wanted) -> Result<Bytes> {
         check_name(name)?;
         let file = File::open(self.root.join(name)).map_err(self.fail("open", name))?;
         let size = file.metadata().map_err(self.fail("stat", name))?.len();
-        let (offset, len) = range.unwrap_or((0, size));
+        let (offset, len) = match wanted {
+            Wanted::All => (0, size),
+            Wanted::Range(offset, len) => (offset, len),
+            Wanted::UpTo(offset, max_len) => {
+                let offset = offset.min(size);
+                (offset, max_len.min(size - offset))
+            }
+        };
         if offset.checked_add(len).is_none_or(|end| end > size) {
             return Err(Error::damaged(
                 name,
@@ -296,13 +312,19 @@ impl ObjectStore for DirectoryStore {
 
     async fn get(&self, name: &str) -> Result<Bytes> {
         let name = name.to_owned();
-        self.blocking(move |inner| inner.get_range(&name, None))
+        self.blocking(move |inner| inner.get(&name, Wanted::All))
             .await
     }
 
     async fn get_range(&self, name: &str, offset: u64, len: u64) -> Result<Bytes> {
         let name = name.to_owned();
-        self.blocking(move |inner| inner.get_range(&name, Some((offset, len))))
+        self.blocking(move |inner| inner.get(&name, Wanted::Range(offset, len)))
+            .await
+    }
+
+    async fn get_up_to(&self, name: &str, offset: u64, max_len: u64) -> Result<Bytes> {
+        let name = name.to_owned();
+        self.blocking(move |inner| inner.get(&name, Wanted::UpTo(offset, max_len)))
             .await
     }
 

@@ -8,7 +8,7 @@ use std::sync::{
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Durability, ObjectInfo, ObjectStore, Put};
+use super::{Capabilities, Durability, ListPage, ObjectInfo, ObjectStore, Put};
 use crate::error::{Error, Result};
 
 /// Which calls fail.
@@ -101,8 +101,16 @@ impl ObjectStore for FaultyStore {
         self.inner.get_range(name, offset, len).await
     }
 
+    async fn get_up_to(&self, name: &str, offset: u64, max_len: u64) -> Result<Bytes> {
+        self.inner.get_up_to(name, offset, max_len).await
+    }
+
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>> {
         self.inner.list(prefix).await
+    }
+
+    async fn list_page(&self, prefix: &str, cursor: Option<String>) -> Result<ListPage> {
+        self.inner.list_page(prefix, cursor).await
     }
 
     async fn stat(&self, name: &str) -> Result<Option<ObjectInfo>> {
@@ -128,5 +136,13 @@ impl ObjectStore for FaultyStore {
 
     fn description(&self) -> String {
         self.inner.description()
+    }
+
+    async fn probe(&self) -> Result<Option<Capabilities>> {
+        self.inner.probe().await
+    }
+
+    fn set_capabilities(&self, capabilities: Capabilities) {
+        self.inner.set_capabilities(capabilities);
     }
 }

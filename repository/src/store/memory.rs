@@ -82,6 +82,13 @@ impl ObjectStore for MemoryStore {
         Ok(whole.slice(offset as usize..end as usize))
     }
 
+    async fn get_up_to(&self, name: &str, offset: u64, max_len: u64) -> Result<Bytes> {
+        let whole = self.get(name).await?;
+        let start = offset.min(whole.len() as u64);
+        let end = start.saturating_add(max_len).min(whole.len() as u64);
+        Ok(whole.slice(start as usize..end as usize))
+    }
+
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>> {
         check_prefix(prefix)?;
         let objects = self.lock();

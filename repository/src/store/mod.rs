@@ -8,18 +8,24 @@ use bytes::Bytes;
 use crate::error::{Error, Result};
 
 mod cache;
+mod capabilities;
 #[cfg(feature = "testing")]
 pub mod contract;
 mod directory;
 #[cfg(feature = "testing")]
 mod faulty;
 mod memory;
+mod retry;
+mod s3;
 
 pub use cache::CachedStore;
+pub use capabilities::{Capabilities, ChecksumMode};
 pub use directory::DirectoryStore;
 #[cfg(feature = "testing")]
 pub use faulty::{FaultyStore, Plan};
 pub use memory::MemoryStore;
+pub use retry::{RetryPolicy, RetryStore};
+pub use s3::{S3Credentials, S3Store, S3Url};
 
 /// An object's name and size.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +34,15 @@ pub struct ObjectInfo {
     pub name: String,
     /// Size in bytes.
     pub size: u64,
+}
+
+/// Some of the objects below a prefix.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListPage {
+    /// By name, and after those of the page before.
+    pub objects: Vec<ObjectInfo>,
+    /// What to ask the next page with; `None` after the last.
+    pub next: Option<String>,
 }
 
 /// When a put must be durable.
@@ -81,11 +96,46 @@ pub trait ObjectStore: Send + Sync {
     /// [`Error::NotFound`]; [`Error::Damaged`] if the object is shorter; or the store failed.
     async fn get_range(&self, name: &str, offset: u64, len: u64) -> Result<Bytes>;
 
+    /// The bytes from `offset` on, as many as there are, at most `max_len`: none at or beyond the
+    /// object's end. For who does not know the size, in one request where the store can do that.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or the store failed.
+    async fn get_up_to(&self, name: &str, offset: u64, max_len: u64) -> Result<Bytes> {
+        let Some(found) = self.stat(name).await? else {
+            return Err(Error::NotFound {
+                name: name.to_owned(),
+                store: self.description(),
+            });
+        };
+        let len = found.size.saturating_sub(offset).min(max_len);
+        if len == 0 {
+            return Ok(Bytes::new());
+        }
+        self.get_range(name, offset, len).await
+    }
+
     /// All objects whose names begin with `prefix`, which is empty or ends with `/`, by name.
     ///
     /// # Errors
     /// The store failed.
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>>;
+
+    /// One page of [`list`](Self::list): the first without a cursor, the next ones with that of the page
+    /// before. A store may give everything in one page.
+    ///
+    /// # Errors
+    /// The store failed.
+    async fn list_page(&self, prefix: &str, cursor: Option<String>) -> Result<ListPage> {
+        let objects = match cursor {
+            None => self.list(prefix).await?,
+            Some(_) => Vec::new(),
+        };
+        Ok(ListPage {
+            objects,
+            next: None,
+        })
+    }
 
     /// Size of an object, `None` if there is none.
     ///
@@ -116,9 +166,22 @@ pub trait ObjectStore: Send + Sync {
 
     /// The place, for messages; never holds credentials.
     fn description(&self) -> String;
+
+    /// Finds out what the store can do by trying, on objects below `probe/` that it deletes again;
+    /// `None` if the kind of store leaves no doubt.
+    ///
+    /// # Errors
+    /// The store failed.
+    async fn probe(&self) -> Result<Option<Capabilities>> {
+        Ok(None)
+    }
+
+    /// Tells the store what it was seen to do when its repository was made.
+    fn set_capabilities(&self, _capabilities: Capabilities) {}
 }
 
-/// Opens the store that `url` names: a directory, or `file:///directory`.
+/// Opens the store that `url` names: a directory, `file:///directory`, or `s3://bucket/prefix`. Only the
+/// first call of a store on the network connects.
 ///
 /// # Errors
 /// The URL is not understood.
@@ -134,6 +197,10 @@ pub fn open_store(url: &str) -> Result<Arc<dyn ObjectStore>> {
             return fail("file:// needs an absolute path, as in file:///srv/backup");
         }
         return Ok(Arc::new(DirectoryStore::new(PathBuf::from(path))));
+    }
+    if S3Url::is_meant(url) {
+        let store = Arc::new(S3Store::new(S3Url::parse(url)?));
+        return Ok(Arc::new(RetryStore::new(store)));
     }
     if let Some((scheme, _)) = url.split_once("://") {
         return fail(&format!("stores of kind {scheme:?} are not known"));
