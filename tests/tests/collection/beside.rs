@@ -28,17 +28,26 @@ fn duration() -> Duration {
     Duration::from_secs(seconds.map_or(8, |s| s.parse().unwrap()))
 }
 
+/// After this it ends, whatever was collected.
+const LIMIT: Duration = Duration::from_mins(3);
+
 type Made = Mutex<Vec<(SnapshotId, Record)>>;
 
 /// One writer: changes its volume, backs it up, now and then forgets an old snapshot.
-fn write(store: &Arc<dyn ObjectStore>, path: &Path, number: usize, made: &Made, until: Instant) {
+fn write(
+    store: &Arc<dyn ObjectStore>,
+    path: &Path,
+    number: usize,
+    made: &Made,
+    goes_on: impl Fn() -> bool,
+) {
     let volume = VolumeRef::new("ns", format!("pod-{number}"), "data");
     fs::create_dir(path).unwrap();
     sample(path, 31, 1 << 20);
     let mut random = Random::new(number as u64);
     let mut own = Vec::new();
     let mut round = 0u64;
-    while Instant::now() < until {
+    while goes_on() {
         round += 1;
         // Like a process of its own each time.
         let engine = Engine::open(Arc::clone(store)).unwrap();
@@ -68,17 +77,23 @@ fn write(store: &Arc<dyn ObjectStore>, path: &Path, number: usize, made: &Made, 
 fn all_at_once(store: &Arc<dyn ObjectStore>) {
     Engine::init(Arc::clone(store)).unwrap();
     let directory = orlop_tests::quick_dir();
-    let (made, until) = (Made::default(), Instant::now() + duration());
+    let (made, begun) = (Made::default(), Instant::now());
     let (collected, removed, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let writers: Vec<_> = (0..WRITERS)
             .map(|number| {
                 let (made, path) = (&made, directory.path().join(number.to_string()));
-                scope.spawn(move || write(store, &path, number, made, until))
+                let collected = &collected;
+                let goes_on = move || {
+                    let enough =
+                        begun.elapsed() >= duration() && collected.load(Ordering::SeqCst) > 0;
+                    !enough && begun.elapsed() < LIMIT
+                };
+                scope.spawn(move || write(store, &path, number, made, goes_on))
             })
             .collect();
         // Two collectors: each takes over from the other, one of them shuts writers out.
-        for fence_after in [Duration::from_secs(3), Duration::from_mins(10)] {
+        for mut fence_after in [Duration::from_secs(1), Duration::from_mins(10)] {
             let (collected, removed, stop) = (&collected, &removed, &stop);
             scope.spawn(move || {
                 while !stop.load(Ordering::SeqCst) {
@@ -90,6 +105,10 @@ fn all_at_once(store: &Arc<dyn ObjectStore>) {
                     };
                     match try_collect(&engine, options) {
                         Ok(report) => {
+                            if !report.fenced.is_empty() {
+                                // On a slow machine nobody would ever come to an end.
+                                fence_after *= 2;
+                            }
                             if report.state == CollectState::Collected {
                                 collected.fetch_add(1, Ordering::SeqCst);
                             }
