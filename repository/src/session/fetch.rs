@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
+
 use super::ReadSession;
 use crate::{
     error::{Error, Result},
@@ -119,27 +121,21 @@ impl ReadSession {
         decoder: &mut Decoder,
         sink: &(dyn Fn(usize, Result<&[u8]>) + Sync),
     ) {
-        let get = self.store.get_range(
-            &range.pack,
-            u64::from(range.begin),
-            u64::from(range.end - range.begin),
-        );
-        match self.handle.block_on(get) {
+        match self.get_range(&range.pack, range.begin, range.end - range.begin) {
             Ok(bytes) => {
-                self.fetched
-                    .fetch_add(bytes.len() as u64, Ordering::Relaxed);
                 for (i, offset, len) in &range.frames {
                     let from = (offset - range.begin) as usize;
                     let frame = &bytes[from..from + *len as usize];
-                    let secret = &wanted[*i].secret;
-                    let plain = decoder.decode(
-                        &|| range.pack.clone(),
-                        FrameKind::Data,
-                        secret,
-                        Some(&self.grant.domain_key),
-                        frame,
-                    );
-                    match plain {
+                    match self.open(&range.pack, &wanted[*i].secret, decoder, frame) {
+                        Ok(plain) => sink(*i, Ok(&plain)),
+                        Err(error) => sink(*i, Err(error)),
+                    }
+                }
+            }
+            // Collection may have moved the chunks: each is looked for once more.
+            Err(error) if error.is_not_found() => {
+                for (i, ..) in &range.frames {
+                    match self.fetch_moved(&range.pack, &wanted[*i].secret, decoder) {
                         Ok(plain) => sink(*i, Ok(&plain)),
                         Err(error) => sink(*i, Err(error)),
                     }
@@ -152,6 +148,36 @@ impl ReadSession {
                 }
             }
         }
+    }
+
+    /// A chunk whose pack `gone` does not exist.
+    fn fetch_moved(&self, gone: &str, secret: &Secret, decoder: &mut Decoder) -> Result<Vec<u8>> {
+        let fail = |error: &Error| Error::damaged(gone, error.to_string());
+        let place = self.pages.relocate(secret.id())?;
+        let place = place.ok_or_else(|| Error::damaged(gone, "it does not exist"))?;
+        let frame = self.get_range(&place.pack, place.offset, place.len);
+        let frame = frame.map_err(|error| fail(&error))?;
+        self.open(&place.pack, secret, decoder, &frame)
+    }
+
+    fn get_range(&self, pack: &str, begin: u32, len: u32) -> Result<Bytes> {
+        let get = self.store.get_range(pack, begin.into(), len.into());
+        let bytes = self.handle.block_on(get)?;
+        self.fetched
+            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(bytes)
+    }
+
+    fn open(
+        &self,
+        pack: &str,
+        secret: &Secret,
+        decoder: &mut Decoder,
+        frame: &[u8],
+    ) -> Result<Vec<u8>> {
+        let what = || pack.to_owned();
+        let key = Some(&self.grant.domain_key);
+        decoder.decode(&what, FrameKind::Data, secret, key, frame)
     }
 }
 

@@ -61,6 +61,12 @@ impl PageReader {
             .block_on(self.committer.locate(self.session, ids, false))
     }
 
+    /// Where a chunk is that is not where it was.
+    pub(super) fn relocate(&self, id: ChunkId) -> Result<Option<Location>> {
+        let found = self.committer.locate(self.session, &[id], true);
+        Ok(self.handle.block_on(found)?.pop().flatten())
+    }
+
     /// Size of a pack, `None` if it does not exist.
     pub(crate) fn size(&self, pack: &str) -> Result<Option<u64>> {
         let info = self.handle.block_on(self.store.stat(pack))?;
@@ -75,12 +81,16 @@ impl PageReader {
         key: Option<&Key>,
     ) -> Result<Vec<u8>> {
         let id = secret.id();
-        let location = self
-            .locate(&[id])?
-            .pop()
-            .flatten()
-            .ok_or_else(|| Error::MissingChunk { id: id.to_string() })?;
-        let frame = self.frame(&location)?;
+        let missing = || Error::MissingChunk { id: id.to_string() };
+        let mut location = self.locate(&[id])?.pop().flatten().ok_or_else(missing)?;
+        let frame = match self.frame(&location) {
+            // Collection may have moved it.
+            Err(error) if error.is_not_found() => {
+                location = self.relocate(id)?.ok_or(error)?;
+                self.frame(&location)?
+            }
+            other => other?,
+        };
         let mut decoder = self.decoder.lock().unwrap_or_else(PoisonError::into_inner);
         decoder.decode(&|| location.pack.clone(), kind, secret, key, &frame)
     }
