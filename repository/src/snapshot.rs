@@ -89,6 +89,9 @@ pub struct SnapshotInfo {
     pub tags: Vec<String>,
     /// Counts.
     pub stats: SnapshotStats,
+    /// Number of the session that made it: of two snapshots the one with the larger number was begun later,
+    /// whatever the clocks say.
+    pub session: u64,
 }
 
 /// The object `s/<domain>/<volume>/<id>`.
@@ -327,6 +330,7 @@ pub(crate) fn decode(keys: &KeyRing, name: &str, bytes: &[u8]) -> Result<OpenedS
         node: record.node,
         tags: record.tags,
         stats: record.stats,
+        session: record.session,
     };
     Ok(OpenedSnapshot {
         info,

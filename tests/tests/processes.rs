@@ -7,6 +7,8 @@
 mod commands;
 #[path = "processes/demo.rs"]
 mod demo;
+#[path = "processes/forget.rs"]
+mod forget;
 #[path = "processes/kill.rs"]
 mod kill;
 #[path = "processes/shapes.rs"]

@@ -1,11 +1,13 @@
 //! What `-o json` prints, field by field; docs and golden tests hold these shapes.
 
+mod forget;
 mod repository;
 mod run;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use forget::ForgetShape;
 pub(crate) use repository::{BackupShape, RestoreShape, check_table, collect_table, stats_table};
 pub(crate) use run::{BackupRunShape, RestoreRunShape, Run, phase_name};
 pub(crate) use snapshot::{EntryShape, SnapshotShape};

@@ -236,6 +236,7 @@ mod tests {
             node: String::new(),
             tags: Vec::new(),
             stats: SnapshotStats::default(),
+            session: 0,
         };
         let whole = SnapshotState::Complete;
         let all = [

@@ -84,27 +84,36 @@ pub struct Decision<Id> {
 ///
 /// A policy that keeps more never lets go what one that keeps less would have kept, and what was kept is kept
 /// again when only that is left.
-pub fn decide<'a, Id: Clone + Ord>(
+pub fn decide<Id: Clone + Ord>(
     policy: &RetentionPolicy,
-    items: &[Item<'a, Id>],
+    items: &[Item<'_, Id>],
     guard: &Guard,
+) -> Vec<Decision<Id>> {
+    decide_among(policy, items, guard, |_| true)
+}
+
+/// As [`decide`], for the items that `considered` picks: rules count these only, guards see all. The answers are of no
+/// others.
+pub fn decide_among<Id: Clone + Ord>(
+    policy: &RetentionPolicy,
+    items: &[Item<'_, Id>],
+    guard: &Guard,
+    considered: impl Fn(&Item<'_, Id>) -> bool,
 ) -> Vec<Decision<Id>> {
     let mut reasons = guarded(items, guard);
     let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (i, item) in items.iter().enumerate() {
-        groups.entry(item.group).or_default().push(i);
+        if counts(item, guard) && considered(item) {
+            groups.entry(item.group).or_default().push(i);
+        }
     }
     for mut group in groups.into_values() {
-        group.retain(|i| counts(&items[*i], guard));
         group.sort_by(|a, b| age(&items[*b]).cmp(&age(&items[*a])));
-        if policy.is_empty() {
-            continue;
-        }
         for (i, reason) in apply(policy, items, &group, guard) {
             reasons[i].push(reason);
         }
     }
-    let verdict = |(item, mut reasons): (&Item<'a, Id>, Vec<Reason>)| {
+    let verdict = |(item, mut reasons): (&Item<'_, Id>, Vec<Reason>)| {
         if policy.is_empty() {
             reasons.push(Reason::NoPolicy);
         }
@@ -116,7 +125,10 @@ pub fn decide<'a, Id: Clone + Ord>(
         };
         decision(item, reasons, otherwise)
     };
-    items.iter().zip(reasons).map(verdict).collect()
+    let all = items.iter().zip(reasons);
+    all.filter(|(item, _)| considered(item))
+        .map(verdict)
+        .collect()
 }
 
 /// Decides on the items that `named` picks: they may go unless they are guarded. The answers are in the order of

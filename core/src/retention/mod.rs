@@ -4,7 +4,7 @@ mod decide;
 mod policy;
 mod reason;
 
-pub use decide::{Completeness, Decision, Guard, Item, decide, decide_named};
+pub use decide::{Completeness, Decision, Guard, Item, decide, decide_among, decide_named};
 pub use policy::{KeepSpan, ParsePolicyError, RetentionPolicy, parse_count};
 pub use reason::{Reason, Unit};
 

@@ -266,6 +266,19 @@ fn the_newest_complete_is_kept_unless_told_otherwise() {
 }
 
 #[test]
+fn guards_see_what_is_not_considered() {
+    let all = items(&[
+        "2026-06-01T00:00:00Z",
+        "2026-06-02T00:00:00Z",
+        "2026-06-03T00:00:00Z",
+    ]);
+    let policy = "tag=x".parse().unwrap();
+    let decisions = decide_among(&policy, &all, &guard(), |item| item.id < 2);
+    let seen: Vec<_> = decisions.iter().map(|d| (d.id, d.keep)).collect();
+    assert_eq!(seen, [(0, false), (1, false)]);
+}
+
+#[test]
 fn a_held_one_is_kept_until_its_backup_is_named() {
     let mut all = items(&["2026-06-01T00:00:00Z", "2026-06-02T00:00:00Z"]);
     all[0].held_by = "b1";

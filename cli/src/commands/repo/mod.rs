@@ -4,6 +4,7 @@ mod backup;
 mod cat;
 mod check;
 mod collect;
+mod forget;
 mod init;
 mod ls;
 mod restore;
@@ -39,6 +40,8 @@ pub(crate) enum RepoCommand {
     Check(check::CheckArgs),
     /// Free the space of what no snapshot needs
     Collect(collect::CollectArgs),
+    /// Take snapshots out of the repository; `collect` then frees their space
+    Forget(forget::ForgetArgs),
     /// Count and measure
     Stats(stats::StatsArgs),
 }
@@ -54,6 +57,7 @@ impl RepoCommand {
             Self::Restore(args) => args.run(cancel).await,
             Self::Check(args) => args.run(cancel).await,
             Self::Collect(args) => args.run(cancel).await,
+            Self::Forget(args) => args.run(cancel).await,
             Self::Stats(args) => args.run().await,
         }
     }
