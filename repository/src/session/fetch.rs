@@ -126,7 +126,7 @@ impl ReadSession {
                 for (i, offset, len) in &range.frames {
                     let from = (offset - range.begin) as usize;
                     let frame = &bytes[from..from + *len as usize];
-                    match self.open(&range.pack, &wanted[*i].secret, decoder, frame) {
+                    match self.decode(&range.pack, &wanted[*i].secret, decoder, frame) {
                         Ok(plain) => sink(*i, Ok(&plain)),
                         Err(error) => sink(*i, Err(error)),
                     }
@@ -157,7 +157,7 @@ impl ReadSession {
         let place = place.ok_or_else(|| Error::damaged(gone, "it does not exist"))?;
         let frame = self.get_range(&place.pack, place.offset, place.len);
         let frame = frame.map_err(|error| fail(&error))?;
-        self.open(&place.pack, secret, decoder, &frame)
+        self.decode(&place.pack, secret, decoder, &frame)
     }
 
     fn get_range(&self, pack: &str, begin: u32, len: u32) -> Result<Bytes> {
@@ -168,7 +168,7 @@ impl ReadSession {
         Ok(bytes)
     }
 
-    fn open(
+    fn decode(
         &self,
         pack: &str,
         secret: &Secret,

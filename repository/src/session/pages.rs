@@ -63,7 +63,8 @@ impl PageReader {
 
     /// Where a chunk is that is not where it was.
     pub(super) fn relocate(&self, id: ChunkId) -> Result<Option<Location>> {
-        let found = self.committer.locate(self.session, &[id], true);
+        let ids = [id];
+        let found = self.committer.locate(self.session, &ids, true);
         Ok(self.handle.block_on(found)?.pop().flatten())
     }
 

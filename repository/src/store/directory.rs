@@ -45,6 +45,7 @@ struct Inner {
 }
 
 /// Which bytes of an object.
+#[derive(Debug, Clone, Copy)]
 enum Wanted {
     All,
     /// So many at an offset.

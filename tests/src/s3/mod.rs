@@ -38,6 +38,10 @@ pub const ACCESS_KEY: &str = "orlop-tests";
 pub const SECRET_KEY: &str = "a secret of nobody";
 
 /// How the server is.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a whim of its own that some store has"
+)]
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Its only bucket.
@@ -224,7 +228,7 @@ impl S3Server {
         let policy = RetryPolicy {
             first_pause: Duration::from_millis(1),
             longest_pause: Duration::from_millis(20),
-            answer_within: Duration::from_secs(60),
+            answer_within: Duration::from_mins(1),
             ..RetryPolicy::default()
         };
         Arc::new(RetryStore::with_policy(self.raw_store(prefix), policy))

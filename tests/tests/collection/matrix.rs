@@ -3,7 +3,7 @@
 //! Whatever the cell, two things hold: nothing wrong is ever restored, and once the object is as it was
 //! every snapshot restores and a check finds nothing: no operation makes damage worse.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use orlop_core::SnapshotId;
@@ -32,6 +32,10 @@ const DAMAGES: [&str; 5] = ["truncated", "flipped", "missing", "swapped", "rolle
 const OPERATIONS: [&str; 6] = ["open", "snapshots", "restore", "backup", "check", "collect"];
 
 /// What is promised for each operation, in the order of [`OPERATIONS`].
+#[allow(
+    clippy::match_same_arms,
+    reason = "a row for each kind of object, with its own reason"
+)]
 fn promises(kind: &str, damage: &str) -> [Promise; 6] {
     match (kind, damage) {
         // Without these nothing can be known.
@@ -210,7 +214,7 @@ fn run(store: &Arc<MemoryStore>, world: &World, operation: &str) -> (bool, Strin
                     }
                     Ok(report) => {
                         well = false;
-                        told += &format!("{:?}", report.issues);
+                        let _ = write!(told, "{:?}", report.issues);
                     }
                     // A log that was rolled back does not know it.
                     Err(orlop_repository::Error::NoSnapshot { .. }) => {}

@@ -66,7 +66,7 @@ impl RepoCommand {
 /// Which repository, and what opens it.
 #[derive(Debug, Args)]
 pub(crate) struct RepoArgs {
-    /// The repository: a directory or file:///DIRECTORY
+    /// The repository: a directory, file:///DIRECTORY, or s3://BUCKET/PREFIX?region=R or …?endpoint=URL
     #[arg(
         short = 'r',
         long = "repository",

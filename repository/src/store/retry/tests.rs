@@ -1,5 +1,7 @@
 //! What is tried again, how often, and what a put answers whose first try only seemed to fail.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use std::{collections::VecDeque, sync::Mutex};
 
 use super::*;

@@ -22,7 +22,7 @@ const FRAME_BYTES: usize = 256 << 10;
 /// Bytes to send, shared with their copies.
 #[derive(Clone)]
 pub(super) struct Parts {
-    parts: Arc<[Bytes]>,
+    all: Arc<[Bytes]>,
     next: usize,
     offset: usize,
     left: u64,
@@ -32,7 +32,7 @@ impl Parts {
     pub(super) fn new(parts: Vec<Bytes>) -> Self {
         let left = parts.iter().map(|part| part.len() as u64).sum();
         Self {
-            parts: parts.into(),
+            all: parts.into(),
             next: 0,
             offset: 0,
             left,
@@ -48,7 +48,7 @@ impl Parts {
     /// SHA-256 in hexadecimal.
     pub(super) fn sha256(&self) -> String {
         let mut context = digest::Context::new(&digest::SHA256);
-        for part in &*self.parts {
+        for part in &*self.all {
             context.update(part);
         }
         hex(context.finish().as_ref())
@@ -66,7 +66,7 @@ impl Parts {
 
     fn crc(&self, algorithm: CrcAlgorithm) -> u64 {
         let mut digest = Digest::new(algorithm);
-        for part in &*self.parts {
+        for part in &*self.all {
             digest.update(part);
         }
         digest.finalize()
@@ -82,7 +82,7 @@ impl Body for Parts {
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         loop {
-            let Some(part) = self.parts.get(self.next) else {
+            let Some(part) = self.all.get(self.next) else {
                 return Poll::Ready(None);
             };
             let end = part.len().min(self.offset + FRAME_BYTES);

@@ -19,10 +19,12 @@ use aws_smithy_http_client::{
     proxy::ProxyConfig,
     tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
 };
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::{
+    http::SharedHttpClient, runtime_components::RuntimeComponents,
+};
 use rustls::{RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject as _};
 
-use super::{S3Credentials, S3Url};
+use super::{S3Credentials, S3Url, url::Endpoint};
 use crate::error::AccessError;
 
 /// How long a connection may take to be made.
@@ -45,24 +47,22 @@ pub(super) async fn connect(
 ) -> Result<Connection, AccessError> {
     let region = url.region.clone().map(Region::new);
     let profile = url.profile.clone();
-    let chain = match &url.endpoint {
+    let chain = RegionProviderChain::first_try(region);
+    let chain = if url.endpoint.is_some() {
         // The machine's own region says nothing about another's store.
-        Some(_) => {
-            let mut files = ProfileFileRegionProvider::builder();
-            if let Some(profile) = &profile {
-                files = files.profile_name(profile);
-            }
-            RegionProviderChain::first_try(region)
-                .or_else(EnvironmentVariableRegionProvider::new())
-                .or_else(files.build())
+        let mut files = ProfileFileRegionProvider::builder();
+        if let Some(profile) = &profile {
+            files = files.profile_name(profile);
         }
-        None => {
-            let mut default = DefaultRegionChain::builder();
-            if let Some(profile) = &profile {
-                default = default.profile_name(profile);
-            }
-            RegionProviderChain::first_try(region).or_else(default.build())
+        chain
+            .or_else(EnvironmentVariableRegionProvider::new())
+            .or_else(files.build())
+    } else {
+        let mut default = DefaultRegionChain::builder();
+        if let Some(profile) = &profile {
+            default = default.profile_name(profile);
         }
+        chain.or_else(default.build())
     };
     let region = chain.or_else(Region::from_static(REGION)).region().await;
     let region = region.unwrap_or(Region::from_static(REGION));
@@ -117,14 +117,14 @@ fn http_client(url: &S3Url) -> Result<SharedHttpClient, AccessError> {
         .with_trust_store(trusted)
         .build()
         .map_err(|e| AccessError::Client { source: e.into() })?;
-    let loopback = url.endpoint.as_ref().is_some_and(|e| e.is_loopback());
+    let loopback = url.endpoint.as_ref().is_some_and(Endpoint::is_loopback);
     Ok(
         Builder::new().build_with_connector_fn(move |settings, components| {
             let mut connector = ConnectorBuilder::default()
                 .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
                 .tls_context(context.clone());
             connector.set_connector_settings(settings.cloned());
-            connector.set_sleep_impl(components.and_then(|c| c.sleep_impl()));
+            connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
             // A proxy cannot reach what listens on this machine only.
             connector.set_proxy_config(Some(if loopback {
                 ProxyConfig::disabled()

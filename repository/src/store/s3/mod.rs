@@ -360,7 +360,7 @@ impl ObjectStore for S3Store {
     }
 
     async fn probe(&self) -> Result<Option<Capabilities>> {
-        probe::probe(self).await.map(Some)
+        Box::pin(probe::probe(self)).await.map(Some)
     }
 
     fn set_capabilities(&self, capabilities: Capabilities) {

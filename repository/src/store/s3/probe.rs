@@ -20,7 +20,7 @@ pub(super) async fn probe(store: &S3Store) -> Result<Capabilities> {
     let checksum = checksum(store).await?;
     let mut conditional_create = true;
     for _ in 0..ROUNDS {
-        conditional_create = conditional_create && race(store, checksum).await?;
+        conditional_create = conditional_create && Box::pin(race(store, checksum)).await?;
     }
     Ok(Capabilities {
         conditional_create,
@@ -71,7 +71,7 @@ async fn race(store: &S3Store, checksum: ChecksumMode) -> Result<bool> {
         store.put_with(&name, &one, true, checksum, false),
         store.put_with(&name, &two, true, checksum, false),
     );
-    let results = puts.await;
+    let results = Box::pin(puts).await;
     let proven = judge(store, &name, checksum, results).await;
     store.delete(&name).await?;
     proven
