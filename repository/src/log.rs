@@ -68,6 +68,11 @@ fn decode(seq: u64, bytes: &[u8], mac_key: &Key) -> Result<LogEntry> {
     LogEntry::decode(&signed[8..]).map_err(|e| fail(&e.to_string()))
 }
 
+fn follow_bytes(state: &mut LogState, bytes: &[u8], mac_key: &Key) -> Result<()> {
+    let entry = decode(state.next, bytes, mac_key)?;
+    follow(state, entry, bytes)
+}
+
 /// Reads the entries that `state` has not seen yet.
 pub(crate) async fn replay(
     store: &dyn ObjectStore,
@@ -85,18 +90,23 @@ pub(crate) async fn replay(
         let mut results = results.into_iter();
         while let Some(result) = results.next() {
             match result {
-                Ok(bytes) => {
-                    let entry = decode(state.next, &bytes, mac_key)?;
-                    follow(state, entry, &bytes)?;
-                }
+                Ok(bytes) => follow_bytes(state, &bytes, mac_key)?,
                 Err(e) if e.is_not_found() => {
-                    if results.any(|later| later.is_ok()) {
-                        return Err(Error::damaged(
-                            object_name(state.next),
-                            "it is missing, and there are entries behind it",
-                        ));
+                    if !results.any(|later| later.is_ok()) {
+                        return Ok(());
                     }
-                    return Ok(());
+                    // Entries are created in their order: what was not there when it was asked for is
+                    // there by now, or it is lost. The ones behind it are read again.
+                    let name = object_name(state.next);
+                    match store.get_fresh(&name).await {
+                        Ok(bytes) => follow_bytes(state, &bytes, mac_key)?,
+                        Err(e) if e.is_not_found() => {
+                            let reason = "it is missing, and there are entries behind it";
+                            return Err(Error::damaged(name, reason));
+                        }
+                        Err(e) => return Err(e),
+                    }
+                    break;
                 }
                 Err(e) => return Err(e),
             }
@@ -315,6 +325,35 @@ mod tests {
         let mut fresh = LogState::new();
         replay(&store, &key, &mut fresh).await.unwrap();
         assert_eq!((fresh.next, fresh.open.len()), (21, 20));
+    }
+
+    #[cfg(feature = "testing")]
+    #[tokio::test]
+    async fn an_entry_that_appears_between_two_reads_is_no_gap() {
+        use crate::store::{FaultyStore, Plan};
+
+        let (store, key) = (
+            std::sync::Arc::new(MemoryStore::new()),
+            Key::from_bytes([1; 32]),
+        );
+        let mut state = LogState::new();
+        for _ in 0..12 {
+            appender(&*store, &key)
+                .append(&mut state, 0, |_| Ok(Some(begin(0))))
+                .await
+                .unwrap();
+        }
+        for name in ["log/0000000000000001", "log/0000000000000004"] {
+            let late = FaultyStore::new(store.clone(), Plan::HidesOnce(name));
+            let mut seen = LogState::new();
+            replay(&late, &key, &mut seen).await.unwrap();
+            assert_eq!(seen.next, state.next);
+        }
+        store.delete("log/0000000000000004").await.unwrap();
+        let error = replay(&*store, &key, &mut LogState::new())
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("it is missing"), "{error}");
     }
 
     #[cfg(feature = "testing")]

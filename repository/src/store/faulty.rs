@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use async_trait::async_trait;
@@ -24,6 +24,8 @@ pub enum Plan {
     ChangesFrom(u64),
     /// The `n`th put or deletion happens, and its answer is lost; all later ones fail.
     LoseAnswerOfChange(u64),
+    /// The first read of that object finds nothing, as if it were put a moment later.
+    HidesOnce(&'static str),
     /// Nothing fails.
     Never,
 }
@@ -34,6 +36,7 @@ pub struct FaultyStore {
     plan: Plan,
     puts: AtomicU64,
     changes: AtomicU64,
+    hidden: AtomicBool,
 }
 
 impl FaultyStore {
@@ -44,6 +47,7 @@ impl FaultyStore {
             plan,
             puts: AtomicU64::new(0),
             changes: AtomicU64::new(0),
+            hidden: AtomicBool::new(false),
         }
     }
 
@@ -94,6 +98,13 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn get(&self, name: &str) -> Result<Bytes> {
+        let hides = matches!(self.plan, Plan::HidesOnce(hidden) if hidden == name);
+        if hides && !self.hidden.swap(true, Ordering::SeqCst) {
+            return Err(Error::NotFound {
+                name: name.to_owned(),
+                store: self.description(),
+            });
+        }
         self.inner.get(name).await
     }
 
