@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use orlop_core::{SnapshotId, TaskId};
 use orlop_proto::{
-    ProtocolError, receive,
+    ProtocolError, reason, receive,
     v1::{self, sessions_client::SessionsClient},
 };
 use orlop_repository::{
@@ -15,6 +15,7 @@ use orlop_repository::{
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 use crate::app::{Client, backoff};
 
@@ -50,10 +51,12 @@ impl RemoteCommitter {
         }
     }
 
-    /// Calls until there is an answer, an error that will stay, or no patience left.
+    /// Calls until there is an answer, an error that will stay, or no patience left; in the name of `session`, 0
+    /// for none.
     async fn call<T, F>(
         &self,
         action: &'static str,
+        session: SessionId,
         patience: Duration,
         call: impl Fn(SessionsClient<Client>) -> F + Send + Sync,
     ) -> Result<T>
@@ -74,7 +77,7 @@ impl RemoteCommitter {
                 _ => patience,
             };
             if !may_pass(&status) || begun.elapsed() > patience {
-                return Err(remote(action, &status));
+                return Err(remote(action, session, &status));
             }
             tracing::debug!(task_id = %self.task, attempt, status = %status, "call is repeated");
             tokio::select! {
@@ -99,7 +102,15 @@ fn may_pass(status: &Status) -> bool {
     )
 }
 
-fn remote(action: &'static str, status: &Status) -> Error {
+/// The error behind a refusal. That the session is over is told apart: its writer begins again.
+fn remote(action: &'static str, session: SessionId, status: &Status) -> Error {
+    let details = status.get_error_details();
+    let reason = details.error_info().map(|info| info.reason.as_str());
+    match reason {
+        Some(reason::SESSION_ENDED) => return Error::NoSession { session },
+        Some(reason::SESSION_FENCED) => return Error::Fenced { session },
+        _ => {}
+    }
     Error::Remote {
         action,
         message: status.message().to_owned(),
@@ -124,7 +135,7 @@ impl Committer for RemoteCommitter {
             volume: Some((&request.volume).into()),
             lineage: request.lineage.0,
         };
-        let answer = self.call(ACTION, PATIENCE, |mut client| {
+        let answer = self.call(ACTION, 0, PATIENCE, |mut client| {
             let message = message.clone();
             async move { Ok(client.begin_write(message).await?.into_inner()) }
         });
@@ -138,7 +149,7 @@ impl Committer for RemoteCommitter {
             task_id,
             snapshot_id: snapshot.to_string(),
         };
-        let answer = self.call(ACTION, PATIENCE, |mut client| {
+        let answer = self.call(ACTION, 0, PATIENCE, |mut client| {
             let message = message.clone();
             async move { Ok(client.begin_read(message).await?.into_inner()) }
         });
@@ -165,7 +176,7 @@ impl Committer for RemoteCommitter {
         let mut found = Vec::with_capacity(ids.len());
         for ids in ids.chunks(IDS) {
             let message = message(ids);
-            let answer = self.call(ACTION, PATIENCE, |mut client| {
+            let answer = self.call(ACTION, session, PATIENCE, |mut client| {
                 let message = message.clone();
                 async move {
                     let request = tokio_stream::once(message);
@@ -182,7 +193,7 @@ impl Committer for RemoteCommitter {
     async fn commit(&self, session: SessionId, request: CommitRequest) -> Result<SnapshotId> {
         const ACTION: &str = "commit the snapshot";
         let message = commit_request(self.task, session, request);
-        let answer = self.call(ACTION, PATIENCE, |mut client| {
+        let answer = self.call(ACTION, session, PATIENCE, |mut client| {
             let message = message.clone();
             async move { Ok(client.commit(message).await?.into_inner()) }
         });
@@ -195,7 +206,7 @@ impl Committer for RemoteCommitter {
             task_id: self.task.to_string(),
             session,
         };
-        let answer = self.call("end the session", END_PATIENCE, |mut client| {
+        let answer = self.call("end the session", session, END_PATIENCE, |mut client| {
             let message = message.clone();
             async move { Ok(client.end(message).await?.into_inner()) }
         });
@@ -242,6 +253,7 @@ fn write_grant(answer: v1::BeginWriteResponse) -> receive::Result<WriteGrant> {
         Ok(Parent {
             snapshot,
             capsule: parent.capsule.to_vec(),
+            partial: parent.partial,
         })
     });
     let chunks = ChunkProfile {
@@ -307,6 +319,10 @@ fn locations(answer: v1::LookupResponse, wanted: usize) -> receive::Result<Vec<O
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use tonic_types::ErrorDetails;
+
     use super::*;
 
     #[test]
@@ -351,6 +367,20 @@ mod tests {
     fn what_may_pass_is_tried_again() {
         assert!(may_pass(&Status::unavailable("")));
         assert!(!may_pass(&Status::failed_precondition("")));
-        assert!(remote("x", &Status::data_loss("")).is_permanent());
+        assert!(remote("x", 0, &Status::data_loss("")).is_permanent());
+    }
+
+    #[test]
+    fn the_end_of_a_session_is_told_apart() {
+        let of = |reason: &str| {
+            let details = ErrorDetails::with_error_info(reason, "orlop.io", HashMap::new());
+            let status = Status::with_error_details(Code::FailedPrecondition, "over", details);
+            remote("x", 7, &status)
+        };
+        let ended = of(reason::SESSION_ENDED);
+        assert!(matches!(ended, Error::NoSession { session: 7 }), "{ended}");
+        let fenced = of(reason::SESSION_FENCED);
+        assert!(matches!(fenced, Error::Fenced { session: 7 }), "{fenced}");
+        assert!(matches!(of("REPOSITORY"), Error::Remote { .. }));
     }
 }

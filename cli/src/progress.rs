@@ -113,6 +113,12 @@ impl Monitor for Display {
         }
     }
 
+    fn begins_again(&self, reason: &str) {
+        if !self.quiet {
+            self.line(&format!("{} begins again: {reason}", self.verb));
+        }
+    }
+
     fn issue(&self, issue: &Issue) {
         if issue.kind.is_error() {
             self.errors.fetch_add(1, Ordering::Relaxed);

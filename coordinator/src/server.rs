@@ -114,6 +114,7 @@ impl Coordinator {
         let own: Tasks = Tasks::default();
         own.spawn(Arc::clone(&context.runs).run_scheduler(context.shutdown.clone()));
         own.spawn(Arc::clone(&context.runs).run_recorder(context.shutdown.clone()));
+        own.spawn(Arc::clone(&context.runs).run_session_ender(context.shutdown.clone()));
         tracing::info!(%address, "coordinator listens");
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let ending = context.shutdown.clone();

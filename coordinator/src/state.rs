@@ -172,10 +172,25 @@ impl StateDb {
         Ok(())
     }
 
-    /// Forgets the sessions of a task that has ended.
-    pub(crate) fn release_sessions(&self, task: TaskId) -> Result<()> {
+    /// All sessions that tasks hold, in order of their beginning.
+    pub(crate) fn sessions(&self) -> Result<Vec<(SessionId, TaskId)>> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT id, task FROM session ORDER BY id")?;
+        let rows = statement.query_map([], |row| {
+            Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?))
+        })?;
+        let rows = rows.collect::<Result<Vec<(SessionId, String)>, _>>()?;
+        let parsed = rows.into_iter();
+        Ok(parsed
+            .filter_map(|(session, task)| Some((session, task.parse().ok()?)))
+            .collect())
+    }
+
+    /// Forgets a session that has ended.
+    pub(crate) fn release_session(&self, session: SessionId) -> Result<()> {
         self.connection
-            .execute("DELETE FROM session WHERE task = ?1", [task.to_string()])?;
+            .execute("DELETE FROM session WHERE id = ?1", [session.cast_signed()])?;
         Ok(())
     }
 }
@@ -235,7 +250,8 @@ mod tests {
         assert_eq!(db.log(RunKind::Backup, "a", 1, 1).unwrap(), [line(2)]);
         assert_eq!(db.last_line(RunKind::Backup, "a").unwrap(), 3);
         assert_eq!(db.session(7).unwrap(), Some(task));
-        db.release_sessions(task).unwrap();
+        assert_eq!(db.sessions().unwrap(), [(7, task)]);
+        db.release_session(7).unwrap();
         assert_eq!(db.session(7).unwrap(), None);
         db.remove_run(RunKind::Backup, "a").unwrap();
         assert_eq!(db.runs().unwrap(), ["3"]);

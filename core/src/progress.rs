@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::issue::Issue;
 
-/// Counters of a running backup, restore or check. They only grow, except the totals, which are
-/// estimates until the work ends.
+/// Counters of a running backup, restore or check. They only grow until the work begins again, except the
+/// totals, which are estimates until it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Progress {
     /// Entries (files, directories, others) finished.
@@ -28,6 +28,11 @@ pub trait Monitor: Send + Sync {
 
     /// One entry had trouble; the work goes on.
     fn issue(&self, issue: &Issue);
+
+    /// The work begins again from its start: the counters go back to 0. `reason` is for a person.
+    fn begins_again(&self, reason: &str) {
+        let _ = reason;
+    }
 }
 
 /// A monitor that ignores everything.

@@ -34,6 +34,8 @@ mod golden;
 
 mod check;
 mod collect;
+#[cfg(feature = "testing")]
+mod frames;
 mod mark;
 mod stats;
 

@@ -9,6 +9,7 @@ use crate::{
     frame::FrameKind,
     mark::{Marked, mark},
     repository::Repository,
+    snapshot::SnapshotState,
 };
 
 /// Objects of each kind.
@@ -20,11 +21,11 @@ pub struct ObjectCounts {
     pub meta_packs: u64,
     /// Index segments.
     pub index: u64,
-    /// Snapshot roots.
+    /// Snapshot roots, but for those of partial snapshots.
     pub snapshots: u64,
     /// Refsets.
     pub refsets: u64,
-    /// Journals of running backups.
+    /// Roots of partial snapshots: from these backups that have not finished go on.
     pub checkpoints: u64,
     /// Log entries.
     pub log: u64,
@@ -37,11 +38,11 @@ pub struct RepositoryStats {
     pub repository_id: String,
     /// Format.
     pub format: u32,
-    /// Snapshots.
+    /// Snapshots, but for partial ones.
     pub snapshots: u64,
-    /// Lineages that have snapshots.
+    /// Lineages that have snapshots, partial ones included.
     pub lineages: u64,
-    /// Sum of the snapshots' regular files.
+    /// Sum of the snapshots' regular files; what a checkpoint holds is in the snapshot that will follow.
     pub logical_bytes: u64,
     /// Different chunks of files, before compression.
     pub unique_bytes: u64,
@@ -88,15 +89,17 @@ impl Repository {
         let mut counts = ObjectCounts::default();
         let known: HashSet<String> =
             self.with_index(|index| index.packs().map(|(_, name, _)| name.to_string()).collect());
+        let partial = state.snapshots.iter().filter(|commit| commit.partial);
+        let partial: HashSet<&str> = partial.map(|commit| &*commit.snapshot).collect();
         let mut dead = 0;
         for object in &objects {
             let counter = match object.name.split('/').next() {
                 Some("p") => &mut counts.data_packs,
                 Some("m") => &mut counts.meta_packs,
                 Some("i") => &mut counts.index,
+                Some("s") if partial.contains(&*object.name) => &mut counts.checkpoints,
                 Some("s") => &mut counts.snapshots,
                 Some("r") => &mut counts.refsets,
-                Some("w") => &mut counts.checkpoints,
                 Some("log") => &mut counts.log,
                 _ => continue,
             };
@@ -118,12 +121,13 @@ impl Repository {
             }
             index.plain_data_bytes()
         });
-        let logical_bytes = infos.iter().map(|info| info.stats.logical_bytes).sum();
+        let whole = infos.iter().filter(|i| i.state != SnapshotState::Partial);
+        let logical_bytes = whole.clone().map(|info| info.stats.logical_bytes).sum();
         let lineages: HashSet<_> = infos.iter().map(|info| &info.lineage).collect();
         Ok(RepositoryStats {
             repository_id: self.id(),
             format: self.format(),
-            snapshots: infos.len() as u64,
+            snapshots: whole.count() as u64,
             lineages: lineages.len() as u64,
             logical_bytes,
             unique_bytes,

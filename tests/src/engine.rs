@@ -1,15 +1,20 @@
 //! Repository, backup and restore in this process, without servers.
 
-use std::{fs::File, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    path::Path,
+    sync::Arc,
+};
 
 use orlop_agent::{
-    backup::{self, BackupError, BackupJob, BackupReport, Budget},
+    backup::{self, BackupError, BackupJob, BackupReport, Budget, CheckpointEvery},
     restore::{self, RestoreJob, RestoreReport, RestoreTarget},
 };
-use orlop_core::{Lineage, NoMonitor, RestoreMode, SnapshotId, VolumeRef};
+use orlop_core::{Lineage, Monitor, NoMonitor, RestoreMode, SnapshotId, VolumeRef};
 use orlop_repository::{
-    CheckOptions, CheckReport, Committer, Error, InitOptions, ObjectStore, ReadSession, Repository,
-    Result, Unlock,
+    CheckOptions, CheckReport, Committer, EntryKind, Error, InitOptions, ObjectStore, ReadSession,
+    Repository, Result, Unlock,
     store::{Durability, MemoryStore},
 };
 use tempfile::TempDir;
@@ -32,6 +37,8 @@ pub struct Engine {
     repository: Arc<Repository>,
     committer: Arc<dyn Committer>,
     store: Arc<dyn ObjectStore>,
+    checkpoint_every: CheckpointEvery,
+    monitor: Arc<dyn Monitor>,
 }
 
 fn runtime() -> Runtime {
@@ -62,8 +69,16 @@ impl Engine {
     /// # Errors
     /// As for [`Repository::init`].
     pub fn init(store: Arc<dyn ObjectStore>) -> Result<Self> {
+        Self::init_with_packs(store, 1 << 20)
+    }
+
+    /// Makes a repository in `store` whose packs are closed at `pack_bytes`.
+    ///
+    /// # Errors
+    /// As for [`Repository::init`].
+    pub fn init_with_packs(store: Arc<dyn ObjectStore>, pack_bytes: u32) -> Result<Self> {
         let options = InitOptions {
-            pack_bytes: 1 << 20,
+            pack_bytes,
             ..InitOptions::default()
         };
         let runtime = runtime();
@@ -93,6 +108,8 @@ impl Engine {
             repository,
             committer,
             store,
+            checkpoint_every: CheckpointEvery::default(),
+            monitor: Arc::new(NoMonitor),
         }
     }
 
@@ -100,6 +117,20 @@ impl Engine {
     #[must_use]
     pub fn with_committer(mut self, committer: Arc<dyn Committer>) -> Self {
         self.committer = committer;
+        self
+    }
+
+    /// The same with backups that make a checkpoint after so many bytes.
+    #[must_use]
+    pub fn with_checkpoints(mut self, bytes: u64) -> Self {
+        self.checkpoint_every.bytes = bytes;
+        self
+    }
+
+    /// The same with somebody who hears of backups.
+    #[must_use]
+    pub fn with_monitor(mut self, monitor: Arc<dyn Monitor>) -> Self {
+        self.monitor = monitor;
         self
     }
 
@@ -146,6 +177,7 @@ impl Engine {
             tags: vec!["tag-of-the-tests".to_owned()],
             exclude: Vec::new(),
             force_full: false,
+            checkpoint_every: self.checkpoint_every,
             budget: Budget::default(),
         };
         backup::run(
@@ -153,7 +185,7 @@ impl Engine {
             Arc::clone(&self.committer),
             Arc::clone(&self.store),
             self.runtime.handle().clone(),
-            Arc::new(NoMonitor),
+            Arc::clone(&self.monitor),
             &CancellationToken::new(),
         )
     }
@@ -223,6 +255,39 @@ impl Engine {
         let report = self.try_restore(snapshot, &target).unwrap();
         assert_eq!(report.issues, Vec::new(), "the restore met issues");
         crate::assert_identical(expected, &target);
+    }
+
+    /// The regular files that a snapshot holds, with their sizes.
+    ///
+    /// # Panics
+    /// It cannot be read.
+    pub fn files(&self, snapshot: SnapshotId) -> BTreeMap<Vec<u8>, u64> {
+        let session = ReadSession::open(
+            Arc::clone(&self.repository) as _,
+            Arc::clone(&self.store),
+            snapshot,
+            self.runtime.handle().clone(),
+            CancellationToken::new(),
+        )
+        .unwrap();
+        let entries = session.entries().map(Result::unwrap);
+        let files = entries.filter(|entry| entry.kind == EntryKind::File);
+        let files = files.map(|entry| (entry.path, entry.size)).collect();
+        session.end();
+        files
+    }
+
+    /// Asserts that no chunk or page lies in the store twice, whatever the index says.
+    ///
+    /// # Panics
+    /// One does.
+    pub fn assert_stored_once(&self) {
+        let mut seen = HashMap::new();
+        for (pack, id) in self.wait(self.repository.frames()).unwrap() {
+            if let Some(other) = seen.insert(id, pack.clone()) {
+                panic!("{id} is in {other} and in {pack}");
+            }
+        }
     }
 
     /// Checks everything with all data read.

@@ -48,6 +48,11 @@ impl Machine {
 
     /// Starts `orlop standalone`.
     pub fn standalone(&self) -> Daemon {
+        self.standalone_with(&[])
+    }
+
+    /// Starts `orlop standalone` with further options.
+    pub fn standalone_with(&self, options: &[&str]) -> Daemon {
         let daemon = Orlop::new(
             &self.home(),
             ["standalone", "--node", "node-1", "--data-dir"],
@@ -56,6 +61,7 @@ impl Machine {
         .arg("--kubelet-dir")
         .arg(self.node.kubelet())
         .args(["--listen", &self.address()])
+        .args(options)
         .start();
         self.listening(daemon)
     }

@@ -11,5 +11,7 @@ mod demo;
 mod forget;
 #[path = "processes/kill.rs"]
 mod kill;
+#[path = "processes/resume.rs"]
+mod resume;
 #[path = "processes/shapes.rs"]
 mod shapes;

@@ -5,6 +5,8 @@
 
 #[path = "repository/changes.rs"]
 mod changes;
+#[path = "repository/checkpoints.rs"]
+mod checkpoints;
 #[path = "repository/damage.rs"]
 mod damage;
 #[path = "repository/failures.rs"]

@@ -4,13 +4,17 @@ use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     mem::size_of,
+    time::Duration,
 };
 
 use crossbeam_channel::Receiver;
-use orlop_repository::{Entry, EntryStatus, ManifestWriter, StatRecord, WriteSession, Writer};
+use orlop_repository::{
+    Entry, EntryKind, EntryStatus, ManifestWriter, StatRecord, WriteSession, Writer,
+};
 
 use super::{
     BackupError,
+    checkpoint::Checkpoints,
     job::{Finished, Further, Item, Member},
     room::bytes_of,
     work::Pool,
@@ -19,6 +23,9 @@ use crate::scan::FileStat;
 
 /// First names that are remembered, in bytes; names of further files are read again.
 const LINKED_BYTES: u64 = 16 << 20;
+
+/// While it waits for a file the assembler looks this often whether a checkpoint is due.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A file that further names will refer to.
 struct Linked {
@@ -42,12 +49,14 @@ impl Linked {
 pub(super) fn run<'s>(
     session: &'s WriteSession,
     pool: &Pool<'_>,
+    checkpoints: Checkpoints<'_>,
     items: Receiver<Item>,
 ) -> Result<ManifestWriter<'s>, BackupError> {
     let mut assembler = Assembler {
         session,
         pool,
         manifest: session.manifest()?,
+        checkpoints,
         writer: session.writer()?,
         results: Vec::new().into_iter(),
         linked: HashMap::new(),
@@ -55,6 +64,7 @@ pub(super) fn run<'s>(
     };
     for item in items {
         assembler.take(item)?;
+        assembler.checkpoint()?;
     }
     if pool.stop.is_cancelled() {
         return Err(pool.cause());
@@ -66,6 +76,7 @@ struct Assembler<'s, 'p> {
     session: &'s WriteSession,
     pool: &'p Pool<'p>,
     manifest: ManifestWriter<'s>,
+    checkpoints: Checkpoints<'p>,
     writer: Writer<'s>,
     results: std::vec::IntoIter<Finished>,
     linked: HashMap<u64, Linked>,
@@ -78,15 +89,19 @@ impl Assembler<'_, '_> {
         match item {
             Item::Keep(found, bytes) => {
                 self.manifest.keep(&found)?;
-                self.done(bytes);
+                self.done(found.record.kind, bytes);
                 Ok(())
             }
             Item::Ready(entry, record) => {
                 self.manifest.push(&entry, &record)?;
-                self.done(0);
+                self.done(entry.kind, 0);
                 Ok(())
             }
             Item::Large(future, further) => {
+                // A large file may take hours: what came before it is kept meanwhile.
+                while !future.is_ready_within(LOOK) {
+                    self.checkpoint()?;
+                }
                 let finished = future.wait().ok_or_else(|| self.pool.cause())?;
                 self.result(finished, further)
             }
@@ -120,8 +135,12 @@ impl Assembler<'_, '_> {
 
     fn push(&mut self, entry: &Entry, record: &StatRecord) -> Result<(), BackupError> {
         self.manifest.push(entry, record)?;
-        self.done(entry.size);
+        self.done(entry.kind, entry.size);
         Ok(())
+    }
+
+    fn checkpoint(&mut self) -> Result<(), BackupError> {
+        self.checkpoints.make_due(&mut self.manifest)
     }
 
     /// Keeps a first name for those that follow, if there is room.
@@ -173,7 +192,7 @@ impl Assembler<'_, '_> {
             self.forget(ino);
         }
         self.manifest.push(&entry, &record)?;
-        self.done(0);
+        self.done(entry.kind, 0);
         Ok(())
     }
 
@@ -191,7 +210,8 @@ impl Assembler<'_, '_> {
         Ok(())
     }
 
-    fn done(&self, bytes: u64) {
+    fn done(&mut self, kind: EntryKind, bytes: u64) {
+        self.checkpoints.count(kind, bytes);
         self.pool
             .tally
             .done(bytes, || self.session.uploads().uploaded_bytes);

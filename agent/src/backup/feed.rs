@@ -95,7 +95,7 @@ impl<'a> Feeder<'a> {
         name: &[u8],
         stat: &FileStat,
     ) -> Result<(), BackupError> {
-        self.pool.tally.met(stat);
+        let logical_bytes = self.pool.tally.met(stat);
         let found = match &mut self.cursor {
             Some(cursor) => cursor.find(&dir.path, name)?,
             None => None,
@@ -108,10 +108,7 @@ impl<'a> Feeder<'a> {
                 .tally
                 .unchanged
                 .fetch_add(u64::from(is_file), Relaxed);
-            return self.send(Item::Keep(
-                found.clone(),
-                if is_file { stat.size } else { 0 },
-            ));
+            return self.send(Item::Keep(found.clone(), logical_bytes));
         }
         if stat.kind == EntryKind::File {
             return self.take_file(Member {

@@ -1,6 +1,9 @@
 //! What passes between walk, workers and assembler.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    time::Duration,
+};
 
 use orlop_repository::{Entry, ParentEntry, StatRecord, Stored};
 
@@ -81,6 +84,14 @@ impl<T> Future<T> {
         }
     }
 
+    /// Whether [`Self::wait`] returns at once, now or before `patience` ends.
+    pub(super) fn is_ready_within(&self, patience: Duration) -> bool {
+        let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = |state: &mut State<T>| matches!(state, State::Waiting);
+        let waited = self.0.ready.wait_timeout_while(state, patience, waiting);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
     /// Whether [`Self::wait`] would return at once.
     pub(super) fn is_ready(&self) -> bool {
         !matches!(
@@ -115,7 +126,7 @@ pub(super) enum Further {
 
 /// One entry on its way to the manifest, in listing order.
 pub(super) enum Item {
-    /// As it was in the parent.
+    /// As it was in the parent, with those of its bytes that no other name has counted.
     Keep(ParentEntry, u64),
     /// A directory, link or special that is new or changed.
     Ready(Box<Entry>, StatRecord),

@@ -32,16 +32,16 @@ impl Once {
             hasher: RandomState::new(),
         }
     }
-
-    /// Another attempt begins.
-    pub(super) fn begin_again(&self) {
-        self.again.store(true, Relaxed);
-    }
 }
 
 impl Monitor for Once {
     fn progress(&self, progress: Progress) {
         self.to.progress(progress);
+    }
+
+    fn begins_again(&self, reason: &str) {
+        self.again.store(true, Relaxed);
+        self.to.begins_again(reason);
     }
 
     fn issue(&self, issue: &Issue) {
@@ -89,7 +89,7 @@ mod tests {
             });
         };
         tell(b"a", IssueKind::Unreadable);
-        once.begin_again();
+        once.begins_again("");
         tell(b"a", IssueKind::Unreadable);
         tell(b"a", IssueKind::Metadata);
         tell(b"b", IssueKind::Unreadable);

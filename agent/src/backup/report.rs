@@ -10,7 +10,7 @@ use std::{
 };
 
 use orlop_core::{Issue, IssueKind, Monitor, Progress, SnapshotId};
-use orlop_repository::{EntryKind, SnapshotState, UploadStats};
+use orlop_repository::{EntryKind, SnapshotState, SnapshotStats, UploadStats};
 
 use crate::scan::FileStat;
 
@@ -42,8 +42,10 @@ pub struct FileCounts {
 pub struct BackupReport {
     /// The snapshot.
     pub snapshot: SnapshotId,
-    /// The snapshot it built upon.
+    /// The whole snapshot it built upon.
     pub parent: Option<SnapshotId>,
+    /// The checkpoint of an earlier backup that it went on from.
+    pub resumed_from: Option<SnapshotId>,
     /// Whether it is whole.
     pub state: SnapshotState,
     /// How long it took, in milliseconds.
@@ -89,6 +91,19 @@ pub(super) struct Counts {
 }
 
 impl Counts {
+    /// As the snapshot tells them.
+    pub(super) fn stats(&self) -> SnapshotStats {
+        SnapshotStats {
+            files: self.files.total,
+            dirs: self.dirs,
+            others: self.others,
+            logical_bytes: self.logical_bytes,
+            uploaded_bytes: 0,
+            warnings: self.warnings,
+            errors: self.errors,
+        }
+    }
+
     pub(super) fn state(&self) -> SnapshotState {
         if self.errors > 0 || self.changed_while_read > 0 {
             SnapshotState::Inconsistent
@@ -152,22 +167,20 @@ impl Tally {
         }
     }
 
-    /// Counts an entry that the walk met.
-    pub(super) fn met(&self, stat: &FileStat) {
-        match stat.kind {
-            EntryKind::File => {
-                self.files.fetch_add(1, Relaxed);
-                if stat.nlink <= 1 || self.first_name(stat.ino) {
-                    self.logical_bytes.fetch_add(stat.size, Relaxed);
-                }
-            }
-            EntryKind::Directory => {
-                self.dirs.fetch_add(1, Relaxed);
-            }
-            _ => {
-                self.others.fetch_add(1, Relaxed);
-            }
+    /// Counts an entry that the walk met; returns its logical bytes, 0 for another name of a file that was
+    /// met before.
+    pub(super) fn met(&self, stat: &FileStat) -> u64 {
+        let counter = match stat.kind {
+            EntryKind::File => &self.files,
+            EntryKind::Directory => &self.dirs,
+            _ => &self.others,
+        };
+        counter.fetch_add(1, Relaxed);
+        if stat.kind != EntryKind::File || (stat.nlink > 1 && !self.first_name(stat.ino)) {
+            return 0;
         }
+        self.logical_bytes.fetch_add(stat.size, Relaxed);
+        stat.size
     }
 
     fn first_name(&self, ino: u64) -> bool {
@@ -235,13 +248,13 @@ impl Tally {
         }
     }
 
+    /// The report; how long the backup took is up to the caller.
     pub(super) fn into_report(
         self,
         snapshot: SnapshotId,
-        parent: Option<SnapshotId>,
+        (parent, resumed_from): (Option<SnapshotId>, Option<SnapshotId>),
         state: SnapshotState,
         uploads: UploadStats,
-        duration: Duration,
     ) -> BackupReport {
         let counts = self.counts();
         self.monitor.progress(Progress {
@@ -258,8 +271,9 @@ impl Tally {
         BackupReport {
             snapshot,
             parent,
+            resumed_from,
             state,
-            duration_ms: duration.as_millis() as u64,
+            duration_ms: 0,
             files: counts.files,
             dirs: counts.dirs,
             others: counts.others,

@@ -2,15 +2,17 @@
 
 use std::fs::{self, File};
 
-use orlop_core::{Issue, NoMonitor, Progress};
+use orlop_core::{Issue, NoMonitor, Progress, SnapshotId};
 use orlop_repository::{
-    Content, Entry, EntryKind, EntryStatus, Extent, InitOptions, Metadata, ReadSession, Repository,
-    SnapshotState, Unlock, store::MemoryStore,
+    CommitInfo, Content, Entry, EntryKind, EntryStatus, Extent, InitOptions, Metadata, ReadSession,
+    Repository, SnapshotState, SnapshotStats, Unlock, WriteOptions, WriteSession,
+    store::MemoryStore,
 };
 use tempfile::TempDir;
 
 use super::{
     job::{Further, Item, Job, Member, promise},
+    report::Tally,
     small::SmallReader,
     *,
 };
@@ -158,7 +160,10 @@ fn a_name_whose_inode_was_used_again_gets_its_own_content() {
             items_in.send(item).unwrap();
         }
         drop((items_in, writer));
-        let manifest = assemble::run(&bench.session, pool, items).unwrap();
+        let every = CheckpointEvery::default();
+        let no_info = |_| unreachable!("no checkpoint is due");
+        let checkpoints = checkpoint::Checkpoints::new(&bench.session, every, &no_info);
+        let manifest = assemble::run(&bench.session, pool, checkpoints, items).unwrap();
         let info = CommitInfo {
             time_ms: 1,
             node: String::new(),
@@ -267,6 +272,7 @@ fn a_directory_that_is_not_walked_is_marked_every_time_as_root() {
             tags: Vec::new(),
             exclude: Vec::new(),
             force_full: false,
+            checkpoint_every: CheckpointEvery::default(),
             budget: Budget::default(),
         };
         run(

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     app::Inventory,
-    backup::{self, BackupJob, Budget},
+    backup::{self, BackupJob, Budget, CheckpointEvery},
     marks::{MarkDir, MarkOwner},
     restore::{self, RestoreJob, RestoreTarget},
     volumes::FoundVolume,
@@ -128,6 +128,7 @@ fn backup(
         tags,
         exclude,
         force_full,
+        checkpoint_every: CheckpointEvery::default(),
         budget: tools.budget,
     };
     let handle = tools.handle.clone();

@@ -40,6 +40,7 @@ pub(crate) struct BackupShape {
     volume: String,
     lineage: String,
     parent: Option<String>,
+    resumed_from: Option<String>,
     state: &'static str,
     duration_ms: u64,
     files: FilesShape,
@@ -81,6 +82,7 @@ impl BackupShape {
             volume: volume.volume.clone(),
             lineage: lineage.to_string(),
             parent: report.parent.map(|id| id.to_string()),
+            resumed_from: report.resumed_from.map(|id| id.to_string()),
             state: state_name(report.state),
             duration_ms: report.duration_ms,
             files: FilesShape {
@@ -179,7 +181,14 @@ impl BackupShape {
             text::bytes(self.new_bytes),
             text::bytes(self.uploaded_bytes),
             text::duration(Duration::from_millis(self.duration_ms)),
-        ) + &issues_line(self.issues_total)
+        ) + &self.resumed_line()
+            + &issues_line(self.issues_total)
+    }
+
+    fn resumed_line(&self) -> String {
+        let line =
+            |from| format!("went on from checkpoint {from} of a backup that did not finish\n");
+        self.resumed_from.as_ref().map(line).unwrap_or_default()
     }
 }
 

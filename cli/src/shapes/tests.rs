@@ -74,6 +74,7 @@ fn a_backup_of_a_repository_reports_everything_it_did() {
     let report = BackupReport {
         snapshot: SnapshotId::from_bytes([0; 16]),
         parent: Some(SnapshotId::from_bytes([0; 16])),
+        resumed_from: None,
         state: SnapshotState::Inconsistent,
         duration_ms: 1,
         files: FileCounts {
@@ -119,7 +120,7 @@ fn a_backup_of_a_repository_reports_everything_it_did() {
     let (front, rss) = text.split_once(r#","peak_rss_bytes":"#).unwrap();
     assert_eq!(
         front,
-        r#"{"id":"00000000000000000000000000","namespace":"ns","pod":"pod","volume":"vol","lineage":"l","parent":"00000000000000000000000000","state":"inconsistent","duration_ms":1,"files":{"total":2,"new":3,"changed":4,"unchanged":5,"removed":6,"opened":7},"dirs":8,"others":9,"logical_bytes":10,"read_bytes":11,"new_bytes":12,"uploaded_bytes":13,"objects_put":14,"chunks":{"new":15,"reused":16},"issues_total":17,"issues":[{"path":"a/b","kind":"vanished","errno":null,"message":"gone"},{"path":"�","path_b64":"6Q==","kind":"unreadable","errno":13,"message":"no"}]"#
+        r#"{"id":"00000000000000000000000000","namespace":"ns","pod":"pod","volume":"vol","lineage":"l","parent":"00000000000000000000000000","resumed_from":null,"state":"inconsistent","duration_ms":1,"files":{"total":2,"new":3,"changed":4,"unchanged":5,"removed":6,"opened":7},"dirs":8,"others":9,"logical_bytes":10,"read_bytes":11,"new_bytes":12,"uploaded_bytes":13,"objects_put":14,"chunks":{"new":15,"reused":16},"issues_total":17,"issues":[{"path":"a/b","kind":"vanished","errno":null,"message":"gone"},{"path":"�","path_b64":"6Q==","kind":"unreadable","errno":13,"message":"no"}]"#
     );
     assert!(rss.trim_end_matches('}').parse::<u64>().unwrap() > 0);
 }

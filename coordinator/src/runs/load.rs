@@ -31,6 +31,7 @@ impl Runs {
             changes: broadcast::Sender::new(CHANGES),
             schedule: Arc::new(Notify::new()),
             record: Arc::new(Notify::new()),
+            sessions: Arc::new(Notify::new()),
             agents: watch::Sender::new(()),
         };
         let mut table = Table {

@@ -54,6 +54,8 @@ pub(crate) struct Signals {
     schedule: Arc<Notify>,
     /// There is something to make durable.
     record: Arc<Notify>,
+    /// A task may have left its session.
+    sessions: Arc<Notify>,
     /// An agent has come, gone or told its inventory.
     agents: watch::Sender<()>,
 }

@@ -1,13 +1,19 @@
-//! Which task may use which repository session.
+//! Which task may use which repository session, and for how long.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use orlop_core::{
     TaskId,
     run::{Event, RunKind, RunSpec, Task, TaskPhase},
 };
-use orlop_repository::SessionId;
+use orlop_repository::{Committer as _, SessionId};
+use tokio_util::sync::CancellationToken;
 
 use super::{Refusal, RunKey, Runs};
 use crate::clock::now_ms;
+
+/// Sessions whose end the store did not take are ended again this often.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// A task that may use the repository.
 pub(crate) struct Holder {
@@ -84,6 +90,57 @@ impl Runs {
     pub(crate) fn bind_session(&self, session: SessionId, task: TaskId) {
         if let Err(error) = self.lock().db.bind_session(session, task) {
             tracing::error!(task_id = %task, error = %error, "cannot write the state database");
+        }
+        self.signals.sessions.notify_one();
+    }
+
+    /// Ends sessions that no task uses any more, until `shutdown`: collection would wait for them.
+    pub(crate) async fn run_session_ender(self: Arc<Self>, shutdown: CancellationToken) {
+        loop {
+            for session in self.left_sessions() {
+                let ended = tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    ended = self.parts.repository.end(session) => ended,
+                };
+                match ended {
+                    Ok(()) => self.release(session),
+                    Err(error) => {
+                        tracing::warn!(session, %error, "cannot end a session and will try again");
+                        break;
+                    }
+                }
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.signals.sessions.notified() => {}
+                () = tokio::time::sleep(AGAIN) => {}
+            }
+        }
+    }
+
+    /// Sessions of tasks that do not run, and those of running tasks that are not the task's last: an attempt
+    /// before this one has left them.
+    fn left_sessions(&self) -> Vec<SessionId> {
+        let table = self.lock();
+        let held = table.db.sessions().unwrap_or_else(|error| {
+            tracing::error!(error = %error, "cannot read the state database");
+            Vec::new()
+        });
+        let last: HashMap<TaskId, SessionId> = held.iter().map(|(s, task)| (*task, *s)).collect();
+        let runs = |task: &TaskId| {
+            let document = table.tasks.get(task).and_then(|key| table.document(key));
+            let task = document.and_then(|document| document.run.task(*task));
+            task.is_some_and(|task| task.phase == TaskPhase::Running)
+        };
+        let left = held
+            .iter()
+            .filter(|(s, task)| !runs(task) || last[task] != *s);
+        left.map(|(session, _)| *session).collect()
+    }
+
+    fn release(&self, session: SessionId) {
+        if let Err(error) = self.lock().db.release_session(session) {
+            tracing::error!(session, error = %error, "cannot write the state database");
         }
     }
 }

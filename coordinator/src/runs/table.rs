@@ -132,6 +132,7 @@ impl Table {
             self.log_changes(key, before, &tasks_before, now_ms);
             self.save(key);
             self.signals.schedule.notify_one();
+            self.signals.sessions.notify_one();
         }
         for action in actions {
             self.act(key, &action);
@@ -174,9 +175,6 @@ impl Table {
             }
             Action::Stop(id) => self.send_to_task(key, *id, commands::cancel(*id)),
             Action::Acknowledge(id) => {
-                if let Err(error) = self.db.release_sessions(*id) {
-                    tracing::error!(task_id = %id, error = %error, "cannot write the state database");
-                }
                 self.send_to_task(key, *id, commands::acknowledge(*id));
             }
             Action::Record => self.push_job(Job::Record(key.clone())),

@@ -106,6 +106,7 @@ impl Sessions for SessionsService {
                 .map(|parent| v1::Parent {
                     snapshot_id: parent.snapshot.to_string(),
                     capsule: parent.capsule.into(),
+                    partial: parent.partial,
                 })
                 .collect(),
         }))

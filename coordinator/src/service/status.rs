@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use orlop_proto::ProtocolError;
+use orlop_proto::{
+    ProtocolError,
+    reason::{SESSION_ENDED, SESSION_FENCED},
+};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -74,7 +77,9 @@ pub(super) fn repository(error: &orlop_repository::Error) -> Status {
     } else if error.is_cancelled() {
         with_reason(Code::Cancelled, "CANCELED", &message)
     } else if matches!(error, orlop_repository::Error::NoSession { .. }) {
-        with_reason(Code::FailedPrecondition, "SESSION_ENDED", &message)
+        with_reason(Code::FailedPrecondition, SESSION_ENDED, &message)
+    } else if matches!(error, orlop_repository::Error::Fenced { .. }) {
+        with_reason(Code::FailedPrecondition, SESSION_FENCED, &message)
     } else if matches!(error, orlop_repository::Error::Damaged { .. }) {
         with_reason(Code::DataLoss, "DAMAGED", &message)
     } else if error.is_permanent() {

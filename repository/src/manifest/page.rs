@@ -115,7 +115,7 @@ pub(crate) enum ManifestPage {
 }
 
 /// Collects the entries of a leaf.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct LeafBuilder {
     message: LeafMessage,
     last_secret: Option<(Secret, u64)>,

@@ -83,7 +83,7 @@ struct ChildMessage {
 }
 
 /// Collects the records of a leaf.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct SidecarBuilder {
     message: LeafMessage,
     last: (i64, i64, i64),
@@ -146,6 +146,14 @@ impl SidecarLeaf {
             &self.names[name.start as usize..name.end as usize],
             record,
         ))
+    }
+
+    /// How many entries come before the first of which `before` is false, given its directory and name.
+    pub(crate) fn partition_point(&self, before: impl Fn(&[u8], &[u8]) -> bool) -> usize {
+        self.entries.partition_point(|(dir, name, _)| {
+            let name = &self.names[name.start as usize..name.end as usize];
+            before(&self.dirs[*dir as usize], name)
+        })
     }
 }
 

@@ -46,7 +46,9 @@ pub(crate) struct ChildRef {
     pub(crate) entries: u64,
 }
 
-/// Builds the trees from entries in listing order, in memory of a page a level.
+/// Builds the trees from entries in listing order, in memory of a page a level. A copy that is finished
+/// tells what the trees would be if the listing ended here.
+#[derive(Clone)]
 pub(crate) struct TreeBuilder {
     boundary_key: Key,
     leaf: LeafBuilder,
@@ -251,4 +253,68 @@ fn store_node(children: &[ChildRef], sink: &mut dyn PageSink) -> Result<ChildRef
             .unwrap_or_default(),
         entries: children.iter().map(|c| c.entries).sum(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use orlop_core::Timestamp;
+
+    use super::*;
+    use crate::manifest::{EntryKind, EntryStatus, Metadata};
+
+    /// Counts the pages that it is given.
+    #[derive(Default)]
+    struct Counter {
+        key: Option<Key>,
+        pages: u64,
+    }
+
+    impl PageSink for Counter {
+        fn store_page(&mut self, _kind: FrameKind, plain: &[u8]) -> Result<Secret> {
+            self.pages += 1;
+            let key = self.key.get_or_insert_with(|| Key::from_bytes([2; 32]));
+            Ok(Secret::of(key, plain))
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_costs_the_way_to_the_root_however_many_entries_there_are() {
+        let mut tree = TreeBuilder::new(&Key::from_bytes([1; 32]));
+        let mut sink = Counter::default();
+        let stat = StatRecord {
+            kind: EntryKind::File,
+            racy: false,
+            ino: 1,
+            size: 0,
+            mtime: Timestamp::new(1, 0),
+            ctime: Timestamp::new(1, 0),
+        };
+        let mut most = 0;
+        for n in 0..400_000u32 {
+            let entry = Entry {
+                path: format!("{n:08}").into_bytes(),
+                kind: EntryKind::File,
+                meta: Metadata::default(),
+                size: 0,
+                target: Vec::new(),
+                hardlink: None,
+                content: Content::Extents(Vec::new()),
+                digest: [0; 16],
+                status: EntryStatus::Ok,
+            };
+            tree.push(&entry, &stat, &mut sink).unwrap();
+            if n % 9973 == 0 {
+                let mut copy = Counter::default();
+                let _ = tree.clone().finish(&mut copy).unwrap();
+                most = most.max(copy.pages);
+            }
+        }
+        let depth = tree.levels.len() as u64;
+        assert!(depth >= 2, "{depth}");
+        // A leaf and a node of each level in each of the three trees, and the top.
+        assert!(most <= 3 * (depth + 2) + 1, "{most} pages, depth {depth}");
+        // What is held meanwhile is bounded, too.
+        let children: usize = tree.levels.iter().map(Vec::len).sum();
+        assert!(children <= NODE_MAX * tree.levels.len());
+    }
 }

@@ -22,9 +22,10 @@ use crate::{
 const AT_ONCE: usize = 16;
 
 /// Packs of earlier sessions that no committed segment names.
+#[derive(Default)]
 pub(crate) struct Adoption {
     index: Index,
-    /// The same as a segment; taken when it is stored.
+    /// The same as a segment.
     packs: Vec<(String, Vec<pack::TableEntry>)>,
 }
 
@@ -124,7 +125,7 @@ impl Repository {
         if self.adoption(session).is_none() {
             self.adopt(session, from, doomed).await?;
         }
-        let Some(adoption) = self.adoption(session) else {
+        let Some(adoption) = self.adoption(session).filter(|a| !a.packs.is_empty()) else {
             return Ok(None);
         };
         let key = self.keys.session(session);
@@ -134,6 +135,15 @@ impl Repository {
             .put(&name, vec![bytes.into()], Durability::Now)
             .await?;
         Ok(Some(name))
+    }
+
+    /// A checkpoint has made what the session had taken over part of the index: its next commit must not name it
+    /// again.
+    pub(super) fn adoption_is_committed(&self, session: SessionId) {
+        let mut adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(adoption) = adopted.get_mut(&session) {
+            *adoption = Arc::default();
+        }
     }
 
     /// Forgets what a session that is not open any more had taken over.

@@ -48,8 +48,12 @@ impl Committer for Repository {
                 drop(state);
                 match self.open_snapshot(&name).await {
                     Ok(opened) => {
-                        let (snapshot, capsule) = (opened.info.id, opened.capsule);
-                        usable.push((name, Parent { snapshot, capsule }));
+                        let parent = Parent {
+                            snapshot: opened.info.id,
+                            capsule: opened.capsule,
+                            partial: opened.info.state == SnapshotState::Partial,
+                        };
+                        usable.push((name, parent));
                     }
                     Err(Error::Damaged { name, reason }) => {
                         tracing::warn!(
@@ -199,7 +203,9 @@ impl Committer for Repository {
             })
             .await?;
         self.load_segments(&mut state).await?;
-        if !partial {
+        if partial {
+            self.adoption_is_committed(session);
+        } else {
             self.drop_adoption(session);
         }
         match appended {

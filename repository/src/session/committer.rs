@@ -56,8 +56,8 @@ pub struct WriteGrant {
     pub chunks: ChunkProfile,
     /// Size at which a pack is closed, in bytes.
     pub pack_bytes: u32,
-    /// Snapshots of the lineage to build upon, the newest first. All but the last are partial: where the
-    /// listing of one ends, the next one goes on.
+    /// Snapshots of the lineage to build upon, the newest first. All but the last are partial, and the last
+    /// may be: where the listing of one ends, the next one goes on.
     pub parents: Vec<Parent>,
 }
 
@@ -68,6 +68,8 @@ pub struct Parent {
     pub snapshot: SnapshotId,
     /// The capsule that [`WriteGrant::volume_key`] opens.
     pub capsule: Vec<u8>,
+    /// Whether it is a checkpoint, which ends somewhere in the listing.
+    pub partial: bool,
 }
 
 /// What a reader gets: the way into one snapshot.

@@ -1,6 +1,9 @@
 //! Entries in listing order → the trees of a snapshot → its commit.
 
-use std::sync::Arc;
+use std::{
+    ops::Range,
+    sync::{Arc, atomic::Ordering},
+};
 
 use orlop_core::SnapshotId;
 
@@ -12,7 +15,8 @@ use super::{
 use crate::{
     error::Result,
     manifest::{Entry, StatRecord, TreeBuilder},
-    snapshot::{SnapshotStats, seal_capsule, seal_root},
+    secret::Secret,
+    snapshot::{SnapshotState, SnapshotStats, TreeRoots, seal_capsule, seal_root},
 };
 
 /// A run of unchanged entries from the beginning of a parent's leaf.
@@ -57,50 +61,72 @@ impl ManifestWriter<'_> {
                 });
             }
         }
-        match &mut self.run {
-            Some(run) => {
-                run.count += 1;
-                // The last leaf may have been closed by the end of the walk, not by its content.
-                if run.count == run.leaf.records.len() && !run.leaf.is_last {
-                    let leaf = self.run.take().expect("a run").leaf;
-                    self.push_leaf(&leaf)?;
-                }
-                Ok(())
-            }
-            None => self.push_kept(&Arc::clone(&found.leaf), found.position),
+        let Some(run) = &mut self.run else {
+            let only = found.position..found.position + 1;
+            return push_kept(&mut self.tree, &mut self.writer, &found.leaf, only);
+        };
+        run.count += 1;
+        // The last leaf may have been closed by the end of the walk, not by its content.
+        if run.count == run.leaf.records.len() && !run.leaf.is_last {
+            let leaf = self.run.take().expect("a run").leaf;
+            push_leaf(&mut self.tree, &mut self.writer, &leaf)?;
         }
+        Ok(())
     }
 
     /// Reads what a run stands for, because its leaf did not stay whole.
     fn break_run(&mut self) -> Result<()> {
         if let Some(run) = self.run.take() {
-            for position in 0..run.count {
-                self.push_kept(&run.leaf, position)?;
-            }
+            push_kept(&mut self.tree, &mut self.writer, &run.leaf, 0..run.count)?;
         }
         Ok(())
     }
 
-    fn push_leaf(&mut self, leaf: &ParentLeaf) -> Result<()> {
-        let (dir, name, _) = leaf
-            .records
-            .get(leaf.records.len() - 1)
-            .expect("a leaf has entries");
-        let last_path = if dir.is_empty() {
-            name.to_vec()
-        } else {
-            [dir, name].join(&b'/')
-        };
-        let mut child = leaf.child.clone();
-        child.entries = leaf.records.len() as u64;
-        self.tree.push_leaf(child, last_path, &mut self.writer)
+    /// The roots of the trees if the listing ends here, and the secret of their top reference page.
+    ///
+    /// Costs the pages on the way from here to the roots, however many entries there are.
+    fn finish_copy(&mut self) -> Result<(TreeRoots, Secret)> {
+        let mut tree = self.tree.clone();
+        match &self.run {
+            Some(run) if run.count == run.leaf.records.len() => {
+                push_leaf(&mut tree, &mut self.writer, &run.leaf)?;
+            }
+            Some(run) => push_kept(&mut tree, &mut self.writer, &run.leaf, 0..run.count)?,
+            None => {}
+        }
+        tree.finish(&mut self.writer)
     }
+}
 
-    fn push_kept(&mut self, leaf: &ParentLeaf, position: usize) -> Result<()> {
-        let entries = self.writer.session.parent_leaf(leaf)?;
+/// Appends a parent's leaf as a whole.
+fn push_leaf(tree: &mut TreeBuilder, writer: &mut Writer<'_>, leaf: &ParentLeaf) -> Result<()> {
+    let (dir, name, _) = leaf
+        .records
+        .get(leaf.records.len() - 1)
+        .expect("a leaf has entries");
+    let last_path = if dir.is_empty() {
+        name.to_vec()
+    } else {
+        [dir, name].join(&b'/')
+    };
+    let mut child = leaf.child.clone();
+    child.entries = leaf.records.len() as u64;
+    tree.push_leaf(child, last_path, writer)
+}
+
+/// Appends some entries of a parent's leaf one by one.
+fn push_kept(
+    tree: &mut TreeBuilder,
+    writer: &mut Writer<'_>,
+    leaf: &ParentLeaf,
+    positions: Range<usize>,
+) -> Result<()> {
+    let entries = writer.session.parent_leaf(leaf)?;
+    for position in positions {
         let (_, _, record) = leaf.records.get(position).expect("as long as the leaf");
-        self.tree.push(&entries[position], record, &mut self.writer)
+        tree.push(&entries[position], record, writer)?;
     }
+    Ok(())
 }
 
 impl WriteSession {
@@ -125,21 +151,55 @@ impl WriteSession {
         mut manifest: ManifestWriter<'_>,
         info: CommitInfo,
     ) -> Result<(SnapshotId, UploadStats)> {
-        match manifest.run.take() {
-            Some(run) if run.count == run.leaf.records.len() => manifest.push_leaf(&run.leaf)?,
-            run => {
-                manifest.run = run;
-                manifest.break_run()?;
+        let trees = manifest.finish_copy()?;
+        drop(manifest);
+        let snapshot = self.commit_trees(trees, info)?;
+        Ok((snapshot, self.uploads()))
+    }
+
+    /// Commits what `manifest` holds so far as a partial snapshot, from which a later session goes on, and
+    /// makes everything durable that was stored; others may go on storing chunks meanwhile. The session
+    /// stays open, and `manifest` goes on as if nothing had happened. `None` if it failed in a way that may
+    /// pass: that is logged, and the next checkpoint or the commit makes up for it.
+    ///
+    /// `info` tells of what `manifest` holds; its state is not used. There must be an entry.
+    ///
+    /// # Errors
+    /// The session cannot go on: an upload has failed for good, or the session was cancelled or, with
+    /// [`crate::Error::Fenced`] or [`crate::Error::NoSession`], shut out.
+    pub fn checkpoint(
+        &self,
+        manifest: &mut ManifestWriter<'_>,
+        info: CommitInfo,
+    ) -> Result<Option<SnapshotId>> {
+        let info = CommitInfo {
+            state: SnapshotState::Partial,
+            ..info
+        };
+        let before = manifest.writer.packed;
+        let trees = manifest.finish_copy();
+        let bytes = manifest.writer.packed - before;
+        self.checkpoint_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let made = trees.and_then(|trees| self.commit_trees(trees, info));
+        match made {
+            Ok(snapshot) => Ok(Some(snapshot)),
+            Err(error) if error.is_permanent() || self.packer.is_lost() => Err(error),
+            Err(error) => {
+                let session = self.grant.session;
+                tracing::warn!(session, %error, "no checkpoint was made: the next one is due later");
+                Ok(None)
             }
         }
-        let ManifestWriter {
-            mut writer, tree, ..
-        } = manifest;
-        let (roots, refs_root) = tree.finish(&mut writer)?;
-        let segments = self.packer.finish()?;
-        let uploads = self.uploads();
+    }
+
+    fn commit_trees(
+        &self,
+        (roots, refs_root): (TreeRoots, Secret),
+        info: CommitInfo,
+    ) -> Result<SnapshotId> {
+        let segments = self.packer.flush()?;
         let stats = SnapshotStats {
-            uploaded_bytes: uploads.uploaded_bytes,
+            uploaded_bytes: info.stats.uploaded_bytes + self.uploads().uploaded_bytes,
             ..info.stats
         };
         let request = CommitRequest {
@@ -154,12 +214,13 @@ impl WriteSession {
             sealed_root: seal_root(&self.grant.read_public_key, &roots.manifest, &self.volume)?,
             capsule: seal_capsule(&self.keys.volume, &roots)?,
             refs_root,
-            segments,
+            segments: segments.clone(),
             stats,
         };
         let snapshot = self
             .handle
             .block_on(self.committer.commit(self.grant.session, request))?;
-        Ok((snapshot, uploads))
+        self.packer.committed(&segments);
+        Ok(snapshot)
     }
 }

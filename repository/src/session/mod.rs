@@ -2,11 +2,14 @@
 
 mod committer;
 mod fetch;
+mod known;
 mod manifest_writer;
 mod packer;
 mod pages;
 mod parent;
 mod read;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use committer::{

@@ -2,12 +2,13 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{runtime::Handle, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -39,7 +40,11 @@ struct Shared {
     session_key: Key,
     bytes: AtomicU64,
     objects: AtomicU64,
+    /// Of packs that are stored.
     records: Mutex<SegmentBuilder>,
+    /// Segments that could not be stored yet; held by who stores segments.
+    unsent: tokio::sync::Mutex<Vec<(String, Bytes)>>,
+    /// Segments that are stored and that no commit has named.
     segments: Mutex<Vec<String>>,
     failure: Mutex<Option<Error>>,
 }
@@ -54,6 +59,9 @@ pub(crate) struct Packer {
     uploads: u32,
     open: [Mutex<Option<OpenPack>>; SLOTS],
     next_data: AtomicU64,
+    packed: AtomicU64,
+    /// Shared by those who add a frame, from when others take its chunk for stored until it is in a pack.
+    adding: RwLock<()>,
 }
 
 /// Notes a failure when it is dropped armed.
@@ -91,6 +99,7 @@ impl Packer {
                 bytes: AtomicU64::new(0),
                 objects: AtomicU64::new(0),
                 records: Mutex::default(),
+                unsent: tokio::sync::Mutex::default(),
                 segments: Mutex::default(),
                 failure: Mutex::default(),
             }),
@@ -101,13 +110,23 @@ impl Packer {
             uploads,
             open: Default::default(),
             next_data: AtomicU64::new(0),
+            packed: AtomicU64::new(0),
+            adding: RwLock::default(),
         }
     }
 
-    /// Adds a frame to an open pack; uploads the pack if that fills it. Blocks while too many packs
-    /// are on their way.
-    pub(crate) fn push(&self, frame: Frame) -> Result<()> {
+    /// Adds a frame to an open pack, unless `claim` is false: then another thread was faster. Uploads the
+    /// pack if that fills it. Blocks while too many packs are on their way.
+    ///
+    /// Who finds a chunk claimed may refer to it at once: [`Self::flush`] waits until it is in a pack.
+    pub(crate) fn push(&self, frame: Frame, claim: impl FnOnce() -> bool) -> Result<bool> {
         self.check()?;
+        let _adding = self.adding.read().unwrap_or_else(PoisonError::into_inner);
+        if !claim() {
+            return Ok(false);
+        }
+        self.packed
+            .fetch_add(frame.bytes.len() as u64, Ordering::Relaxed);
         // Data goes to two packs in turn, so that a pack's frames do not show a file's chunk lengths
         // in order; the sidecar has packs of its own, so that the next incremental reads few ranges.
         let slot = match frame.kind {
@@ -126,7 +145,7 @@ impl Packer {
                 None
             }
         };
-        full.map_or(Ok(()), |pack| self.upload(pack))
+        full.map_or(Ok(()), |pack| self.upload(pack)).map(|()| true)
     }
 
     /// The first failure of an upload, or the cancellation.
@@ -155,7 +174,10 @@ impl Packer {
             Ok(permit) => permit,
             Err(error) => return Err(self.check().err().unwrap_or(error)),
         };
-        let pack = pack.finish(&self.shared.session_key)?;
+        let pack = pack.finish(&self.shared.session_key).inspect_err(|_| {
+            // Its frames are lost: the session must not go on.
+            self.cancel.cancel();
+        })?;
         let (shared, cancel) = (Arc::clone(&self.shared), self.cancel.clone());
         self.handle.spawn(async move {
             // Should the upload panic, the session must not go on as if it had succeeded.
@@ -172,23 +194,48 @@ impl Packer {
         Ok(())
     }
 
-    /// Uploads what is left and makes everything durable, packs before index segments.
-    pub(crate) fn finish(&self) -> Result<Vec<String>> {
-        for slot in &self.open {
-            let pack = lock(slot).take().filter(|pack| !pack.is_empty());
-            if let Some(pack) = pack {
-                self.upload(pack)?;
-            }
+    /// Uploads all that was added before and makes it durable, packs before index segments; returns the
+    /// segments that no commit has named. Others may go on adding meanwhile.
+    ///
+    /// # Errors
+    /// If an upload has failed the session is cancelled; after another error a later call does the rest.
+    pub(crate) fn flush(&self) -> Result<Vec<String>> {
+        // New packs may not be filled before there is room for them: memory stays what it was.
+        let all = self.adding.write().unwrap_or_else(PoisonError::into_inner);
+        let open: Vec<OpenPack> = self.open.iter().filter_map(|o| lock(o).take()).collect();
+        for pack in open.into_iter().filter(|pack| !pack.is_empty()) {
+            self.upload(pack)?;
         }
+        drop(all);
         self.join()?;
         self.check()?;
         let shared = Arc::clone(&self.shared);
         self.handle.block_on(async move {
+            shared.flush_segments(1).await?;
+            let segments = lock(&shared.segments).clone();
             shared.store.barrier().await?;
-            shared.flush_segment(1).await?;
-            shared.store.barrier().await
-        })?;
-        Ok(lock(&self.shared.segments).clone())
+            Ok(segments)
+        })
+    }
+
+    /// A commit has named these segments: the next one must not.
+    pub(crate) fn committed(&self, segments: &[String]) {
+        lock(&self.shared.segments).retain(|name| !segments.contains(name));
+    }
+
+    /// Whether an upload has failed, or the session was cancelled: nothing more can come of it.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+
+    /// Bytes of the frames that were added.
+    pub(crate) fn packed(&self) -> u64 {
+        self.packed.load(Ordering::Relaxed)
+    }
+
+    /// Size at which a pack is closed, in bytes.
+    pub(crate) fn pack_bytes(&self) -> u64 {
+        self.pack_bytes as u64
     }
 
     /// Waits until no upload is on its way.
@@ -213,25 +260,33 @@ impl Shared {
         self.put(&pack.name, pack.parts, pack.len, cancel).await?;
         lock(&self.records).push(pack.name, &pack.table);
         if lock(&self.records).len() >= SEGMENT_RECORDS {
-            // A segment names packs, so they must be durable before it.
-            self.store.barrier().await?;
-            self.flush_segment(SEGMENT_RECORDS).await?;
+            self.flush_segments(SEGMENT_RECORDS).await?;
         }
         Ok(())
     }
 
-    async fn flush_segment(&self, at_least: usize) -> Result<()> {
-        let (name, bytes) = {
+    /// Stores a segment of what was recorded so far, if that is enough, and those that failed before.
+    async fn flush_segments(&self, at_least: usize) -> Result<()> {
+        let mut unsent = self.unsent.lock().await;
+        {
             let mut records = lock(&self.records);
-            if records.len() < at_least {
-                return Ok(());
+            if records.len() >= at_least {
+                let (name, bytes) = records.finish(0, self.session, &self.session_key)?;
+                unsent.push((name, bytes.into()));
             }
-            records.finish(0, self.session, &self.session_key)?
-        };
-        let len = bytes.len() as u64;
-        self.put(&name, vec![bytes.into()], len, &CancellationToken::new())
-            .await?;
-        lock(&self.segments).push(name);
+        }
+        if unsent.is_empty() {
+            return Ok(());
+        }
+        // A segment names packs, so they must be durable before it.
+        self.store.barrier().await?;
+        while let Some((name, bytes)) = unsent.last().cloned() {
+            let len = bytes.len() as u64;
+            self.put(&name, vec![bytes], len, &CancellationToken::new())
+                .await?;
+            lock(&self.segments).push(name);
+            unsent.pop();
+        }
         Ok(())
     }
 
@@ -239,7 +294,7 @@ impl Shared {
     async fn put(
         &self,
         name: &str,
-        parts: Vec<bytes::Bytes>,
+        parts: Vec<Bytes>,
         len: u64,
         cancel: &CancellationToken,
     ) -> Result<()> {

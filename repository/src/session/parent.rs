@@ -1,4 +1,4 @@
-//! The parent snapshot as the next backup reads it: records in listing order, and the manifest leaf
+//! The parent snapshots as the next backup reads them: records in listing order, and the manifest leaf
 //! behind them only where something changed.
 
 use super::{pages::PageReader, write::WriteKeys};
@@ -7,12 +7,12 @@ use crate::{
     frame::FrameKind,
     manifest::{
         ChildRef, Entry, EntryKind, ManifestPage, SidecarLeaf, SidecarPage, StatRecord,
-        compare_listing, decode_manifest, decode_sidecar,
+        compare_listing, decode_manifest, decode_sidecar, split_path,
     },
 };
 use std::{cmp::Ordering, sync::Arc};
 
-/// A leaf of the parent with its place in the walk.
+/// A leaf of a parent with its place in the walk; ordinals are unique among all parents.
 pub(crate) struct ParentLeaf {
     pub(crate) child: ChildRef,
     pub(crate) ordinal: u64,
@@ -20,7 +20,7 @@ pub(crate) struct ParentLeaf {
     pub(crate) records: SidecarLeaf,
 }
 
-/// An entry of the parent that the walk met again.
+/// An entry of a parent that the walk met again.
 #[derive(Clone)]
 pub struct ParentEntry {
     /// What change detection kept of it.
@@ -38,10 +38,17 @@ impl std::fmt::Debug for ParentEntry {
     }
 }
 
-/// Goes through the parent's records in step with a walk.
+/// Goes through the parents' records in step with a walk.
+///
+/// Checkpoints know the listing up to a position only: where the records of one parent end, those of the
+/// next older one go on.
 pub struct ParentCursor {
     pages: Arc<PageReader>,
     keys: WriteKeys,
+    /// Roots of the parents that come after this one, the next one last.
+    older: Vec<ChildRef>,
+    /// Directory and name of the last entry that the parents before this one know.
+    covered: Option<(Vec<u8>, Vec<u8>)>,
     /// Children of the nodes above, reversed: the next one is last.
     pending: Vec<ChildRef>,
     leaf: Option<Arc<ParentLeaf>>,
@@ -51,11 +58,19 @@ pub struct ParentCursor {
 }
 
 impl ParentCursor {
-    pub(crate) fn new(pages: Arc<PageReader>, keys: WriteKeys, root: ChildRef) -> Self {
+    /// A cursor over the parents with these roots, the newest first.
+    pub(crate) fn new(
+        pages: Arc<PageReader>,
+        keys: WriteKeys,
+        roots: impl DoubleEndedIterator<Item = ChildRef>,
+    ) -> Self {
+        let mut older: Vec<ChildRef> = roots.rev().collect();
         Self {
             pages,
             keys,
-            pending: vec![root],
+            pending: older.pop().into_iter().collect(),
+            older,
+            covered: None,
             leaf: None,
             position: 0,
             leaves: 0,
@@ -63,7 +78,7 @@ impl ParentCursor {
         }
     }
 
-    /// The parent's entry of that directory and name, if it had one. Calls must come in listing
+    /// The parents' entry of that directory and name, if they had one. Calls must come in listing
     /// order; regular files that the walk passed over count as removed.
     ///
     /// # Errors
@@ -77,7 +92,7 @@ impl ParentCursor {
                 continue;
             };
             let Some((leaf_dir, leaf_name, record)) = leaf.records.get(self.position) else {
-                self.leaf = None;
+                self.close_leaf();
                 continue;
             };
             match compare_listing((leaf_dir, leaf_name), (dir, name)) {
@@ -99,46 +114,85 @@ impl ParentCursor {
         }
     }
 
-    /// Entries of the parent that the walk did not meet; call it after the walk.
+    /// Entries of the parents that the walk did not meet; call it after the walk.
     ///
     /// # Errors
     /// A page cannot be read.
     pub fn finish(mut self) -> Result<u64> {
-        if let Some(leaf) = &self.leaf {
-            self.removed += (leaf.records.len() - self.position) as u64;
+        while self.leaf.is_some() || self.load()? {
+            let records = self.leaf.as_ref().map_or(0, |leaf| leaf.records.len());
+            self.removed += (records - self.position) as u64;
+            self.close_leaf();
+            // Nodes tell how many entries are below them. Only where a parent ends must be read, if the
+            // next one goes on there.
+            let read = usize::from(!self.older.is_empty()).min(self.pending.len());
+            let counted = self.pending.drain(read..);
+            self.removed += counted.map(|child| child.entries).sum::<u64>();
         }
-        self.removed += self
-            .pending
-            .drain(..)
-            .map(|child| child.entries)
-            .sum::<u64>();
         Ok(self.removed)
     }
 
+    /// All records of the leaf were seen.
+    fn close_leaf(&mut self) {
+        let Some(leaf) = self.leaf.take() else {
+            return;
+        };
+        if !self.pending.is_empty() || self.older.is_empty() {
+            return;
+        }
+        let last = leaf.records.get(leaf.records.len().wrapping_sub(1));
+        let end = last.map(|(dir, name, _)| (dir.to_vec(), name.to_vec()));
+        let farther = |end: &(Vec<u8>, Vec<u8>)| self.is_uncovered(&end.0, &end.1);
+        if let Some(end) = end.filter(farther) {
+            self.covered = Some(end);
+        }
+    }
+
+    /// Whether the parents before this one end before that entry.
+    fn is_uncovered(&self, dir: &[u8], name: &[u8]) -> bool {
+        self.covered
+            .as_ref()
+            .is_none_or(|(d, n)| compare_listing((dir, name), (d, n)).is_gt())
+    }
+
+    /// The next leaf that has entries which newer parents do not cover; false if there is none.
     fn load(&mut self) -> Result<bool> {
-        while let Some(child) = self.pending.pop() {
-            let bytes =
-                self.pages
-                    .read(FrameKind::Sidecar, &child.sidecar, Some(&self.keys.volume))?;
+        loop {
+            let Some(child) = self.pending.pop() else {
+                let Some(root) = self.older.pop() else {
+                    return Ok(false);
+                };
+                self.pending.push(root);
+                continue;
+            };
+            let ends_covered = |next: &ChildRef| {
+                let (dir, name) = split_path(&next.first_path);
+                !self.is_uncovered(dir, name)
+            };
+            if self.pending.last().is_some_and(ends_covered) {
+                continue;
+            }
+            let key = Some(&self.keys.volume);
+            let bytes = self.pages.read(FrameKind::Sidecar, &child.sidecar, key)?;
             match decode_sidecar(&bytes) {
                 Some(SidecarPage::Node(children)) => {
                     self.pending.extend(children.into_iter().rev());
                 }
                 Some(SidecarPage::Leaf(records)) => {
+                    self.position =
+                        records.partition_point(|dir, name| !self.is_uncovered(dir, name));
                     self.leaf = Some(Arc::new(ParentLeaf {
                         child,
                         ordinal: self.leaves,
                         is_last: self.pending.is_empty(),
                         records,
                     }));
-                    self.position = 0;
                     self.leaves += 1;
                     return Ok(true);
                 }
                 None => return Err(Error::damaged("stat sidecar", "a page breaks the format")),
             }
         }
-        Ok(false)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A write session: chunks in, one snapshot out.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::VecDeque,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -13,7 +13,8 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    BeginWrite, Committer, WriteGrant,
+    BeginWrite, Committer, Parent, WriteGrant,
+    known::{Known, Trust},
     packer::Packer,
     pages::PageReader,
     parent::{ParentCursor, ParentEntry, ParentLeaf, read_leaf},
@@ -23,7 +24,7 @@ use crate::{
     error::{Error, Result},
     frame::{Encoder, FrameKind},
     manifest::{ChildRef, Content, Entry, Extent, ExtentList, PageSink},
-    secret::{ChunkId, Key, Prefix, Secret},
+    secret::{Key, Secret},
     snapshot::{SnapshotState, SnapshotStats, open_capsule},
     store::ObjectStore,
 };
@@ -101,7 +102,7 @@ pub struct CommitInfo {
     pub tags: Vec<String>,
     /// Whether it is whole.
     pub state: SnapshotState,
-    /// Counts; `uploaded_bytes` is filled in.
+    /// Counts; what the session has uploaded is added to `uploaded_bytes`.
     pub stats: SnapshotStats,
 }
 
@@ -118,20 +119,43 @@ pub struct WriteSession {
     pub(super) chunker: Chunker,
     pub(super) bundle_key: Key,
     pub(super) digest_key: Key,
-    pub(super) parent: Option<(SnapshotId, ChildRef)>,
-    pub(super) stored: Vec<Mutex<HashSet<Prefix>>>,
-    /// Sizes of packs that were looked up; `None` for missing ones.
-    packs: Mutex<HashMap<String, Option<u64>>>,
-    ignore_parent: bool,
-    pub(super) leaves: Mutex<VecDeque<(u64, Arc<Vec<Entry>>)>>,
+    /// The newest first; all but the last are checkpoints.
+    parents: Vec<ParentRoot>,
+    known: Known,
+    /// Bytes of pages that only checkpoints needed.
+    pub(super) checkpoint_bytes: AtomicU64,
+    leaves: Mutex<VecDeque<(u64, Arc<Vec<Entry>>)>>,
     pub(super) chunks_new: AtomicU64,
     pub(super) chunks_reused: AtomicU64,
     pub(super) new_bytes: AtomicU64,
 }
 
-const SHARDS: usize = 16;
-/// Leaves of the parent that are kept.
+/// Leaves of the parents that are kept.
 const LEAVES: usize = 8;
+
+/// A snapshot that the session builds upon.
+struct ParentRoot {
+    snapshot: SnapshotId,
+    partial: bool,
+    root: ChildRef,
+}
+
+impl ParentRoot {
+    fn open(keys: &WriteKeys, parent: &Parent) -> Result<Self> {
+        let roots = open_capsule(&keys.volume, parent.snapshot, &parent.capsule)?;
+        Ok(Self {
+            snapshot: parent.snapshot,
+            partial: parent.partial,
+            root: ChildRef {
+                manifest: roots.manifest,
+                sidecar: roots.sidecar,
+                refs: roots.refs,
+                first_path: Vec::new(),
+                entries: 0,
+            },
+        })
+    }
+}
 
 impl WriteSession {
     /// Begins a session.
@@ -157,19 +181,14 @@ impl WriteSession {
             volume: grant.volume_key.clone(),
             refs: grant.refs_key.clone(),
         };
-        let parent = match grant.parents.first().filter(|_| !options.ignore_parent) {
-            Some(parent) => {
-                let roots = open_capsule(&keys.volume, parent.snapshot, &parent.capsule)?;
-                let root = ChildRef {
-                    manifest: roots.manifest,
-                    sidecar: roots.sidecar,
-                    refs: roots.refs,
-                    first_path: Vec::new(),
-                    entries: 0,
-                };
-                Some((parent.snapshot, root))
-            }
-            None => None,
+        let usable = grant.parents.iter().filter(|_| !options.ignore_parent);
+        let parents: Vec<ParentRoot> = usable
+            .map(|parent| ParentRoot::open(&keys, parent))
+            .collect::<Result<_>>()?;
+        let trust = match (options.ignore_parent, parents.is_empty()) {
+            (true, _) => Trust::Data,
+            (false, true) => Trust::Packs,
+            (false, false) => Trust::All,
         };
         let pages = PageReader::new(
             Arc::clone(&committer),
@@ -195,10 +214,9 @@ impl WriteSession {
             volume,
             lineage,
             handle,
-            parent,
-            stored: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            packs: Mutex::default(),
-            ignore_parent: options.ignore_parent,
+            parents,
+            known: Known::new(trust),
+            checkpoint_bytes: AtomicU64::new(0),
             leaves: Mutex::default(),
             chunks_new: AtomicU64::new(0),
             chunks_reused: AtomicU64::new(0),
@@ -206,22 +224,26 @@ impl WriteSession {
         })
     }
 
-    /// The snapshot that this one builds upon.
+    /// The whole snapshot that this one builds upon, if there is one.
     pub fn parent(&self) -> Option<SnapshotId> {
-        self.parent.as_ref().map(|(id, _)| *id)
+        let whole = self.parents.iter().find(|parent| !parent.partial)?;
+        Some(whole.snapshot)
     }
 
-    /// The parent's records, if there is a parent.
+    /// The checkpoint of an earlier session that this one goes on from, if there is one.
+    pub fn resumes(&self) -> Option<SnapshotId> {
+        let newest = self.parents.first().filter(|parent| parent.partial)?;
+        Some(newest.snapshot)
+    }
+
+    /// The parents' records, if there are parents.
     pub fn parent_cursor(&self) -> Option<ParentCursor> {
-        let (_, root) = self.parent.as_ref()?;
-        Some(ParentCursor::new(
-            Arc::clone(&self.pages),
-            self.keys.clone(),
-            root.clone(),
-        ))
+        let roots = self.parents.iter().map(|parent| parent.root.clone());
+        (!self.parents.is_empty())
+            .then(|| ParentCursor::new(Arc::clone(&self.pages), self.keys.clone(), roots))
     }
 
-    /// The whole of an entry that the parent has.
+    /// The whole of an entry that a parent has.
     ///
     /// # Errors
     /// Its page cannot be read.
@@ -266,6 +288,7 @@ impl WriteSession {
         Ok(Writer {
             session: self,
             encoder: Encoder::new()?,
+            packed: 0,
         })
     }
 
@@ -281,61 +304,25 @@ impl WriteSession {
         }
     }
 
-    /// Ends the session without a snapshot. What was uploaded is garbage that collection removes.
-    pub fn abandon(self) {
+    /// Ends the session without a snapshot; returns what was sent. The next session of the volume takes it
+    /// over; if there is none before the next collection, it is garbage.
+    pub fn abandon(self) -> UploadStats {
         let _ = self.packer.join();
         if let Err(error) = self.handle.block_on(self.committer.end(self.grant.session)) {
             tracing::warn!(session = self.grant.session, %error, "cannot end the session");
         }
+        self.uploads()
     }
 
-    /// Whether the chunk must be stored: it is neither in the repository nor stored by this session.
-    fn is_new(&self, kind: FrameKind, secret: &Secret) -> Result<bool> {
-        let id = secret.id();
-        let prefix = id.prefix();
-        let shard = &self.stored[usize::from(prefix[0]) % SHARDS];
-        if shard
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(&prefix)
-        {
-            return Ok(false);
-        }
-        if self.is_stored(kind, id)? {
-            return Ok(false);
-        }
-        Ok(shard
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(prefix))
+    /// Bytes of chunks and pages that were put into packs so far, as they are stored, but for the pages
+    /// that only checkpoints needed.
+    pub fn packed_bytes(&self) -> u64 {
+        self.packer.packed() - self.checkpoint_bytes.load(Ordering::Relaxed)
     }
 
-    /// Whether the repository has the chunk.
-    ///
-    /// A session that builds on no parent may be the one that is to make good what was lost: it
-    /// stores its pages again, and believes the index about data only where the pack is there.
-    fn is_stored(&self, kind: FrameKind, id: ChunkId) -> Result<bool> {
-        if self.ignore_parent && kind != FrameKind::Data {
-            return Ok(false);
-        }
-        let Some(place) = self.pages.locate(&[id])?.pop().flatten() else {
-            return Ok(false);
-        };
-        if place.condemned {
-            return Ok(false);
-        }
-        if self.parent.is_some() {
-            return Ok(true);
-        }
-        let mut packs = self.packs.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = packs.get(&place.pack).copied();
-        let size = match known {
-            Some(size) => size,
-            None => self.pages.size(&place.pack)?,
-        };
-        packs.insert(place.pack.clone(), size);
-        let end = u64::from(place.offset) + u64::from(place.len);
-        Ok(size.is_some_and(|size| size >= end))
+    /// Size at which a pack is closed, in bytes.
+    pub fn pack_bytes(&self) -> u64 {
+        self.packer.pack_bytes()
     }
 }
 
@@ -343,6 +330,8 @@ impl WriteSession {
 pub struct Writer<'s> {
     pub(super) session: &'s WriteSession,
     encoder: Encoder,
+    /// Bytes that this writer put into packs.
+    pub(super) packed: u64,
 }
 
 impl Writer<'_> {
@@ -380,13 +369,17 @@ impl Writer<'_> {
     }
 
     fn put(&mut self, kind: FrameKind, plain: &[u8]) -> Result<Stored> {
-        self.session.packer.check()?;
-        let secret = Secret::of(self.session.keys.of(kind), plain);
-        let new = self.session.is_new(kind, &secret)?;
-        if new {
-            let frame = self.encoder.encode(kind, &secret, plain)?;
-            self.session.packer.push(frame)?;
+        let session = self.session;
+        session.packer.check()?;
+        let secret = Secret::of(session.keys.of(kind), plain);
+        let id = secret.id();
+        if session.known.has(&session.pages, kind, id)? {
+            return Ok(Stored { secret, new: false });
         }
+        let frame = self.encoder.encode(kind, &secret, plain)?;
+        let bytes = frame.bytes.len() as u64;
+        let new = session.packer.push(frame, || session.known.claim(id))?;
+        self.packed += if new { bytes } else { 0 };
         Ok(Stored { secret, new })
     }
 }

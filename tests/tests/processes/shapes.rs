@@ -50,7 +50,7 @@ fn results_of_the_repo_verbs_have_the_agreed_shapes() {
     let first = run(at, "backup", &args);
     let mut backup = json!({
         "id": "text", "namespace": "text", "pod": "text", "volume": "text", "lineage": "text",
-        "parent": "null", "state": "text", "duration_ms": "int",
+        "parent": "null", "resumed_from": "null", "state": "text", "duration_ms": "int",
         "files": {
             "total": "int", "new": "int", "changed": "int", "unchanged": "int", "removed": "int",
             "opened": "int",

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use orlop_agent::backup::{self, BackupJob, Budget};
+use orlop_agent::backup::{self, BackupJob, Budget, CheckpointEvery};
 use orlop_core::{Monitor, VolumeRef};
 use orlop_repository::Committer;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,7 @@ use crate::{
     output::OutputArgs,
     progress::Display,
     shapes::BackupShape,
+    text,
 };
 
 /// What to back up.
@@ -41,6 +42,10 @@ pub(crate) struct BackupArgs {
     /// Read every file again instead of trusting the previous snapshot's times and sizes
     #[arg(long)]
     force_full: bool,
+    /// Keep what was done whenever so much was stored, such as 64MiB, or so much time has passed, such as 30s: a
+    /// backup that is killed goes on from there (default: as much as fills 64 packs, or 2m)
+    #[arg(long, value_name = "SIZE|TIME", value_parser = parse_every)]
+    checkpoint_every: Option<CheckpointEvery>,
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
@@ -62,6 +67,7 @@ impl BackupArgs {
             tags: self.tags,
             exclude: self.exclude,
             force_full: self.force_full,
+            checkpoint_every: self.checkpoint_every.unwrap_or_default(),
             budget: Budget::default(),
         };
         let display = Arc::new(Display::new("backup", self.quiet));
@@ -86,6 +92,17 @@ impl BackupArgs {
     }
 }
 
+/// Reads a size or a time; the other stays as it is by default.
+fn parse_every(text: &str) -> Result<CheckpointEvery, String> {
+    let default = CheckpointEvery::default();
+    let read = match (text::parse_duration(text), text::parse_bytes(text)) {
+        (Ok(time), _) if !time.is_zero() => Some(CheckpointEvery { time, ..default }),
+        (_, Ok(bytes)) if bytes > 0 => Some(CheckpointEvery { bytes, ..default }),
+        _ => None,
+    };
+    read.ok_or_else(|| "write a size such as 64MiB, or a time such as 30s".to_owned())
+}
+
 /// The directory, opened for reading.
 fn open_root(path: &Path) -> Result<File> {
     let kind = std::fs::metadata(path).map_err(|error| match error.kind() {
@@ -101,4 +118,29 @@ fn open_root(path: &Path) -> Result<File> {
         )));
     }
     File::open(path).with_context(|| format!("cannot open {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn checkpoints_come_after_a_size_or_a_time() {
+        let default = CheckpointEvery::default();
+        let bytes = CheckpointEvery {
+            bytes: 64 << 20,
+            ..default
+        };
+        assert_eq!(parse_every("64MiB"), Ok(bytes));
+        let time = CheckpointEvery {
+            time: Duration::from_secs(30),
+            ..default
+        };
+        assert_eq!(parse_every("30s"), Ok(time));
+        for text in ["", "0", "0s", "often", "-1s"] {
+            assert!(parse_every(text).is_err(), "{text:?}");
+        }
+    }
 }

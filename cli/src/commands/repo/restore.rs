@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use orlop_agent::restore::{self, RestoreJob, RestoreTarget};
 use orlop_core::{Monitor, RestoreMode};
+use orlop_repository::SnapshotState;
 use tokio_util::sync::CancellationToken;
 
 use super::{RepoArgs, manifest_path, with_session};
@@ -42,7 +43,13 @@ pub(crate) struct RestoreArgs {
 impl RestoreArgs {
     pub(crate) async fn run(self, cancel: CancellationToken) -> Result<Outcome> {
         let repository = self.repo.open().await?;
-        let snapshot = repository.resolve(&self.snapshot).await?.id;
+        let info = repository.resolve(&self.snapshot).await?;
+        let snapshot = info.id;
+        if info.state == SnapshotState::Partial {
+            eprintln!(
+                "warning: snapshot {snapshot} is a checkpoint of a backup that has not finished: the volume's later entries are not in it"
+            );
+        }
         let job = RestoreJob {
             mode: self.mode,
             path: self.path.as_deref().map(manifest_path),
