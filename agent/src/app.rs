@@ -7,7 +7,7 @@ mod inventory;
 
 use std::{sync::Arc, time::Duration};
 
-pub(crate) use client::{Client, backoff};
+pub(crate) use client::{Client, backoff, connect};
 use orlop_proto::v1::agents_client::AgentsClient;
 use tokio_util::sync::CancellationToken;
 
@@ -58,7 +58,7 @@ pub enum AppError {
 /// # Errors
 /// The configuration cannot be used.
 pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(), AppError> {
-    let client = client::connect(&config)?;
+    let client = connect(&config)?;
     let inventory = Arc::new(Inventory::new(config.discover.clone()));
     let tasks = Arc::new(TaskTable::new(
         &config,

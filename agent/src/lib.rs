@@ -6,5 +6,6 @@ pub mod marks;
 pub mod restore;
 pub mod scan;
 mod session;
+pub mod store;
 mod task;
 pub mod volumes;

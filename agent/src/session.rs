@@ -17,13 +17,16 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::app::{Client, backoff};
+use crate::{
+    app::{Client, backoff},
+    store::HeldSession,
+};
 
 /// A coordinator that cannot be reached for so long fails the task; its next attempt goes on with what was
 /// stored.
-const PATIENCE: Duration = Duration::from_mins(30);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(30);
 /// A coordinator that has lost its state database knows the task again when this agent has registered.
-const UNKNOWN_PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const UNKNOWN_PATIENCE: Duration = Duration::from_mins(1);
 /// Ending a session is tried for so long only: a session that nobody ends is collected later.
 const END_PATIENCE: Duration = Duration::from_secs(5);
 /// An answer that takes longer is asked for again.
@@ -35,18 +38,25 @@ const IDS: usize = 32_768;
 pub(crate) struct RemoteCommitter {
     client: SessionsClient<Client>,
     task: TaskId,
+    held: HeldSession,
     cancel: CancellationToken,
 }
 
 impl RemoteCommitter {
-    /// A committer for `task`; `cancel` ends its waiting.
-    pub(crate) fn new(client: Client, task: TaskId, cancel: CancellationToken) -> Self {
+    /// A committer for `task`, which tells `held` what it begins; `cancel` ends its waiting.
+    pub(crate) fn new(
+        client: Client,
+        task: TaskId,
+        held: HeldSession,
+        cancel: CancellationToken,
+    ) -> Self {
         let client = SessionsClient::new(client)
             .max_decoding_message_size(64 << 20)
             .max_encoding_message_size(64 << 20);
         Self {
             client,
             task,
+            held,
             cancel,
         }
     }
@@ -98,6 +108,8 @@ fn may_pass(status: &Status) -> bool {
             | Code::Cancelled
             | Code::Aborted
             | Code::Unknown
+            // No answer of the coordinator: that is how a stream breaks when its connection does.
+            | Code::Internal
             | Code::PermissionDenied
     )
 }
@@ -139,7 +151,9 @@ impl Committer for RemoteCommitter {
             let message = message.clone();
             async move { Ok(client.begin_write(message).await?.into_inner()) }
         });
-        write_grant(answer.await?).map_err(malformed(ACTION))
+        let grant = write_grant(answer.await?).map_err(malformed(ACTION))?;
+        self.held.set(grant.session);
+        Ok(grant)
     }
 
     async fn begin_read(&self, snapshot: SnapshotId) -> Result<ReadGrant> {
@@ -153,7 +167,9 @@ impl Committer for RemoteCommitter {
             let message = message.clone();
             async move { Ok(client.begin_read(message).await?.into_inner()) }
         });
-        read_grant(snapshot, &answer.await?).map_err(malformed(ACTION))
+        let grant = read_grant(snapshot, &answer.await?).map_err(malformed(ACTION))?;
+        self.held.set(grant.session);
+        Ok(grant)
     }
 
     async fn locate(

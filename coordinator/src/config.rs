@@ -17,6 +17,8 @@ pub struct Limits {
     pub node_deadline: Duration,
     /// How often agents say that they live.
     pub heartbeat: Duration,
+    /// What may pass the gateway at once.
+    pub gateway: GatewayLimits,
 }
 
 impl Default for Limits {
@@ -27,8 +29,65 @@ impl Default for Limits {
             // Long enough for a node to be restarted.
             node_deadline: Duration::from_mins(5),
             heartbeat: Duration::from_secs(10),
+            gateway: GatewayLimits::default(),
         }
     }
+}
+
+/// What may pass the gateway at once. A share of a node keeps one that hangs from holding up the others.
+#[derive(Debug, Clone)]
+pub struct GatewayLimits {
+    /// Calls of all nodes.
+    pub streams: u32,
+    /// Calls of one node.
+    pub streams_per_node: u32,
+    /// Objects in memory on their way in, in bytes.
+    pub put_bytes: u32,
+    /// Those of one node; also the largest object that it can put.
+    pub put_bytes_per_node: u32,
+    /// Objects in memory on their way out, in bytes.
+    pub get_bytes: u32,
+    /// Those of one node.
+    pub get_bytes_per_node: u32,
+    /// A stream that stands still for so long is ended; a call waits for room for twice as long.
+    pub idle: Duration,
+}
+
+impl Default for GatewayLimits {
+    fn default() -> Self {
+        Self {
+            streams: 256,
+            streams_per_node: 64,
+            // Six packs of all nodes, four of one. With what goes out it leaves the coordinator the larger part of
+            // the 256 MiB that it may use.
+            put_bytes: 96 << 20,
+            put_bytes_per_node: 64 << 20,
+            get_bytes: 48 << 20,
+            get_bytes_per_node: 32 << 20,
+            idle: Duration::from_secs(30),
+        }
+    }
+}
+
+impl GatewayLimits {
+    /// How long an object of `bytes` may take to come in, however steadily it trickles.
+    pub(crate) fn patience(&self, bytes: u64) -> Duration {
+        /// Bytes a second; a line that is slower cannot be backed up over.
+        const SLOWEST: u64 = 64 << 10;
+        self.idle * 2 + Duration::from_secs(bytes / SLOWEST)
+    }
+}
+
+/// How agents reach the store of a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StoreAccess {
+    /// The agent in the coordinator's own process opens it itself; all others go through the coordinator.
+    #[default]
+    Auto,
+    /// Every agent opens it itself: all of them must see the same directory, or have credentials.
+    Direct,
+    /// Every agent goes through the coordinator.
+    Gateway,
 }
 
 /// What a coordinator is made of.
@@ -37,8 +96,12 @@ pub struct CoordinatorConfig {
     pub listen: SocketAddr,
     /// The repository of the location.
     pub repository: Arc<Repository>,
-    /// URL by which agents reach the repository's store.
+    /// URL by which agents reach the repository's store if they open it themselves.
     pub store_url: String,
+    /// Whether they do.
+    pub store_access: StoreAccess,
+    /// The node whose agent runs in this process.
+    pub own_node: Option<String>,
     /// The location's name.
     pub location: String,
     /// The state database; made if it does not exist. It may be deleted while the coordinator is down.

@@ -17,7 +17,9 @@ mod server;
 mod service;
 mod state;
 mod tasks;
+#[cfg(feature = "testing")]
+pub mod testing;
 
-pub use config::{CoordinatorConfig, Limits};
+pub use config::{CoordinatorConfig, GatewayLimits, Limits, StoreAccess};
 pub use error::{Error, Result};
 pub use server::Coordinator;

@@ -7,7 +7,7 @@ use orlop_proto::{
     v1::{
         agents_server::AgentsServer, backups_server::BackupsServer,
         restores_server::RestoresServer, sessions_server::SessionsServer,
-        snapshots_server::SnapshotsServer, system_server::SystemServer,
+        snapshots_server::SnapshotsServer, store_server::StoreServer, system_server::SystemServer,
     },
 };
 use tokio::{net::TcpListener, sync::Semaphore};
@@ -29,7 +29,7 @@ use crate::{
     runs::{Parts, Runs},
     service::{
         AgentsService, Auth, BackupsService, Context, RestoresService, SessionsService,
-        SnapshotsService, SystemService,
+        SnapshotsService, StoreService, SystemService, store,
     },
     tasks::Tasks,
 };
@@ -69,6 +69,8 @@ impl Coordinator {
             cluster: Arc::new(Directory::default()),
             repository: config.repository,
             store_url: config.store_url,
+            store_access: config.store_access,
+            own_node: config.own_node,
             context_key: config.identity.own_key("task contexts"),
             location: config.location,
             limits: config.limits,
@@ -155,6 +157,13 @@ async fn services(mut server: Server, context: &Context, auth: &Auth) -> Result<
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
+    let gateway = StoreService::new(
+        store::for_sessions(&context.runs),
+        context.runs.parts.limits.gateway.clone(),
+        Arc::clone(&context.tasks),
+        context.shutdown.clone(),
+    );
+    let gateway = StoreServer::new(gateway).max_decoding_message_size(store::MAX_MESSAGE_BYTES);
     let fail = |error: tonic_reflection::server::Error| Error::Serve(error.to_string());
     let v1 = reflection().build_v1().map_err(fail)?;
     let v1alpha = reflection().build_v1alpha().map_err(fail)?;
@@ -171,5 +180,6 @@ async fn services(mut server: Server, context: &Context, auth: &Auth) -> Result<
         .add_service(guarded!(SnapshotsServer, SnapshotsService))
         .add_service(guarded!(SystemServer, SystemService))
         .add_service(guarded!(AgentsServer, AgentsService))
-        .add_service(guarded!(SessionsServer, SessionsService)))
+        .add_service(guarded!(SessionsServer, SessionsService))
+        .add_service(InterceptedService::new(gateway, auth.clone())))
 }

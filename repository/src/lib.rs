@@ -27,6 +27,8 @@ mod manifest;
 mod session;
 mod snapshot;
 
+mod names;
+
 mod repository;
 
 #[cfg(test)]
@@ -50,6 +52,7 @@ pub use manifest::{
     Content, Entry, EntryKind, EntryStatus, Extent, ExtentList, ExtentPage, HardlinkGroup,
     Metadata, StatRecord, Xattr, compare_listing, split_path,
 };
+pub use names::{ContentCheck, OwnedKind, OwnedName};
 pub use order::{FileHead, Head, LogHead, Order};
 pub use repository::{InitOptions, Repository};
 pub use secret::{ChunkId, Key, Secret};

@@ -298,6 +298,14 @@ impl Repository {
         self.state.lock().await.clone()
     }
 
+    /// Whether `store` holds a repository.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn exists(store: &dyn ObjectStore) -> Result<bool> {
+        Ok(store.stat(config::NAME).await?.is_some())
+    }
+
     /// The random id of the repository in hexadecimal.
     pub fn id(&self) -> String {
         hex(&self.config.id)

@@ -172,6 +172,27 @@ impl Orlop {
         self
     }
 
+    /// Lets it see an empty directory where `hidden` is, as on another node. Needs root.
+    #[must_use]
+    pub fn with_hidden(self, hidden: &Path) -> Self {
+        let inner = self.command;
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c"])
+            .arg("mount -t tmpfs hidden \"$0\" && exec \"$@\"")
+            .arg(hidden)
+            .arg(inner.get_program())
+            .args(inner.get_args());
+        for (name, value) in inner.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.stdin(Stdio::null());
+        Self { command }
+    }
+
     /// Runs it to its end.
     ///
     /// # Panics

@@ -68,9 +68,15 @@ impl Machine {
 
     /// Starts `orlop coordinator`.
     pub fn coordinator(&self) -> Daemon {
+        self.coordinator_with(&[])
+    }
+
+    /// Starts `orlop coordinator` with further options.
+    pub fn coordinator_with(&self, options: &[&str]) -> Daemon {
         let daemon = Orlop::new(&self.home(), ["coordinator", "--data-dir"])
             .arg(self.data())
             .args(["--listen", &self.address()])
+            .args(options)
             .start();
         self.listening(daemon)
     }
@@ -82,9 +88,19 @@ impl Machine {
 
     /// Starts `orlop agent`.
     pub fn agent(&self) -> Daemon {
+        self.agent_command().start()
+    }
+
+    /// Starts `orlop agent` as on another node, where the repository's directory is empty. Needs root.
+    pub fn agent_elsewhere(&self) -> Daemon {
+        self.agent_command()
+            .with_hidden(&self.data().join("repo"))
+            .start()
+    }
+
+    fn agent_command(&self) -> Orlop {
         self.client(["agent", "--node", "node-1", "--kubelet-dir"])
             .arg(self.node.kubelet())
-            .start()
     }
 
     /// A command that asks this server.

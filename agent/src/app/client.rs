@@ -37,7 +37,7 @@ impl Interceptor for Credentials {
 }
 
 /// The connection, not dialled yet.
-pub(super) fn connect(config: &AgentConfig) -> Result<Client, AppError> {
+pub(crate) fn connect(config: &AgentConfig) -> Result<Client, AppError> {
     let fail = |what| {
         move |error: tonic::transport::Error| {
             let source = std::error::Error::source(&error).map(ToString::to_string);

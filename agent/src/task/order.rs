@@ -20,12 +20,21 @@ pub(super) struct Order {
     pub(super) run: String,
     /// The volume to back up or to restore into.
     pub(super) volume: VolumeRef,
-    /// URL of the store.
-    pub(super) store_url: String,
+    /// How to reach the store.
+    pub(super) store: Route,
     /// Comes back to the coordinator.
     pub(super) context: Vec<u8>,
     /// What to do.
     pub(super) work: Work,
+}
+
+/// The way to the store of the repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Route {
+    /// The task opens the store of this URL itself.
+    Direct(String),
+    /// Through the coordinator.
+    Gateway,
 }
 
 /// Backup or restore.
@@ -80,7 +89,12 @@ impl TryFrom<StartTask> for Order {
             id: receive::task_id("task_id", &start.task_id)?,
             run: receive::some_text("run", start.run, names)?,
             volume: receive::volume("volume", start.volume)?,
-            store_url: receive::some_text("store_url", start.store_url, 4096)?,
+            store: match receive::required("store", start.store)? {
+                start_task::Store::StoreUrl(url) => {
+                    Route::Direct(receive::some_text("store_url", url, 4096)?)
+                }
+                start_task::Store::Gateway(_) => Route::Gateway,
+            },
             context: receive::blob("context", start.context, MAX_CONTEXT_BYTES)?.to_vec(),
             work,
         })
@@ -89,7 +103,7 @@ impl TryFrom<StartTask> for Order {
 
 #[cfg(test)]
 mod tests {
-    use orlop_proto::v1::{BackupTask, RestoreTask};
+    use orlop_proto::v1::{self, BackupTask, RestoreTask};
 
     use super::*;
 
@@ -98,7 +112,7 @@ mod tests {
             task_id: TaskId::from_bytes([1; 16]).to_string(),
             run: "nightly".to_owned(),
             volume: Some((&VolumeRef::new("ns", "p", "v")).into()),
-            store_url: "/repo".to_owned(),
+            store: Some(start_task::Store::StoreUrl("/repo".to_owned())),
             context: vec![1, 2].into(),
             work: Some(start_task::Work::Backup(BackupTask::default())),
         }
@@ -109,6 +123,10 @@ mod tests {
         let order = Order::try_from(start()).unwrap();
         assert_eq!(order.volume, VolumeRef::new("ns", "p", "v"));
         assert_eq!(order.context, [1, 2]);
+        assert_eq!(order.store, Route::Direct("/repo".to_owned()));
+        let store = Some(start_task::Store::Gateway(v1::Gateway {}));
+        let order = Order::try_from(StartTask { store, ..start() }).unwrap();
+        assert_eq!(order.store, Route::Gateway);
     }
 
     #[test]
@@ -124,6 +142,11 @@ mod tests {
             Order::try_from(order).unwrap_err().field,
             "restore.snapshot_id"
         );
+        let order = StartTask {
+            store: None,
+            ..start()
+        };
+        assert_eq!(Order::try_from(order).unwrap_err().field, "store");
         let order = StartTask {
             volume: None,
             ..start()

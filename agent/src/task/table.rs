@@ -17,11 +17,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     order::Order,
-    work::{self, Tools},
+    work::{self, Tools, Ways},
 };
 use crate::{
     app::{AgentConfig, Client, Inventory},
     session::RemoteCommitter,
+    store::{Gateway, HeldSession},
 };
 
 /// Troubles of a task that wait to be told; later ones are only counted in its result.
@@ -80,6 +81,7 @@ pub(crate) struct TaskTable {
     ended: Arc<Notify>,
     tools: Arc<Tools>,
     client: Client,
+    gateway: Gateway,
 }
 
 impl TaskTable {
@@ -95,6 +97,7 @@ impl TaskTable {
             tasks: Mutex::default(),
             ended: Arc::new(Notify::new()),
             tools: Arc::new(tools),
+            gateway: Gateway::new(client.clone()),
             client,
         }
     }
@@ -135,13 +138,19 @@ impl TaskTable {
         let context = order.context.clone();
         let cancel = CancellationToken::new();
         let state = Arc::new(State::default());
-        let committer = RemoteCommitter::new(self.client.clone(), order.id, cancel.clone());
+        let held = HeldSession::default();
+        let gateway = self.gateway.store(order.id, held.clone(), cancel.clone());
+        let committer = RemoteCommitter::new(self.client.clone(), order.id, held, cancel.clone());
+        let ways = Ways {
+            committer: Arc::new(committer),
+            gateway: Arc::new(gateway),
+        };
         let (tools, ended) = (Arc::clone(&self.tools), Arc::clone(&self.ended));
         let (own_cancel, own_state) = (cancel.clone(), Arc::clone(&state));
         let body = move || {
             let id = order.id;
             let monitor: Arc<dyn Monitor> = Arc::clone(&own_state) as Arc<dyn Monitor>;
-            let run = || work::run(&order, &tools, Arc::new(committer), &monitor, &own_cancel);
+            let run = || work::run(&order, &tools, ways, &monitor, &own_cancel);
             let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
                 tracing::error!(task_id = %id, "task has panicked");
                 failed(

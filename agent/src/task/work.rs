@@ -11,12 +11,12 @@ use orlop_core::{
     Issue, Monitor, Progress, RestoreMode, SnapshotId,
     run::{Outcome, TaskResult},
 };
-use orlop_repository::{Committer, ObjectStore, ReadSession, open_store};
+use orlop_repository::{Committer, ObjectStore, ReadSession, Repository, open_store};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    order::{Order, Work},
+    order::{Order, Route, Work},
     table::failed,
 };
 use crate::{
@@ -46,6 +46,14 @@ pub(super) struct Tools {
     pub(super) handle: Handle,
 }
 
+/// The coordinator's halves of a task.
+pub(super) struct Ways {
+    /// Grants sessions.
+    pub(super) committer: Arc<dyn Committer>,
+    /// Its store, for a task that does not open one itself.
+    pub(super) gateway: Arc<dyn ObjectStore>,
+}
+
 /// Each of the tasks that a coordinator gives by default (half as many as there are processors) gets its
 /// share of the memory.
 pub(super) fn budget(memory_bytes: u64) -> Budget {
@@ -61,13 +69,17 @@ pub(super) fn budget(memory_bytes: u64) -> Budget {
 pub(super) fn run(
     order: &Order,
     tools: &Tools,
-    committer: Arc<dyn Committer>,
+    ways: Ways,
     monitor: &Arc<dyn Monitor>,
     cancel: &CancellationToken,
 ) -> Outcome {
-    let store = match open_store(&order.store_url) {
-        Ok(store) => store,
-        Err(error) => return failed(with_sources(&error), false),
+    let Ways { committer, gateway } = ways;
+    let store = match &order.store {
+        Route::Gateway => gateway,
+        Route::Direct(url) => match open(url, &tools.handle) {
+            Ok(store) => store,
+            Err(outcome) => return outcome,
+        },
     };
     let (volume, marks) = match tools.inventory.find(&order.volume) {
         Ok(found) => found,
@@ -96,6 +108,24 @@ pub(super) fn run(
             }
         }
     }
+}
+
+/// Opens the store of the repository. In a place that only looks like it a backup would leave all its packs
+/// before it is noticed.
+fn open(url: &str, handle: &Handle) -> Result<Arc<dyn ObjectStore>, Outcome> {
+    let store = open_store(url).map_err(|error| failed(with_sources(&error), false))?;
+    let error = match handle.block_on(Repository::exists(&*store)) {
+        Ok(true) => return Ok(store),
+        Ok(false) => return Err(failed(elsewhere(url), false)),
+        Err(error) => error,
+    };
+    Err(failed(with_sources(&error), !error.is_permanent()))
+}
+
+fn elsewhere(url: &str) -> String {
+    format!(
+        "{url} holds no repository as this node sees it: let the coordinator run with --store-access gateway"
+    )
 }
 
 fn backup(

@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Result;
-use clap::Args;
-use orlop_coordinator::{Coordinator, CoordinatorConfig, Limits};
+use clap::{Args, ValueEnum};
+use orlop_coordinator::{Coordinator, CoordinatorConfig, Limits, StoreAccess};
 use orlop_repository::{InitOptions, Repository, open_store};
 use orlop_runtime::{identity::Authority, token};
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,39 @@ use crate::{
     exit::{self, Outcome},
     node,
 };
+
+/// How agents get at the repository.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct StoreArgs {
+    /// How agents reach the repository's store
+    #[arg(
+        long = "store-access",
+        env = "ORLOP_STORE_ACCESS",
+        value_name = "HOW",
+        default_value = "auto"
+    )]
+    how: How,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum How {
+    /// The agent in the same process opens it itself, all others go through the coordinator
+    Auto,
+    /// Every agent opens it itself: the directory must be there on every node
+    Direct,
+    /// Every agent goes through the coordinator
+    Gateway,
+}
+
+impl StoreArgs {
+    pub(crate) fn access(self) -> StoreAccess {
+        match self.how {
+            How::Auto => StoreAccess::Auto,
+            How::Direct => StoreAccess::Direct,
+            How::Gateway => StoreAccess::Gateway,
+        }
+    }
+}
 
 /// Where the coordinator listens and keeps its state.
 #[derive(Debug, Args)]
@@ -38,6 +71,8 @@ pub(crate) struct CoordinatorArgs {
     /// Further host name or address by which agents and clients reach it
     #[arg(long = "tls-name", value_name = "NAME")]
     tls_names: Vec<String>,
+    #[command(flatten)]
+    store: StoreArgs,
     #[command(flatten)]
     unlock: UnlockArgs,
 }
@@ -73,6 +108,8 @@ impl CoordinatorArgs {
             listen: self.listen,
             repository,
             store_url,
+            store_access: self.store.access(),
+            own_node: None,
             location: self.location,
             state_db: data_dir.join("state.db"),
             identity,

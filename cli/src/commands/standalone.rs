@@ -15,13 +15,13 @@ use orlop_agent::{
     app::{self, AgentConfig},
     volumes::DiscoverOptions,
 };
-use orlop_coordinator::{Coordinator, CoordinatorConfig, Limits};
+use orlop_coordinator::{Coordinator, CoordinatorConfig, Limits, StoreAccess};
 use orlop_repository::{InitOptions, Repository, Unlock, open_store};
 use orlop_runtime::{identity::Authority, token};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::repo::UnlockArgs;
+use super::{coordinator::StoreArgs, repo::UnlockArgs};
 use crate::{exit::Outcome, node};
 
 /// The kubelet's directory unless another is given.
@@ -82,6 +82,8 @@ pub(crate) struct StandaloneArgs {
     #[arg(long = "tls-name", value_name = "NAME")]
     tls_names: Vec<String>,
     #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
     unlock: UnlockArgs,
 }
 
@@ -93,6 +95,7 @@ impl StandaloneArgs {
             listen: self.listen,
             node: self.node.unwrap_or_else(node::name),
             tls_names: self.tls_names,
+            store_access: self.store.access(),
             unlock: self.unlock.find()?,
         };
         let server = start(settings, cancel.clone()).await?;
@@ -109,6 +112,7 @@ pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
     pub(crate) node: String,
     pub(crate) tls_names: Vec<String>,
+    pub(crate) store_access: StoreAccess,
     /// What opens the repository; `None`: the key file in the data directory.
     pub(crate) unlock: Option<Unlock>,
 }
@@ -127,6 +131,7 @@ impl Settings {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             node: "demo-node".to_owned(),
             tls_names: Vec::new(),
+            store_access: StoreAccess::Auto,
             unlock: None,
         }
     }
@@ -179,6 +184,8 @@ pub(crate) async fn start(settings: Settings, cancel: CancellationToken) -> Resu
         listen: settings.listen,
         repository,
         store_url: repo_dir.display().to_string(),
+        store_access: settings.store_access,
+        own_node: Some(settings.node.clone()),
         location: "default".to_owned(),
         state_db: data_dir.join("state.db"),
         identity,

@@ -40,7 +40,7 @@ struct ContextTask {
 pub(super) fn start(
     document: &Document,
     task: &Task,
-    store_url: &str,
+    store: v1::start_task::Store,
     key: &MacKey,
 ) -> v1::AgentCommand {
     let work = match &document.spec {
@@ -60,7 +60,7 @@ pub(super) fn start(
         task_id: task.id.to_string(),
         run: document.run.name.clone(),
         volume: Some((&task.volume).into()),
-        store_url: store_url.to_owned(),
+        store: Some(store),
         context: key.seal(context(document, task)).into(),
         work: Some(work),
     }))

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use super::{
     Parts, RunKey, Runs, Signals,
     agents::Agent,
+    route::Route,
     table::{Job, Table},
 };
 use crate::{
@@ -41,7 +42,11 @@ impl Runs {
             jobs: VecDeque::new(),
             db: StateDb::open(state_db)?,
             signals: signals.clone(),
-            store_url: parts.store_url.clone(),
+            route: Route {
+                url: parts.store_url.clone(),
+                access: parts.store_access,
+                own_node: parts.own_node.clone(),
+            },
             context_key: parts.context_key.clone(),
         };
         table.load_state()?;

@@ -6,6 +6,7 @@ mod create;
 mod load;
 mod loops;
 mod presence;
+mod route;
 mod sessions;
 mod table;
 
@@ -24,7 +25,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use crate::{
     clock::now_ms,
     cluster::Cluster,
-    config::Limits,
+    config::{Limits, StoreAccess},
     records::{Document, Records},
     state::LogLine,
 };
@@ -35,8 +36,12 @@ pub(crate) struct Parts {
     pub(crate) cluster: Arc<dyn Cluster>,
     /// The repository of the location.
     pub(crate) repository: Arc<Repository>,
-    /// URL by which agents reach its store.
+    /// URL by which agents reach its store if they open it themselves.
     pub(crate) store_url: String,
+    /// Whether they do.
+    pub(crate) store_access: StoreAccess,
+    /// The node whose agent runs in this process.
+    pub(crate) own_node: Option<String>,
     /// Proves that contexts which agents tell are the coordinator's own.
     pub(crate) context_key: MacKey,
     /// The location's name.

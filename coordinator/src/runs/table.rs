@@ -9,7 +9,7 @@ use orlop_core::{
 use orlop_proto::v1::LogLevel;
 use orlop_runtime::mac::MacKey;
 
-use super::{Signals, agents::Agent, commands};
+use super::{Signals, agents::Agent, commands, route::Route};
 use crate::{
     records::Document,
     state::{LogLine, StateDb},
@@ -68,8 +68,8 @@ pub(super) struct Table {
     pub(super) jobs: VecDeque<Job>,
     pub(super) db: StateDb,
     pub(super) signals: Signals,
-    /// URL of the store, for tasks.
-    pub(super) store_url: String,
+    /// How agents reach the store.
+    pub(super) route: Route,
     /// Proves that contexts are the coordinator's own.
     pub(super) context_key: MacKey,
 }
@@ -168,9 +168,9 @@ impl Table {
                 let Some(task) = entry.document.run.task(*id) else {
                     return;
                 };
-                let command =
-                    commands::start(&entry.document, task, &self.store_url, &self.context_key);
                 let node = task.node.clone();
+                let store = self.route.of(&node);
+                let command = commands::start(&entry.document, task, store, &self.context_key);
                 self.send(&node, command);
             }
             Action::Stop(id) => self.send_to_task(key, *id, commands::cancel(*id)),

@@ -9,6 +9,7 @@ mod restores;
 mod sessions;
 mod snapshots;
 mod status;
+pub(crate) mod store;
 mod system;
 mod watch;
 
@@ -20,6 +21,7 @@ pub(crate) use backups::BackupsService;
 pub(crate) use restores::RestoresService;
 pub(crate) use sessions::SessionsService;
 pub(crate) use snapshots::SnapshotsService;
+pub(crate) use store::StoreService;
 pub(crate) use system::SystemService;
 use tokio::sync::Semaphore;
 use tokio_stream::Stream;

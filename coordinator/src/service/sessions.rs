@@ -38,7 +38,7 @@ const WAITING: usize = 4;
 /// Serves sessions.
 pub(crate) struct SessionsService(pub(crate) Context);
 
-fn node(metadata: &MetadataMap) -> Result<String, Status> {
+pub(super) fn node(metadata: &MetadataMap) -> Result<String, Status> {
     let node = metadata.get(NODE).and_then(|node| node.to_str().ok());
     node.map(str::to_owned)
         .ok_or_else(|| malformed(ProtocolError::missing(NODE)))

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use async_trait::async_trait;
-use orlop_core::SnapshotId;
+use orlop_core::{Lineage, SnapshotId, VolumeRef};
 
 use super::{Repository, UNLOGGED, now_ms};
 use crate::{
@@ -230,6 +230,25 @@ impl Committer for Repository {
 }
 
 impl Repository {
+    /// Whether a write session of this volume goes on, as far as the log has been read.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] or [`Error::NoSession`] if it does not.
+    pub async fn check_open(
+        &self,
+        session: SessionId,
+        volume: &VolumeRef,
+        lineage: &Lineage,
+    ) -> Result<()> {
+        let volume = self.pseudonyms(volume, lineage);
+        let state = self.state.lock().await;
+        let open = state.open.get(&session);
+        match open.filter(|open| open.kind == SessionKind::Write && open.volume == volume) {
+            Some(_) => Ok(()),
+            None => Err(gone(&state, session)),
+        }
+    }
+
     /// The snapshots that a writer of the volume builds upon, but for those that cannot be opened.
     fn parents(state: &LogState, volume: &str, unusable: &BTreeSet<String>) -> Vec<String> {
         let names = state.parents(volume, MAX_PARENTS + unusable.len());

@@ -13,7 +13,7 @@ use orlop_agent::{
     app::{self, AgentConfig},
     volumes::DiscoverOptions,
 };
-use orlop_coordinator::{Coordinator, CoordinatorConfig, Limits};
+use orlop_coordinator::{Coordinator, CoordinatorConfig, Limits, StoreAccess};
 use orlop_proto::v1::{
     self, RunPhase, backups_client::BackupsClient, restores_client::RestoresClient,
     sessions_client::SessionsClient, snapshots_client::SnapshotsClient,
@@ -186,6 +186,8 @@ impl World {
             listen: self.address,
             repository: Arc::clone(&repository),
             store_url: url,
+            store_access: StoreAccess::Direct,
+            own_node: None,
             location: "default".to_owned(),
             state_db: self.path("state.db"),
             identity: self.identity.clone(),
