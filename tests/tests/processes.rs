@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "processes/collecting.rs"]
+mod collecting;
 #[path = "processes/commands.rs"]
 mod commands;
 #[path = "processes/demo.rs"]

@@ -138,7 +138,7 @@ mod tests {
     fn one_is_due_after_so_much_or_so_long_if_anything_was_stored() {
         let every = CheckpointEvery {
             bytes: 100,
-            time: Duration::from_secs(60),
+            time: Duration::from_mins(1),
         };
         let due = |bytes, entries, secs| every.is_due(bytes, entries, || Duration::from_secs(secs));
         assert!(due(100, 1, 0));

@@ -16,14 +16,23 @@ const KILLS: u64 = 200;
 const ROUND: u64 = 20;
 
 /// A repository under a key file, so that no passphrase has to be stretched, and a volume.
-struct World {
+pub(super) struct World {
     directory: TempDir,
+    repository: PathBuf,
 }
 
 impl World {
-    fn new(bytes: usize) -> Self {
+    pub(super) fn new(bytes: usize) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let repository = directory.path().join("R");
+        Self::at(directory, &repository, bytes)
+    }
+
+    /// A world whose repository is elsewhere.
+    pub(super) fn at(directory: TempDir, repository: &Path, bytes: usize) -> Self {
         let world = Self {
-            directory: tempfile::tempdir().unwrap(),
+            directory,
+            repository: repository.to_owned(),
         };
         fs::create_dir(world.volume()).unwrap();
         sample(&world.volume(), 41, bytes);
@@ -32,14 +41,14 @@ impl World {
         world
     }
 
-    fn volume(&self) -> PathBuf {
+    pub(super) fn volume(&self) -> PathBuf {
         self.directory.path().join("volume")
     }
 
-    fn repo(&self, verb: &str) -> Orlop {
+    pub(super) fn repo(&self, verb: &str) -> Orlop {
         let at = self.directory.path();
         Orlop::new(at, ["repo", verb, "-r"])
-            .arg(at.join("R"))
+            .arg(&self.repository)
             .arg("--key-file")
             .arg(at.join("key"))
     }
@@ -54,15 +63,15 @@ impl World {
             .arg("json")
     }
 
-    fn backup(&self) -> Orlop {
+    pub(super) fn backup(&self) -> Orlop {
         self.backup_of("ns/pod/vol", &self.volume())
     }
 
-    fn id(output: &Output) -> String {
+    pub(super) fn id(output: &Output) -> String {
         output.json()["id"].as_str().unwrap().to_owned()
     }
 
-    fn assert_sound(&self) {
+    pub(super) fn assert_sound(&self) {
         let report = self
             .repo("check")
             .arg("--read-data")
@@ -73,7 +82,7 @@ impl World {
         assert_eq!(report.json()["ok"], true);
     }
 
-    fn assert_restores(&self, snapshot: &str, record: &Record) {
+    pub(super) fn assert_restores(&self, snapshot: &str, record: &Record) {
         let target = self.directory.path().join("target");
         self.repo("restore")
             .arg(snapshot)
