@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     error::{Error, Result},
-    mark::{Marked, mark},
+    mark::Marked,
     protocol::{Body, CondemnBody, FenceBody, LeaderBody, LogState, Plan},
     repository::{Repository, now_ms},
     secret::random_bytes,
@@ -186,16 +186,7 @@ impl Collector<'_> {
             return Ok(false);
         }
         loop {
-            let state = self.repository.newest_state().await?.clone();
-            let needed: Vec<_> = state.needed().cloned().collect();
-            let mut broken = None;
-            mark(self.repository, &needed, &mut marked, &mut |b| {
-                broken = Some(b.error);
-            })
-            .await?;
-            if let Some(error) = broken {
-                return Err(error);
-            }
+            let state = self.mark_needed(&mut marked).await?;
             let Some((objects, rescued)) = self.condemned_for_good(&state, leftovers, &marked)
             else {
                 return Ok(true);
