@@ -14,14 +14,15 @@ mod report;
 use std::{sync::Arc, time::Duration};
 
 use orlop_core::{Monitor, Progress};
-use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    clock::{now_ms, sleep, uptime},
     error::{Error, Result},
-    mark::Marked,
+    mark::{Marked, mark},
+    mistake::{Mistake, makes},
     protocol::{Body, CondemnBody, FenceBody, LeaderBody, LogState, Plan},
-    repository::{Repository, now_ms},
+    repository::Repository,
     secret::random_bytes,
     store::ObjectInfo,
 };
@@ -78,6 +79,7 @@ impl Collector<'_> {
             return Ok(());
         }
         self.lead().await?;
+        self.shut_out_old().await?;
         self.finish_lists().await?;
         // What an earlier collector condemned comes first.
         if self.epoch_is_open().await? && !self.finish_epoch(&[], Marked::default()).await? {
@@ -115,7 +117,7 @@ impl Collector<'_> {
         let term = self.term;
         self.repository
             .append(state, |state| {
-                if state.leader != term {
+                if state.leader != term && !makes(Mistake::Zombie) {
                     return Err(Error::Deposed);
                 }
                 make(state)
@@ -181,18 +183,27 @@ impl Collector<'_> {
 
     /// Waits, marks again, deletes; false if sessions are still running after all patience.
     async fn finish_epoch(&mut self, leftovers: &[ObjectInfo], mut marked: Marked) -> Result<bool> {
-        if !self.wait().await? {
+        if !makes(Mistake::NoWait) && !self.wait().await? {
             self.report.state = CollectState::Waiting;
             return Ok(false);
         }
         loop {
-            let state = self.mark_needed(&mut marked).await?;
+            let state = self.repository.newest_state().await?.clone();
+            if !makes(Mistake::NoRemark) {
+                self.mark_again(&state, &mut marked).await?;
+            }
             let Some((objects, rescued)) = self.condemned_for_good(&state, leftovers, &marked)
             else {
                 return Ok(true);
             };
+            let mut listed = objects.clone();
+            if makes(Mistake::LateRescue) {
+                let none = Marked::default();
+                let all = self.condemned_for_good(&state, leftovers, &none);
+                listed = all.unwrap_or_default().0;
+            }
             self.report.rescued_packs += rescued;
-            if self.delete(&state, objects).await? {
+            if self.delete(&state, listed, &objects).await? {
                 self.report.state = CollectState::Collected;
                 return Ok(true);
             }
@@ -200,17 +211,28 @@ impl Collector<'_> {
         }
     }
 
+    /// Marks what was committed since it was marked.
+    async fn mark_again(&self, state: &LogState, marked: &mut Marked) -> Result<()> {
+        let needed: Vec<_> = state.needed().cloned().collect();
+        let mut broken = None;
+        mark(self.repository, &needed, marked, &mut |b| {
+            broken = Some(b.error);
+        })
+        .await?;
+        broken.map_or(Ok(()), Err)
+    }
+
     /// Waits for the sessions that began before the packs were condemned; shuts out those that are too
     /// old; false when the patience is over.
     async fn wait(&mut self) -> Result<bool> {
-        let begun = Instant::now();
+        let begun = uptime();
         let mut pause = Duration::from_millis(20);
         loop {
             if self.cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
             let mut state = self.repository.newest_state().await?;
-            if state.leader != self.term {
+            if state.leader != self.term && !makes(Mistake::Zombie) {
                 return Err(Error::Deposed);
             }
             let waits = state.epoch.as_ref().map(|epoch| &epoch.waits);
@@ -232,7 +254,7 @@ impl Collector<'_> {
             }
             let silent: Vec<u64> = waiting
                 .iter()
-                .filter(|waiting| self.is_silent(waiting))
+                .filter(|waiting| self.is_silent(waiting.since_ms, waiting.successor))
                 .map(|waiting| waiting.session)
                 .collect();
             if silent.is_empty() {
@@ -242,7 +264,7 @@ impl Collector<'_> {
                     ..Progress::default()
                 });
                 self.report.waiting = waiting;
-                if begun.elapsed() >= self.options.patience {
+                if uptime().saturating_sub(begun) >= self.options.patience {
                     return Ok(false);
                 }
                 tokio::select! {
@@ -252,21 +274,42 @@ impl Collector<'_> {
                 pause = (pause * 2).min(Duration::from_secs(2));
                 continue;
             }
-            self.append(&mut state, |state| {
-                let open = silent.iter().filter(|s| state.open.contains_key(s));
-                let sessions: Vec<u64> = open.copied().collect();
-                Ok((!sessions.is_empty()).then_some(Body::Fence(FenceBody { sessions })))
-            })
-            .await?;
-            self.report.fenced.extend(silent);
+            self.shut_out(&mut state, silent).await?;
         }
+    }
+
+    /// Shuts out sessions whose processes are dead, by all appearances: a reader would pin its snapshot for
+    /// ever, and what a writer left behind would be spared for ever.
+    async fn shut_out_old(&mut self) -> Result<()> {
+        let mut state = self.repository.newest_state().await?;
+        let silent: Vec<u64> = state
+            .open
+            .iter()
+            .filter(|(_, open)| self.is_silent(open.since_ms, open.taken))
+            .map(|(session, _)| *session)
+            .collect();
+        if silent.is_empty() {
+            return Ok(());
+        }
+        self.shut_out(&mut state, silent).await
+    }
+
+    async fn shut_out(&mut self, state: &mut LogState, silent: Vec<u64>) -> Result<()> {
+        self.append(state, |state| {
+            let open = silent.iter().filter(|s| state.open.contains_key(s));
+            let sessions: Vec<u64> = open.copied().collect();
+            Ok((!sessions.is_empty()).then_some(Body::Fence(FenceBody { sessions })))
+        })
+        .await?;
+        self.report.fenced.extend(silent);
+        Ok(())
     }
 
     /// Whether a session may be shut out: it loses no work, it only has to begin again. So a clock may
     /// decide.
-    fn is_silent(&self, waiting: &WaitingSession) -> bool {
-        let age = now_ms().saturating_sub(waiting.since_ms).max(0) as u128;
-        waiting.successor || age >= self.options.fence_after.as_millis()
+    fn is_silent(&self, since_ms: i64, successor: bool) -> bool {
+        let age = now_ms().saturating_sub(since_ms).max(0) as u128;
+        successor || age >= self.options.fence_after.as_millis()
     }
 }
 

@@ -250,7 +250,7 @@ impl Index {
     /// Learns from the log what may be done with each pack.
     pub(crate) fn judge(&mut self, state: &LogState) {
         for (pack, standing) in self.packs.iter().zip(&mut self.standing) {
-            // What was dead is never named again, even when the log has forgotten it.
+            // What was dead stays dead, even when the log has forgotten it.
             if *standing != Standing::Dead {
                 *standing = state.standing(&pack.name);
             }
@@ -317,8 +317,13 @@ impl Index {
             .sum()
     }
 
-    /// Gives back the memory of what is deleted.
-    pub(crate) fn sweep(&mut self) {
+    /// Forgets the packs for which `keep` is false, and gives back the memory of what is deleted.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&Arc<str>) -> bool) {
+        for (pack, standing) in self.packs.iter().zip(&mut self.standing) {
+            if !keep(&pack.name) {
+                *standing = Standing::Dead;
+            }
+        }
         let standing = &self.standing;
         for run in &mut self.runs {
             run.retain(|record| standing[record.pack as usize] != Standing::Dead);

@@ -3,7 +3,9 @@
 //! `docs/format.md` specifies what is stored. A module may use only modules listed above it, except
 //! that `session` and `manifest` share the pages of a snapshot.
 
+mod clock;
 mod error;
+mod mistake;
 mod secret;
 
 pub mod store;
@@ -40,6 +42,9 @@ mod collect;
 mod frames;
 mod mark;
 mod stats;
+
+#[cfg(test)]
+mod simulation;
 
 pub use check::{CheckOptions, CheckReport, Damage, DamageKind};
 pub use chunker::Chunker;

@@ -22,7 +22,7 @@ const MAX_ENTRY: usize = 16 << 20;
 const MAX_RACES: usize = 10_000;
 
 /// Takes an entry as the next one of `state`.
-fn follow(state: &mut LogState, entry: LogEntry, bytes: &[u8]) -> Result<()> {
+pub(crate) fn follow(state: &mut LogState, entry: LogEntry, bytes: &[u8]) -> Result<()> {
     let name = object_name(state.next);
     if entry.seq != state.next || entry.previous != state.last_hash {
         return Err(Error::damaged(
@@ -55,7 +55,7 @@ fn encode(entry: &LogEntry, mac_key: &Key) -> Vec<u8> {
     out
 }
 
-fn decode(seq: u64, bytes: &[u8], mac_key: &Key) -> Result<LogEntry> {
+pub(crate) fn decode(seq: u64, bytes: &[u8], mac_key: &Key) -> Result<LogEntry> {
     let fail = |reason: &str| Error::damaged(object_name(seq), reason);
     if bytes.len() < 40 || bytes.len() > MAX_ENTRY || &bytes[..8] != MAGIC {
         return Err(fail("it is no log entry"));

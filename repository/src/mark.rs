@@ -45,10 +45,10 @@ pub(crate) fn snapshot_id(commit: &CommitBody) -> Option<SnapshotId> {
 const AT_ONCE: usize = 8;
 
 /// Adds what the snapshots of `commits` need, unless it is known; a snapshot whose references cannot be
-/// read is reported through `broken` and the others go on.
+/// read is reported through `broken` and the others go on. One that was forgotten meanwhile may be gone.
 ///
 /// # Errors
-/// No memory for a decompressor.
+/// No memory for a decompressor; or the log cannot be read.
 pub(crate) async fn mark(
     repository: &Repository,
     commits: &[CommitBody],
@@ -68,15 +68,26 @@ pub(crate) async fn mark(
                 Ok(()) => {
                     lock(&shared).snapshots.insert(commit.snapshot.clone());
                 }
-                Err(error) => broken(BrokenRefs {
-                    snapshot: snapshot_id(commit),
-                    error,
-                }),
+                Err(error) => {
+                    if is_needed(repository, commit).await? {
+                        broken(BrokenRefs {
+                            snapshot: snapshot_id(commit),
+                            error,
+                        });
+                    }
+                }
             }
         }
     }
     *marked = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(())
+}
+
+/// Whether a snapshot is needed as far as the log goes by now.
+async fn is_needed(repository: &Repository, commit: &CommitBody) -> Result<bool> {
+    let state = repository.newest_state().await?;
+    let needed = state.needed().any(|c| c.snapshot == commit.snapshot);
+    Ok(needed)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

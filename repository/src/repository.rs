@@ -11,7 +11,6 @@ use std::{
     collections::HashMap,
     path::Path,
     sync::{Arc, Mutex as StdMutex, OnceLock, RwLock},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -22,6 +21,7 @@ use adopt::Adoption;
 use segments::IndexState;
 
 use crate::{
+    clock::now_ms,
     config::{self, ChunkProfile, Config},
     error::{Error, Result},
     keys::{KeyRing, Unlock, WrappedKey},
@@ -66,12 +66,6 @@ pub struct Repository {
 
 /// The bit that marks sessions of readers that are not in the log.
 const UNLOGGED: u64 = 1 << 63;
-
-pub(crate) fn now_ms() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_millis() as i64)
-}
 
 impl Repository {
     /// Makes a repository in an empty store and opens it.
@@ -248,7 +242,11 @@ impl Repository {
         }
     }
 
-    fn assemble(store: Arc<dyn ObjectStore>, config: Config, keys: KeyRing) -> Arc<Self> {
+    pub(crate) fn assemble(
+        store: Arc<dyn ObjectStore>,
+        config: Config,
+        keys: KeyRing,
+    ) -> Arc<Self> {
         Arc::new(Self {
             store,
             config,

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::Collector;
 use crate::{
     error::{Error, Result},
-    mark::{BrokenRefs, Marked, mark, snapshot_id},
+    mark::{Marked, mark},
     protocol::{LogState, PackUse, Plan, PlanLimits, plan_packs, rescued},
     repository::Repository,
     store::ObjectInfo,
@@ -44,12 +44,20 @@ impl Collector<'_> {
         for class in ["p/", "m/", "i/", "s/", "r/"] {
             objects.extend(repository.store().list(class).await?);
         }
-        drop(repository.newest_state().await?);
+        let state = repository.newest_state().await?.clone();
         repository.prove_index_whole()?;
-        let mut marked = Marked::default();
-        let state = self.mark_needed(&mut marked).await?;
-        repository.prove_index_whole()?;
-        self.report.snapshots = state.needed().count() as u64;
+        let needed: Vec<_> = state.needed().cloned().collect();
+        self.report.snapshots = needed.len() as u64;
+        let (mut marked, mut broken) = (Marked::default(), None);
+        mark(repository, &needed, &mut marked, &mut |b| {
+            broken = Some(b.error);
+        })
+        .await?;
+        if let Some(error) = broken {
+            return Err(Error::Unmarked {
+                source: Box::new(error),
+            });
+        }
         let listing: HashMap<String, u64> = objects
             .iter()
             .map(|object| (object.name.clone(), object.size))
@@ -77,37 +85,6 @@ impl Collector<'_> {
             marked,
             total,
         })
-    }
-
-    /// Marks what the newest state needs, and gives that state.
-    ///
-    /// A snapshot that cannot be read is an error only while it is needed: another collector may have
-    /// removed what was forgotten meanwhile.
-    pub(super) async fn mark_needed(&self, marked: &mut Marked) -> Result<LogState> {
-        loop {
-            let state = self.repository.newest_state().await?.clone();
-            let needed: Vec<_> = state.needed().cloned().collect();
-            let mut broken = None;
-            mark(self.repository, &needed, marked, &mut |found| {
-                broken = Some(found);
-            })
-            .await?;
-            let Some(BrokenRefs { snapshot, error }) = broken else {
-                return Ok(state);
-            };
-            let newest = self.repository.newest_state().await?;
-            if self.term > 0 && newest.leader != self.term {
-                return Err(Error::Deposed);
-            }
-            if newest
-                .needed()
-                .any(|commit| snapshot_id(commit) == snapshot)
-            {
-                return Err(Error::Unmarked {
-                    source: Box::new(error),
-                });
-            }
-        }
     }
 
     /// The condemned packs that really go, the leftovers that are nobody's, and how many packs were

@@ -6,6 +6,7 @@ use orlop_core::Progress;
 use super::Collector;
 use crate::{
     error::{Error, Result},
+    mistake::{Mistake, makes},
     protocol::{Body, DeletingBody, DoneBody, LogState},
 };
 
@@ -13,18 +14,22 @@ use crate::{
 const AT_ONCE: usize = 16;
 
 impl Collector<'_> {
-    /// Logs the list, unless something was committed since it was made, and deletes it.
+    /// Logs the list, unless something was committed since it was made, and deletes its `objects`.
     pub(super) async fn delete(
         &mut self,
         made_from: &LogState,
-        objects: Vec<String>,
+        listed: Vec<String>,
+        objects: &[String],
     ) -> Result<bool> {
         let epoch = made_from.epoch.as_ref().map_or(0, |epoch| epoch.seq);
         let body = DeletingBody {
             leader: self.term,
             epoch,
-            objects: objects.clone(),
+            objects: listed,
         };
+        if makes(Mistake::EarlyDelete) {
+            self.delete_objects(objects).await?;
+        }
         let commits = made_from.commits;
         let list = {
             let mut state = self.repository.newest_state().await?;
@@ -41,7 +46,7 @@ impl Collector<'_> {
         };
         // Nobody in this process may be sent to these packs any more.
         self.repository.refresh().await?;
-        self.delete_list(list, &objects).await?;
+        self.delete_list(list, objects).await?;
         Ok(true)
     }
 
@@ -55,6 +60,18 @@ impl Collector<'_> {
     }
 
     async fn delete_list(&mut self, list: u64, objects: &[String]) -> Result<()> {
+        self.delete_objects(objects).await?;
+        let body = DoneBody {
+            leader: self.term,
+            list,
+        };
+        let mut state = self.repository.newest_state().await?;
+        self.append(&mut state, |_| Ok(Some(Body::Done(body.clone()))))
+            .await?;
+        Ok(())
+    }
+
+    async fn delete_objects(&mut self, objects: &[String]) -> Result<()> {
         let mut done = 0;
         for batch in objects.chunks(AT_ONCE) {
             if self.cancel.is_cancelled() {
@@ -73,13 +90,6 @@ impl Collector<'_> {
                 ..Progress::default()
             });
         }
-        let body = DoneBody {
-            leader: self.term,
-            list,
-        };
-        let mut state = self.repository.newest_state().await?;
-        self.append(&mut state, |_| Ok(Some(Body::Done(body.clone()))))
-            .await?;
         Ok(())
     }
 

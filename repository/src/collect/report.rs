@@ -19,7 +19,7 @@ pub struct CollectOptions {
     /// deleted by the next one.
     pub patience: Duration,
     /// Sessions that began longer ago are shut out: a backup that still runs begins again and takes over
-    /// what it stored.
+    /// what it stored; a restore that still runs goes on, and its snapshot is not protected any more.
     pub fence_after: Duration,
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct LogEntry {
     // 14, 15: key changes; 16: signature: reserved
 }
 
-#[derive(Clone, PartialEq, Oneof)]
+#[derive(Clone, PartialEq, Eq, Hash, Oneof)]
 pub(crate) enum Body {
     /// A session begins; the entry's number is its number.
     #[prost(message, tag = "4")]
@@ -59,7 +59,7 @@ pub(crate) enum SessionKind {
     Write = 0,
     /// Reads the snapshots that it pins.
     Read = 1,
-    /// Reads everything: collection waits for it as for a writer.
+    /// Reads everything: it pins all snapshots, and collection waits for it as for a writer.
     ReadAll = 2,
 }
 

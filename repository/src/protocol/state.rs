@@ -65,7 +65,7 @@ pub(crate) struct LogState {
     pub(crate) closed: BTreeMap<u64, Closed>,
     /// Snapshots in order of commit.
     pub(crate) snapshots: Vec<CommitBody>,
-    /// Forgotten snapshots that open sessions pin.
+    /// Forgotten snapshots that open sessions pin; a reader of everything pins all.
     pub(crate) retired: Vec<CommitBody>,
     /// Index segments in order.
     pub(crate) segments: Vec<String>,
@@ -74,10 +74,12 @@ pub(crate) struct LogState {
     pub(crate) epoch: Option<Epoch>,
     /// Lists whose objects are being deleted, by the number of their entry.
     pub(crate) deleting: BTreeMap<u64, Vec<String>>,
-    /// Packs that were on such a list and that segments still name.
+    /// Packs that were on such a list and that segments still name, or that an open session may look for.
     pub(crate) dead: BTreeSet<String>,
     /// Commits so far.
     pub(crate) commits: u64,
+    /// Number of the last entry that changed what may be done with packs.
+    pub(crate) judged: u64,
 }
 
 impl LogState {

@@ -1,12 +1,13 @@
 //! Which entry may follow, and what it changes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     BeginBody, Body, CommitBody, CondemnBody, DeletingBody, DoneBody, FenceBody, ForgetBody,
     IndexBody, LogState, SessionKind, Standing,
     state::{Closed, Epoch, Open, session_of, volume_of},
 };
+use crate::mistake::{Mistake, makes};
 
 /// Why an entry may not follow.
 type Refused = &'static str;
@@ -22,6 +23,9 @@ impl LogState {
     /// # Errors
     /// The rule that it breaks.
     pub(crate) fn check(&self, body: &Body) -> Result<(), Refused> {
+        if lets_pass(body) {
+            return Ok(());
+        }
         match body {
             Body::Begin(begin) => self.check_begin(begin),
             Body::Commit(commit) => self.check_commit(commit),
@@ -57,7 +61,8 @@ impl LogState {
         }
     }
 
-    fn is_live(&self, snapshot: &str) -> bool {
+    /// Whether a snapshot is there and was not forgotten.
+    pub(crate) fn is_live(&self, snapshot: &str) -> bool {
         self.snapshots.iter().any(|c| c.snapshot == snapshot)
     }
 
@@ -149,6 +154,9 @@ impl LogState {
     /// As [`Self::apply`], for an entry that was checked (or, in a model, for one that breaks the rules).
     pub(super) fn apply_unchecked(&mut self, body: Body, time_ms: i64) {
         let seq = self.next;
+        if matches!(body, Body::Condemn(_) | Body::Deleting(_) | Body::Index(_)) {
+            self.judged = seq;
+        }
         match body {
             Body::Begin(begin) => {
                 let open = Open {
@@ -177,8 +185,13 @@ impl LogState {
                 let removed: BTreeSet<String> = index.removed.into_iter().collect();
                 self.segments.retain(|name| !removed.contains(name));
                 self.segments.extend(index.added);
+                // Who has adopted a session may look for its packs at any time: a name that comes back by a
+                // request that was late must not be taken for a pack that can be used.
+                let adopted: BTreeSet<u64> = self.adopted().collect();
                 for pack in &index.gone {
-                    self.dead.remove(pack);
+                    if !session_of(pack).is_some_and(|of| adopted.contains(&of)) {
+                        self.dead.remove(pack);
+                    }
                 }
             }
             Body::Condemn(condemn) => self.condemn(seq, condemn),
@@ -246,19 +259,23 @@ impl LogState {
         if let Some(epoch) = &mut self.epoch {
             epoch.waits.remove(&session);
         }
-        let pinned: BTreeSet<&String> = self.open.values().flat_map(|open| &open.pins).collect();
-        self.retired
-            .retain(|commit| pinned.contains(&commit.snapshot));
+        let open = &self.open;
+        self.retired.retain(|commit| is_pinned(open, commit));
+    }
+
+    /// Sessions whose packs open ones may use.
+    fn adopted(&self) -> impl Iterator<Item = u64> {
+        let open = self.open.values();
+        open.flat_map(|open| open.adopts.iter().copied())
     }
 
     /// Takes snapshots out; those that are pinned are kept aside.
     fn retire(&mut self, gone: impl Fn(&CommitBody) -> bool) {
-        let pinned: BTreeSet<&String> = self.open.values().flat_map(|open| &open.pins).collect();
         let (mut kept, mut retired) = (Vec::with_capacity(self.snapshots.len()), Vec::new());
         for commit in std::mem::take(&mut self.snapshots) {
             if !gone(&commit) {
                 kept.push(commit);
-            } else if pinned.contains(&commit.snapshot) {
+            } else if is_pinned(&self.open, &commit) {
                 retired.push(commit);
             }
         }
@@ -270,11 +287,7 @@ impl LogState {
         let waiting = self.open.iter();
         let waiting = waiting.filter(|(_, open)| open.kind != SessionKind::Read);
         let waits: BTreeSet<u64> = waiting.map(|(session, _)| *session).collect();
-        let adopted = self
-            .open
-            .values()
-            .flat_map(|open| open.adopts.iter().copied());
-        let mut spared: BTreeSet<u64> = adopted.chain(waits.iter().copied()).collect();
+        let mut spared: BTreeSet<u64> = self.adopted().chain(waits.iter().copied()).collect();
         spared.insert(self.leader);
         // What the others left behind is garbage from now on: nobody may adopt it any more.
         self.closed.retain(|session, _| spared.contains(session));
@@ -285,6 +298,21 @@ impl LogState {
             spared,
         });
     }
+}
+
+/// Whether a mistake lets an entry pass that the rules refuse.
+fn lets_pass(body: &Body) -> bool {
+    match body {
+        Body::Deleting(_) => makes(Mistake::NoWait) || makes(Mistake::Zombie),
+        Body::Index(_) | Body::Condemn(_) | Body::Done(_) => makes(Mistake::Zombie),
+        _ => false,
+    }
+}
+
+/// Whether an open session builds upon a snapshot or reads it.
+fn is_pinned(open: &BTreeMap<u64, Open>, commit: &CommitBody) -> bool {
+    open.values()
+        .any(|open| open.kind == SessionKind::ReadAll || open.pins.contains(&commit.snapshot))
 }
 
 const OLD_LEADER: Refused = "a newer collector has taken over";

@@ -5,8 +5,9 @@ use std::collections::{BTreeSet, HashSet};
 use async_trait::async_trait;
 use orlop_core::{Lineage, SnapshotId, VolumeRef};
 
-use super::{Repository, UNLOGGED, now_ms};
+use super::{Repository, UNLOGGED};
 use crate::{
+    clock::now_ms,
     error::{Error, Result},
     mark::snapshot_id,
     pack,
@@ -164,7 +165,15 @@ impl Committer for Repository {
             }
             (open.adopts.clone(), state.doomed())
         };
-        self.validate(session, &request).await?;
+        if let Err(error) = self.validate(session, &request).await {
+            // What a session stored may be gone once it is not open any more: that is why, then.
+            let state = self.newest_state().await?;
+            if !partial && let Some(snapshot) = already(&state, session)? {
+                return Ok(snapshot);
+            }
+            let open = state.open.contains_key(&session);
+            return Err(if open { error } else { gone(&state, session) });
+        }
         let mut segments = request.segments.clone();
         segments.extend(self.store_adopted(session, &adopts, &doomed).await?);
         let id = SnapshotId::new(now_ms().unsigned_abs(), random_bytes()?);
@@ -262,11 +271,15 @@ impl Repository {
         let mut commits = state.snapshots.iter();
         let found = commits.find(|commit| snapshot_id(commit) == Some(snapshot));
         let name = found.map(|commit| commit.snapshot.clone());
-        name.ok_or_else(|| Error::NoSnapshot {
-            wanted: snapshot.to_string(),
+        name.ok_or_else(|| self.no_snapshot(&snapshot.to_string()))
+    }
+
+    fn no_snapshot(&self, wanted: &str) -> Error {
+        Error::NoSnapshot {
+            wanted: wanted.to_owned(),
             store: self.store.description(),
             hint: String::new(),
-        })
+        }
     }
 
     /// What a reader needs of a snapshot.
@@ -301,7 +314,13 @@ impl Repository {
             ..BeginBody::default()
         };
         let appended = self
-            .append(state, |_| Ok(Some(Body::Begin(begin.clone()))))
+            .append(state, |state| {
+                // It may have been forgotten in this moment.
+                match pins.iter().find(|pin| !state.is_live(pin)) {
+                    Some(pin) => Err(self.no_snapshot(pin.rsplit('/').next().unwrap_or(pin))),
+                    None => Ok(Some(Body::Begin(begin.clone()))),
+                }
+            })
             .await;
         match appended {
             Ok(Some(session)) => Ok(session),

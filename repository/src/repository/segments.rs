@@ -28,8 +28,9 @@ pub(super) struct IndexState {
     packs: HashSet<Arc<str>>,
     /// A segment that was lost and made again from what packs could be read.
     guessed: Option<String>,
-    /// What the packs' standing was last told from: condemn entry, lists, dead packs.
-    judged: (u64, usize, usize),
+    /// The entry of the log that the packs' standing was last told from; `None` if there are packs that
+    /// were never told.
+    judged: Option<u64>,
 }
 
 impl IndexState {
@@ -46,16 +47,24 @@ impl IndexState {
             segment
         };
         self.packs.extend(names.iter().cloned());
+        self.judged = None;
         self.index.add(segment);
         self.loaded.insert(name, names);
+    }
+
+    /// Drops the segments for which `keep` is false, and the packs that no other one names: they were
+    /// deleted, be it long ago.
+    fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.loaded.retain(|name, _| keep(name));
+        let named: HashSet<&Arc<str>> = self.loaded.values().flat_map(|p| p.iter()).collect();
+        self.packs.retain(|pack| named.contains(pack));
+        self.index.retain(|pack| named.contains(pack));
     }
 }
 
 impl Repository {
     /// Brings the index up to the log.
     pub(super) async fn load_segments(&self, state: &mut LogState) -> Result<()> {
-        let mut added = false;
-        let mut again = false;
         loop {
             let missing: Vec<String> = self.read_index(|index| {
                 let new = state.segments.iter();
@@ -71,13 +80,12 @@ impl Repository {
             for (name, segment) in missing.into_iter().zip(segments) {
                 let segment = match segment {
                     Ok(segment) => segment,
-                    // It may have been replaced since the log was read.
-                    Err(Error::Damaged { .. }) if !again => {
-                        again = true;
+                    Err(Error::Damaged { reason, .. }) => {
+                        // It may have been replaced since the log was read.
                         log::replay(&*self.store, &self.keys.mac(), state).await?;
-                        break;
-                    }
-                    Err(Error::Damaged { name, reason }) => {
+                        if !state.segments.contains(&name) {
+                            break;
+                        }
                         tracing::error!(
                             name,
                             reason,
@@ -88,27 +96,18 @@ impl Repository {
                     }
                     Err(error) => return Err(error),
                 };
-                added = true;
                 self.write_index(|index| index.add(name, segment));
             }
         }
         // What was replaced by others is not needed any more.
         if self.read_index(|index| index.loaded.len() > state.segments.len()) {
-            let current: HashSet<&String> = state.segments.iter().collect();
-            self.write_index(|index| {
-                index.loaded.retain(|name, _| current.contains(name));
-                index.index.sweep();
-            });
+            let current: HashSet<&str> = state.segments.iter().map(String::as_str).collect();
+            self.write_index(|index| index.retain(|name| current.contains(name)));
         }
-        let key = (
-            state.epoch.as_ref().map_or(0, |epoch| epoch.seq),
-            state.deleting.len(),
-            state.dead.len(),
-        );
-        if self.read_index(|index| index.judged != key) || (added && key != (0, 0, 0)) {
+        if self.read_index(|index| index.judged != Some(state.judged)) {
             self.write_index(|index| {
                 index.index.judge(state);
-                index.judged = key;
+                index.judged = Some(state.judged);
             });
         }
         Ok(())
@@ -196,7 +195,7 @@ impl Repository {
             for (name, packs) in added {
                 state.loaded.insert(name, packs.into());
             }
-            state.index.sweep();
+            state.retain(|_| true);
         });
     }
 }
