@@ -19,6 +19,8 @@
 //! lock-free deduplication, 2016.)
 
 mod entry;
+#[cfg(test)]
+mod model;
 mod plan;
 mod state;
 mod transition;
