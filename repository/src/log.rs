@@ -290,6 +290,9 @@ impl Appender<'_> {
 }
 
 #[cfg(test)]
+mod golden;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::{protocol::BeginBody, store::MemoryStore};

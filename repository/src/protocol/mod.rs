@@ -23,6 +23,8 @@ mod entry;
 mod model;
 mod plan;
 mod state;
+#[cfg(test)]
+mod tests;
 mod transition;
 
 pub(crate) use entry::{
