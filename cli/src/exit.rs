@@ -95,7 +95,9 @@ fn code(error: &Error) -> u8 {
         if let Some(BackupError::Pattern(_)) = cause.downcast_ref() {
             return USAGE;
         }
-        if let Some(RestoreError::NotInSnapshot { .. }) = cause.downcast_ref() {
+        if let Some(RestoreError::NotInSnapshot { .. } | RestoreError::NothingMatches { .. }) =
+            cause.downcast_ref()
+        {
             return NOT_FOUND;
         }
         if let Some(cause) = cause.downcast_ref::<orlop_repository::Error>() {

@@ -71,6 +71,9 @@ pub(crate) struct Frame {
     pub(crate) bytes: Vec<u8>,
 }
 
+/// Longest frame in bytes: a chunk that compression would make longer is stored as it is.
+pub(crate) const MAX_FRAME: usize = HEADER + MAX_PLAIN + seal::OVERHEAD;
+
 /// Bytes before the frame proper that say how to open it: `kind ‖ codec ‖ plain length`.
 pub(crate) const HEADER: usize = 6;
 

@@ -62,9 +62,10 @@ pub use order::{FileHead, Head, LogHead, Order};
 pub use repository::{InitOptions, Repository};
 pub use secret::{ChunkId, Key, Secret};
 pub use session::{
-    BeginWrite, CommitInfo, CommitRequest, Committer, EntryIter, ExtentIter, Location,
-    ManifestWriter, Parent, ParentCursor, ParentEntry, ReadGrant, ReadSession, SessionId, Stored,
-    UploadStats, Wanted, WriteGrant, WriteOptions, WriteSession, Writer,
+    Batch, BeginWrite, CommitInfo, CommitRequest, Committer, EntryIter, ExtentIter, FetchLimits,
+    Location, ManifestWriter, Parent, ParentCursor, ParentEntry, ReadGrant, ReadSession, Scope,
+    SessionId, Stored, UploadStats, Wanted, WriteGrant, WriteOptions, WriteSession, Writer,
+    is_within,
 };
 pub use snapshot::{SnapshotInfo, SnapshotState, SnapshotStats};
 pub use stats::{ObjectCounts, RepositoryStats};

@@ -113,7 +113,7 @@ impl Engine {
         }
     }
 
-    /// The same with another committer for backups.
+    /// The same with another committer for sessions.
     #[must_use]
     pub fn with_committer(mut self, committer: Arc<dyn Committer>) -> Self {
         self.committer = committer;
@@ -200,6 +200,20 @@ impl Engine {
         report
     }
 
+    /// Begins a session on a snapshot.
+    ///
+    /// # Errors
+    /// As for [`ReadSession::open`].
+    pub fn read(&self, snapshot: SnapshotId) -> Result<ReadSession> {
+        ReadSession::open(
+            Arc::clone(&self.committer),
+            Arc::clone(&self.store),
+            snapshot,
+            self.runtime.handle().clone(),
+            CancellationToken::new(),
+        )
+    }
+
     /// Restores a snapshot into an empty or missing directory.
     ///
     /// # Errors
@@ -208,13 +222,7 @@ impl Engine {
     /// # Panics
     /// The restore ends as a whole for another reason than its repository.
     pub fn try_restore(&self, snapshot: SnapshotId, target: &Path) -> Result<RestoreReport> {
-        let session = ReadSession::open(
-            Arc::clone(&self.repository) as _,
-            Arc::clone(&self.store),
-            snapshot,
-            self.runtime.handle().clone(),
-            CancellationToken::new(),
-        )?;
+        let session = self.read(snapshot)?;
         let job = RestoreJob {
             mode: RestoreMode::Empty,
             ..RestoreJob::new(RestoreTarget::Path(target.to_owned()))

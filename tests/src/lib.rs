@@ -14,6 +14,7 @@ pub mod s3;
 mod service;
 mod tree;
 mod wait;
+mod watched;
 
 pub use engine::{Engine, KEY, copy_store, key_file};
 pub use node::{Node, Pod};
@@ -25,3 +26,4 @@ pub use require::{is_root, postgres_bin, require};
 pub use service::Machine;
 pub use tree::{Content, Meta, Step, Tree, What, any_step, any_tree, any_tree_as_root, sample};
 pub use wait::{eventually, eventually_within};
+pub use watched::{Read, WatchedStore};

@@ -11,6 +11,8 @@ mod checkpoints;
 mod damage;
 #[path = "repository/failures.rs"]
 mod failures;
+#[path = "repository/fetching.rs"]
+mod fetching;
 #[path = "repository/incremental.rs"]
 mod incremental;
 #[path = "repository/privacy.rs"]

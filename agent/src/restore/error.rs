@@ -57,10 +57,20 @@ pub enum RestoreError {
         path: String,
     },
     /// The snapshot holds no such path.
-    #[error("the snapshot holds no {path:?}")]
+    #[error("the snapshot holds no {path:?}{hint}")]
     NotInSnapshot {
         /// What was asked for.
         path: String,
+        /// The nearest, with its own leading punctuation.
+        hint: String,
+    },
+    /// A pattern selects nothing.
+    #[error("the snapshot holds nothing that {pattern:?} means{hint}")]
+    NothingMatches {
+        /// The pattern.
+        pattern: String,
+        /// The nearest, with its own leading punctuation.
+        hint: String,
     },
     /// A temporary file of the restore itself failed.
     #[error("cannot keep directory metadata in a temporary file")]

@@ -1,48 +1,45 @@
-//! Windows at work: chunks are fetched and written while the next window is planned.
+//! Windows at work: chunks are fetched and written while the next windows are planned.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
     thread,
 };
 
 use crossbeam_channel::bounded;
 use orlop_core::IssueKind;
-use orlop_repository::Error;
+use orlop_repository::{Batch, FetchLimits};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     dirs::DirCache,
     error::RestoreError,
     links::{self, Link},
-    others,
     plan::Planner,
+    select::Selection,
     shared::Shared,
     source::Source,
-    window::{Budget, Local, Window},
+    window::{Budget, Ready},
 };
-
-/// What one thread takes at a time of what needs no chunk.
-const LOCALS_AT_ONCE: usize = 64;
 
 /// Restores everything but what is deferred.
 pub(super) fn run(
     shared: &Shared,
     source: &dyn Source,
-    below: Option<&[u8]>,
-    workers: usize,
+    selection: &Selection,
+    limits: FetchLimits,
     budget: Budget,
     cancel: &CancellationToken,
 ) -> Result<(), RestoreError> {
     let executor = Executor {
         shared,
         source,
-        workers,
+        limits,
         budget,
         cancel,
     };
     let mut cache = shared.cache();
-    let below = below.unwrap_or_default();
-    let failed = executor.planned(&mut cache, |planner| planner.run(below))?;
+    let failed = executor.planned(&mut cache, |planner| planner.run(selection))?;
     if !failed.is_empty() && !shared.tally.is_stopped() {
         executor.planned(&mut cache, |planner| planner.copies(failed))?;
     }
@@ -52,7 +49,7 @@ pub(super) fn run(
 struct Executor<'a> {
     shared: &'a Shared,
     source: &'a dyn Source,
-    workers: usize,
+    limits: FetchLimits,
     budget: Budget,
     cancel: &'a CancellationToken,
 }
@@ -67,19 +64,36 @@ impl Executor<'_> {
     ) -> Result<Vec<Link>, RestoreError> {
         let mut failed = Vec::new();
         thread::scope(|scope| {
-            let (sender, windows) = bounded(1);
-            let planner = Planner::new(self.shared, self.source, self.budget, self.cancel, sender);
+            // The next window waits with the planner: two are executed at a time.
+            let (sender, windows) = bounded(0);
+            let planner = Planner::new(
+                self.shared,
+                self.source,
+                self.limits.workers,
+                self.budget,
+                self.cancel,
+                sender,
+            );
             let planning = scope.spawn(move || plan(planner));
-            let mut result = Ok(());
-            for window in windows {
-                result = self.window(window, cache, &mut failed);
-                if result.is_err() {
-                    // The planner finds its channel closed and ends.
-                    break;
-                }
-            }
+            let queue: Mutex<VecDeque<Arc<Ready<'_>>>> = Mutex::default();
+            let lock = || queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut windows = windows.into_iter().map(|window| {
+                let window = Arc::new(window);
+                lock().push_back(Arc::clone(&window));
+                window as Arc<dyn Batch + '_>
+            });
+            let mut finished = || {
+                // The lock must not be held while links are made.
+                let window = lock().pop_front();
+                let links = window.map(|window| window.take_links());
+                self.links(links.unwrap_or_default(), cache, &mut failed);
+                !self.is_stopped()
+            };
+            let fetched = self.source.fetch(&mut windows, self.limits, &mut finished);
+            // The planner finds its channel closed and ends.
+            drop(windows);
             let planned = planning.join().expect("the planner does not panic");
-            result.and(planned)
+            fetched.map_err(RestoreError::from).and(planned)
         })?;
         if self.cancel.is_cancelled() {
             return Err(RestoreError::Cancelled);
@@ -87,42 +101,10 @@ impl Executor<'_> {
         Ok(failed)
     }
 
-    fn window(
-        &self,
-        mut window: Window,
-        cache: &mut DirCache,
-        failed: &mut Vec<Link>,
-    ) -> Result<(), RestoreError> {
-        let starts = window.sort_targets();
-        let wanted = std::mem::take(&mut window.wanted);
-        let fetch = !wanted.is_empty();
-        let next = AtomicUsize::new(0);
-        let (targets, all) = (&window.targets, &window.locals);
-        let sink = |index: usize, chunk: Result<&[u8], Error>| {
-            if !self.is_stopped() {
-                self.write(&targets[starts[index]..starts[index + 1]], chunk);
-            }
-        };
-        let helpers = match all.len().div_ceil(LOCALS_AT_ONCE) {
-            0 | 1 => 0,
-            blocks => blocks.min(self.workers).saturating_sub(1),
-        };
-        thread::scope(|scope| {
-            for _ in 0..helpers {
-                scope.spawn(|| self.locals(all, &next));
-            }
-            if helpers == 0 || !fetch {
-                self.locals(all, &next);
-            }
-            if fetch {
-                self.source.fetch(&wanted, self.workers, &sink)
-            } else {
-                Ok(())
-            }
-        })?;
-        for link in window.links.drain(..) {
+    fn links(&self, links: Vec<Link>, cache: &mut DirCache, failed: &mut Vec<Link>) {
+        for link in links {
             if self.is_stopped() {
-                break;
+                return;
             }
             if let Err(errno) = links::link(self.shared, cache, &link) {
                 let message =
@@ -134,68 +116,9 @@ impl Executor<'_> {
                 failed.push(link);
             }
         }
-        if self.cancel.is_cancelled() {
-            Err(RestoreError::Cancelled)
-        } else {
-            Ok(())
-        }
     }
 
     fn is_stopped(&self) -> bool {
         self.cancel.is_cancelled() || self.shared.tally.is_stopped()
-    }
-
-    fn write(&self, targets: &[super::window::Target], chunk: Result<&[u8], Error>) {
-        let shared = self.shared;
-        let chunk = match chunk {
-            Ok(chunk) => chunk,
-            Err(error) if error.is_cancelled() => return,
-            Err(error) => {
-                let action = format!("restore it: {error}");
-                for target in targets {
-                    target.file.fail(shared, 0, &action);
-                    target.file.piece_done(shared);
-                }
-                return;
-            }
-        };
-        shared.tally.fetched(chunk.len());
-        for target in targets {
-            let start = target.chunk_offset as usize;
-            if let Some(bytes) = chunk.get(start..start + target.len as usize) {
-                target.file.write(shared, target.file_offset, bytes);
-            } else {
-                target.file.fail(
-                    shared,
-                    0,
-                    "restore it: a chunk is shorter than the manifest says",
-                );
-                target.file.piece_done(shared);
-            }
-        }
-    }
-
-    fn locals(&self, locals: &[Local], next: &AtomicUsize) {
-        loop {
-            let start = next.fetch_add(LOCALS_AT_ONCE, Relaxed);
-            let Some(rest) = locals.get(start..).filter(|rest| !rest.is_empty()) else {
-                return;
-            };
-            for local in &rest[..rest.len().min(LOCALS_AT_ONCE)] {
-                if self.is_stopped() {
-                    return;
-                }
-                match local {
-                    Local::Piece {
-                        file,
-                        offset,
-                        piece,
-                    } => {
-                        file.write_piece(self.shared, *offset, piece);
-                    }
-                    Local::Other { dir, entry } => others::make(self.shared, dir, entry),
-                }
-            }
-        }
     }
 }

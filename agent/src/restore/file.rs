@@ -11,38 +11,40 @@ use std::{
     },
 };
 
-use orlop_repository::Metadata;
+use orlop_repository::{Metadata, split_path};
 use rustix::{
     fs::{
-        AtFlags, FallocateFlags, IFlags, Mode, OFlags, fallocate, fstat, ftruncate, ioctl_getflags,
-        ioctl_setflags, openat, unlinkat,
+        AtFlags, IFlags, Mode, OFlags, fchmod, fstat, ftruncate, ioctl_getflags, ioctl_setflags,
+        openat, unlinkat,
     },
     io::Errno,
 };
 
 use super::{
-    deferred::Late,
     dirs::Dir,
     metadata::{self, Present},
     replace,
     shared::Shared,
+    zeros,
 };
+use crate::scan::{Stat, read_flags};
 
 /// Must be set while the file is empty.
-const NOCOW: u32 = 0x0080_0000;
-const ZEROS: usize = 64 << 10;
+pub(super) const NOCOW: u32 = 0x0080_0000;
 
 /// Bytes that need no chunk.
 #[derive(Debug)]
 pub(super) enum Piece {
     Inline(Vec<u8>),
+    /// Zeros that are allocated.
     Zero(u64),
+    /// A hole where the file that is changed has data.
+    Hole(u64),
 }
 
 /// A regular file that is being written.
 pub(super) struct PendingFile {
     pub(super) dir: Arc<Dir>,
-    pub(super) name: CString,
     pub(super) path: Vec<u8>,
     pub(super) meta: Metadata,
     pub(super) size: u64,
@@ -54,7 +56,8 @@ pub(super) struct PendingFile {
 }
 
 enum State {
-    Untouched,
+    /// With the file that is there if it is to be changed in place.
+    Untouched(Option<File>),
     Open(Writing),
     Failed,
 }
@@ -62,23 +65,32 @@ enum State {
 struct Writing {
     file: Arc<File>,
     present: Present,
-    /// The name until the file is whole, if there is another file of its name.
-    temporary: Option<CString>,
+    place: Place,
+}
+
+/// Where a file is written.
+enum Place {
+    /// Under its name, which nothing had.
+    New,
+    /// Under another name until it is whole, as there is something of its name.
+    Beside(CString),
+    /// Into the file that is there.
+    Within,
 }
 
 impl PendingFile {
+    /// A file at a path whose last component is a valid name.
     pub(super) fn new(
         dir: Arc<Dir>,
-        name: CString,
         path: Vec<u8>,
         meta: Metadata,
         size: u64,
         sparse: bool,
+        existing: Option<File>,
     ) -> Self {
-        let (left, state) = (AtomicUsize::new(1), Mutex::new(State::Untouched));
+        let (left, state) = (AtomicUsize::new(1), Mutex::new(State::Untouched(existing)));
         Self {
             dir,
-            name,
             path,
             meta,
             size,
@@ -88,6 +100,10 @@ impl PendingFile {
         }
     }
 
+    fn name(&self) -> Result<CString, Errno> {
+        CString::new(split_path(&self.path).1).map_err(|_| Errno::INVAL)
+    }
+
     /// One more piece will be written.
     pub(super) fn expect_piece(&self) {
         self.left.fetch_add(1, Ordering::Relaxed);
@@ -95,41 +111,65 @@ impl PendingFile {
 
     /// Writes one piece, and completes the file if it was the last.
     pub(super) fn write(&self, shared: &Shared, offset: u64, bytes: &[u8]) {
-        self.put(shared, |file| file.write_all_at(bytes, offset));
+        self.put(shared, |file, _| write(file, offset, bytes));
         self.piece_done(shared);
     }
 
     /// As [`PendingFile::write`], for what comes without a chunk.
     pub(super) fn write_piece(&self, shared: &Shared, offset: u64, piece: &Piece) {
         match piece {
-            Piece::Inline(bytes) => self.put(shared, |file| file.write_all_at(bytes, offset)),
-            Piece::Zero(len) => self.put(shared, |file| write_zeros(file, offset, *len)),
+            Piece::Inline(bytes) => self.put(shared, |file, _| write(file, offset, bytes)),
+            Piece::Zero(len) => self.put(shared, |file, within| {
+                if within {
+                    zeros::clear(file, offset, *len)
+                } else {
+                    zeros::allocate(file, offset, *len)
+                }
+            }),
+            Piece::Hole(len) => self.put(shared, |file, _| zeros::punch(file, offset, *len)),
         }
         self.piece_done(shared);
     }
 
-    /// Gives the file up: it would not be what the snapshot holds, so nothing of it is left behind.
+    /// Gives the file up: it would not be what the snapshot holds, so nothing of it is left behind,
+    /// unless it is a file that was there and of which a part was written over.
     pub(super) fn fail(&self, shared: &Shared, errno: i32, action: &str) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*state, State::Failed) {
             return;
         }
+        let mut action = action.to_owned();
         if let State::Open(writing) = std::mem::replace(&mut *state, State::Failed) {
-            let name = writing.temporary.as_ref().unwrap_or(&self.name);
-            let _ = unlinkat(&*self.dir, &**name, AtFlags::empty());
+            match writing.place {
+                Place::New => {
+                    if let Ok(name) = self.name() {
+                        let _ = unlinkat(&*self.dir, &*name, AtFlags::empty());
+                    }
+                }
+                Place::Beside(temporary) => replace::drop_temporary(&self.dir, &temporary),
+                Place::Within => {
+                    action.push_str(
+                        " (it was being changed in place and is neither what it was nor what it is \
+                         to be: restore it again)",
+                    );
+                }
+            }
         }
         drop(state);
         shared.give_up(&self.path);
-        shared.tally.trouble(&self.path, errno, action);
+        shared.tally.trouble(&self.path, errno, &action);
     }
 
-    fn put(&self, shared: &Shared, write: impl FnOnce(&File) -> io::Result<()>) {
+    fn put(&self, shared: &Shared, write: impl FnOnce(&File, bool) -> io::Result<u64>) {
         match self.open(shared) {
-            Ok(Some(file)) => {
-                if let Err(error) = write(&file) {
+            Ok(Some((file, within))) => match write(&file, within) {
+                Ok(bytes) => {
+                    shared.tally.written.fetch_add(bytes, Ordering::Relaxed);
+                }
+                Err(error) => {
                     self.fail(shared, error.raw_os_error().unwrap_or(0), "write to it");
                 }
-            }
+            },
             Ok(None) => {}
             Err(errno) => self.fail(shared, errno.raw_os_error(), "create it"),
         }
@@ -145,47 +185,78 @@ impl PendingFile {
             std::mem::replace(&mut *state, State::Failed)
         };
         if let State::Open(writing) = state {
-            let (fd, present) = (writing.file.as_fd(), writing.present);
-            metadata::set_open(&shared.tally, &self.path, fd, &self.meta, present);
-            if let Some(temporary) = &writing.temporary
-                && let Err(errno) = replace::put(shared, &self.dir, temporary, &self.name)
-            {
-                shared.give_up(&self.path);
-                let action = "replace what is there";
-                shared
-                    .tally
-                    .trouble(&self.path, errno.raw_os_error(), action);
-                return;
-            }
-            if self.meta.flags & !NOCOW != 0 {
-                let path = self.path.clone();
-                shared.defer(&Late::FileFlags {
-                    path,
-                    flags: self.meta.flags,
-                });
-            }
-            shared.tally.files.fetch_add(1, Ordering::Relaxed);
-            shared.tally.bytes.fetch_add(self.size, Ordering::Relaxed);
-            shared.tally.tick();
+            self.complete(shared, &writing);
         }
     }
 
-    /// The open file, `None` if it was given up.
-    fn open(&self, shared: &Shared) -> Result<Option<Arc<File>>, Errno> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*state {
-            State::Open(writing) => Ok(Some(Arc::clone(&writing.file))),
-            State::Failed => Ok(None),
-            State::Untouched => {
-                let writing = self.create(shared)?;
-                let file = Arc::clone(&writing.file);
-                *state = State::Open(writing);
-                if self.sparse {
-                    ftruncate(&*file, self.size)?;
+    fn complete(&self, shared: &Shared, writing: &Writing) {
+        let (fd, tally) = (writing.file.as_fd(), &shared.tally);
+        let mut flags = 0;
+        match &writing.place {
+            Place::New | Place::Beside(_) => {
+                metadata::set_open(tally, &self.path, fd, &self.meta, writing.present);
+            }
+            Place::Within => {
+                flags = read_flags(fd);
+                let mut present = writing.present;
+                if let Ok(stat) = Stat::of_fd(fd) {
+                    present = Present::of(fd, &stat.file, &self.meta);
                 }
-                Ok(Some(file))
+                metadata::reset_open(tally, &self.path, fd, &self.meta, present);
+                tally.updated.fetch_add(1, Ordering::Relaxed);
             }
         }
+        if let Place::Beside(temporary) = &writing.place {
+            let result = self
+                .name()
+                .and_then(|name| replace::put(shared, &self.dir, temporary, &name));
+            if let Err(errno) = result {
+                shared.give_up(&self.path);
+                let action = "replace what is there";
+                tally.trouble(&self.path, errno.raw_os_error(), action);
+                return;
+            }
+        }
+        if (self.meta.flags ^ flags) & !NOCOW != 0 {
+            shared.defer_flags(&self.path, self.meta.flags);
+        }
+        tally.file(self.size);
+    }
+
+    /// The open file and whether it was there before; `None` if it was given up.
+    fn open(&self, shared: &Shared) -> Result<Option<(Arc<File>, bool)>, Errno> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let existing = match &mut *state {
+            State::Open(writing) => {
+                let within = matches!(writing.place, Place::Within);
+                return Ok(Some((Arc::clone(&writing.file), within)));
+            }
+            State::Failed => return Ok(None),
+            State::Untouched(existing) => existing.take(),
+        };
+        let writing = match existing {
+            Some(existing) => Writing {
+                file: Arc::new(existing),
+                present: Present::default(),
+                place: Place::Within,
+            },
+            None => self.create(shared)?,
+        };
+        let file = Arc::clone(&writing.file);
+        let within = matches!(writing.place, Place::Within);
+        *state = State::Open(writing);
+        if within {
+            // Whoever could read what was there may not be to read what comes.
+            let now = fstat(&*file)?;
+            let mode = now.st_mode & 0o7777 & self.meta.mode;
+            if mode != now.st_mode & 0o7777 {
+                fchmod(&*file, Mode::from_raw_mode(mode))?;
+            }
+        }
+        if self.sparse || within {
+            ftruncate(&*file, self.size)?;
+        }
+        Ok(Some((file, within)))
     }
 
     fn create(&self, shared: &Shared) -> Result<Writing, Errno> {
@@ -206,12 +277,12 @@ impl PendingFile {
                 .is_some_and(|umask| self.meta.mode & umask == 0);
         let mode = if at_once { self.meta.mode } else { 0o600 };
         let make = |name: &CStr| openat(&*self.dir, name, flags, Mode::from_raw_mode(mode));
-        let (temporary, fd) = match make(&self.name) {
+        let (place, fd) = match make(&self.name()?) {
             Err(Errno::EXIST) if shared.replaces() => {
                 let (temporary, fd) = replace::temporary(make)?;
-                (Some(temporary), fd)
+                (Place::Beside(temporary), fd)
             }
-            result => (None, result?),
+            result => (Place::New, result?),
         };
         let owner = if let Some(owner) = owner {
             owner
@@ -230,11 +301,12 @@ impl PendingFile {
             owner: Some(owner),
             mode: at_once.then_some(mode),
             acl: self.dir.default_acl,
+            ..Present::default()
         };
         Ok(Writing {
             file: Arc::new(File::from(fd)),
             present,
-            temporary,
+            place,
         })
     }
 }
@@ -244,26 +316,14 @@ impl Drop for PendingFile {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let State::Open(writing) = state
-            && let Some(temporary) = &writing.temporary
+            && let Place::Beside(temporary) = &writing.place
         {
             replace::drop_temporary(&self.dir, temporary);
         }
     }
 }
 
-/// Zeros that were written are allocated again, so that a full disk shows now and not later.
-fn write_zeros(file: &File, offset: u64, len: u64) -> io::Result<()> {
-    match fallocate(file, FallocateFlags::empty(), offset, len) {
-        Ok(()) => return Ok(()),
-        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
-        Err(errno) => return Err(errno.into()),
-    }
-    let zeros = vec![0; ZEROS];
-    let mut at = offset;
-    while at < offset + len {
-        let part = usize::try_from(offset + len - at).map_or(ZEROS, |left| left.min(ZEROS));
-        file.write_all_at(&zeros[..part], at)?;
-        at += part as u64;
-    }
-    Ok(())
+fn write(file: &File, offset: u64, bytes: &[u8]) -> io::Result<u64> {
+    file.write_all_at(bytes, offset)?;
+    Ok(bytes.len() as u64)
 }

@@ -8,14 +8,14 @@ use std::{
 use orlop_core::IssueKind;
 use orlop_repository::{EntryKind, Metadata, split_path};
 use rustix::{
-    fs::{CWD, Mode, OFlags, flistxattr, fremovexattr, openat, syncfs},
+    fs::{CWD, Mode, OFlags, openat, syncfs},
     io::Errno,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     deferred::Late,
-    dirs::{ACL_ACCESS, ACL_DEFAULT, DirCache, has_xattr, valid_name},
+    dirs::{DirCache, valid_name},
     error::RestoreError,
     metadata::{self, Present},
     remove,
@@ -94,16 +94,18 @@ fn open_directory(
     if existed && shared.visit(path) {
         empty(shared, path, fd);
     }
-    let stat = Stat::of_fd(fd).map_err(ScanError::of_fd)?;
+    let stat = Stat::of_fd(fd).map_err(ScanError::of_fd)?.file;
     if existed {
-        drop_foreign_xattrs(fd, meta);
+        let present = Present::of(fd, &stat, meta);
+        metadata::reset_open(&shared.tally, path, fd, meta, present);
+    } else {
+        let present = Present {
+            owner: Some((stat.uid, stat.gid)),
+            mode: Some(stat.mode),
+            ..Present::default()
+        };
+        metadata::set_open(&shared.tally, path, fd, meta, present);
     }
-    let present = Present {
-        owner: Some((stat.file.uid, stat.file.gid)),
-        mode: Some(stat.file.mode),
-        acl: existed && has_xattr(fd, ACL_ACCESS),
-    };
-    metadata::set_open(&shared.tally, path, fd, meta, present);
     if meta.flags != 0 {
         metadata::set_flags(&shared.tally, path, fd, meta.flags);
     }
@@ -119,25 +121,6 @@ fn empty(shared: &Shared, path: &[u8], fd: BorrowedFd<'_>) {
     if let Err(errno) = result {
         let action = "remove what the snapshot does not hold in it";
         shared.tally.trouble(path, errno.raw_os_error(), action);
-    }
-}
-
-/// Attributes that the directory had before and that the snapshot does not hold.
-fn drop_foreign_xattrs(fd: BorrowedFd<'_>, meta: &Metadata) {
-    let mut names = vec![0; 64 << 10];
-    let Ok(len) = flistxattr(fd, names.as_mut_slice()) else {
-        return;
-    };
-    for name in names[..len]
-        .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty())
-    {
-        let ours = name.starts_with(b"user.")
-            || name == ACL_ACCESS.as_bytes()
-            || name == ACL_DEFAULT.as_bytes();
-        if ours && !meta.xattrs.iter().any(|xattr| xattr.name == name) {
-            let _ = fremovexattr(fd, name);
-        }
     }
 }
 

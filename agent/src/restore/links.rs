@@ -109,6 +109,17 @@ pub(super) fn link(shared: &Shared, cache: &mut DirCache, link: &Link) -> Result
     let make = |name: &CStr| linkat(&*parent, &*first, &*link.dir, name, AtFlags::empty());
     match make(&name) {
         Err(Errno::EXIST) if shared.replaces() => {
+            let inode = |dir: &Dir, name: &CStr| {
+                shared
+                    .opener
+                    .stat(dir, name)
+                    .map(|stat| (stat.file.dev, stat.file.ino))
+            };
+            if inode(&parent, &first)? == inode(&link.dir, &name)? {
+                shared.tally.files.fetch_add(1, Relaxed);
+                shared.tally.unchanged.fetch_add(1, Relaxed);
+                return Ok(());
+            }
             let (temporary, ()) = replace::temporary(make)?;
             replace::put(shared, &link.dir, &temporary, &name)?;
         }

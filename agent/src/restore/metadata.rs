@@ -11,18 +11,18 @@ use orlop_repository::{Metadata, Xattr};
 use rustix::{
     fs::{
         AtFlags, CWD, Gid, IFlags, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags,
-        chmodat, chownat, fchmod, fchown, fremovexattr, fsetxattr, futimens, ioctl_getflags,
-        ioctl_setflags, lsetxattr, utimensat,
+        chmodat, chownat, fchmod, fchown, flistxattr, fremovexattr, fsetxattr, futimens,
+        ioctl_getflags, ioctl_setflags, lsetxattr, utimensat,
     },
     io::Errno,
 };
 
 use super::{
-    dirs::ACL_ACCESS,
+    dirs::{ACL_ACCESS, ACL_DEFAULT, has_xattr},
     shared::Shared,
     tally::{Denied, Tally},
 };
-use crate::scan::{KEPT_FLAGS, Want, magic_path};
+use crate::scan::{FileStat, KEPT_FLAGS, Subject, Want, magic_path, read_xattrs};
 
 const SET_ID: u32 = 0o6000;
 
@@ -31,8 +31,34 @@ const SET_ID: u32 = 0o6000;
 pub(super) struct Present {
     pub(super) owner: Option<(u32, u32)>,
     pub(super) mode: Option<u32>,
-    /// It inherited an access control list.
+    /// It has an access control list that it inherited, or had before.
     pub(super) acl: bool,
+    /// Last modification.
+    pub(super) mtime: Option<Timestamp>,
+    /// Its attributes are what they are to be.
+    pub(super) attributes: bool,
+}
+
+impl Present {
+    /// What an object has that was there before.
+    pub(super) fn of(fd: BorrowedFd<'_>, stat: &FileStat, meta: &Metadata) -> Self {
+        let attributes = read_xattrs(&Subject::Open(fd)).is_ok_and(|list| list == meta.xattrs);
+        Self {
+            owner: Some((stat.uid, stat.gid)),
+            mode: Some(stat.mode),
+            acl: !attributes && has_xattr(fd, ACL_ACCESS),
+            mtime: Some(stat.mtime),
+            attributes,
+        }
+    }
+
+    /// Whether nothing is to be set but inode flags.
+    pub(super) fn is_complete(&self, meta: &Metadata) -> bool {
+        self.owner == Some((meta.uid, meta.gid))
+            && self.mode == Some(meta.mode)
+            && self.mtime == Some(meta.mtime)
+            && self.attributes
+    }
 }
 
 /// Sets everything but inode flags on an open file or directory.
@@ -57,18 +83,56 @@ pub(super) fn set_open(
     {
         let _ = fremovexattr(fd, ACL_ACCESS);
     }
-    for xattr in &meta.xattrs {
-        set_xattr(tally, path, xattr, |name, value| {
-            fsetxattr(fd, name, value, XattrFlags::empty())
-        });
+    let attributes = !present.attributes && !meta.xattrs.is_empty();
+    if attributes {
+        for xattr in &meta.xattrs {
+            set_xattr(tally, path, xattr, |name, value| {
+                fsetxattr(fd, name, value, XattrFlags::empty())
+            });
+        }
     }
-    if (chown || present.acl || !meta.xattrs.is_empty() || present.mode != Some(mode))
+    if (chown || present.acl || attributes || present.mode != Some(mode))
         && let Err(errno) = fchmod(fd, Mode::from_raw_mode(mode))
     {
         metadata_issue(tally, path, errno, "set its mode");
     }
-    if let Err(errno) = futimens(fd, &times(meta.mtime)) {
+    if present.mtime != Some(meta.mtime)
+        && let Err(errno) = futimens(fd, &times(meta.mtime))
+    {
         metadata_issue(tally, path, errno, "set its times");
+    }
+}
+
+/// Sets everything but inode flags on an open file or directory that was there before.
+pub(super) fn reset_open(
+    tally: &Tally,
+    path: &[u8],
+    fd: BorrowedFd<'_>,
+    meta: &Metadata,
+    present: Present,
+) {
+    if !present.attributes {
+        drop_foreign_xattrs(fd, meta);
+    }
+    set_open(tally, path, fd, meta, present);
+}
+
+/// Attributes that the object had before and that the snapshot does not hold.
+fn drop_foreign_xattrs(fd: BorrowedFd<'_>, meta: &Metadata) {
+    let mut names = vec![0; 64 << 10];
+    let Ok(len) = flistxattr(fd, names.as_mut_slice()) else {
+        return;
+    };
+    for name in names[..len]
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
+    {
+        let ours = name.starts_with(b"user.")
+            || name == ACL_ACCESS.as_bytes()
+            || name == ACL_DEFAULT.as_bytes();
+        if ours && !meta.xattrs.iter().any(|xattr| xattr.name == name) {
+            let _ = fremovexattr(fd, name);
+        }
     }
 }
 

@@ -1,26 +1,32 @@
 //! Restoring a snapshot into a directory that somebody else may be changing, or attacking.
 //!
 //! ```text
-//! entries ──► planner ──► window ──► executor ──► chunks ──► files      directories' metadata last
-//!             (a thread)  (bounded)  (this thread and fetch's workers)  (spilled, children first)
+//! entries ──► planner ──► windows ──► fetch ──────► chunks ──► files      directories' metadata last
+//!             (a thread)  (bounded)   (two at once, pack by pack, on      (spilled, children first)
+//!                                     threads of its own)
 //! ```
 //!
 //! Every object is made and reached by a name of one component from a descriptor of its directory.
 //! One entry's trouble is an issue and never ends the restore; a full target does.
 
+mod compare;
 mod deferred;
 mod dirs;
 mod error;
 mod exact;
 mod execute;
+mod existing;
 mod file;
+mod files;
 mod finish;
 mod links;
 mod metadata;
 mod others;
+mod parents;
 mod plan;
 mod remove;
 mod replace;
+mod select;
 mod shared;
 mod source;
 mod tally;
@@ -28,18 +34,23 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod window;
+mod zeros;
 
-use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc};
+use std::{fmt, os::fd::OwnedFd, path::PathBuf, str::FromStr, sync::Arc};
 
 use orlop_core::{Issue, IssueKind, Monitor, RestoreMode};
-use orlop_repository::ReadSession;
+use orlop_repository::{FetchLimits, ReadSession};
 use tokio_util::sync::CancellationToken;
 
 pub use error::RestoreError;
-pub use source::{Sink, Source};
+pub use select::Selection;
+pub use source::{Batches, Source};
 
 use crate::scan::raise_open_files;
 use shared::Shared;
+
+/// What a restore uses of memory unless it is told otherwise.
+const MEMORY_BYTES: u64 = 256 << 20;
 
 /// Where a snapshot is restored to.
 #[derive(Debug)]
@@ -50,6 +61,53 @@ pub enum RestoreTarget {
     Fd(OwnedFd),
 }
 
+/// Which regular files that are there already, and differ, are changed in place (modes `overwrite` and
+/// `exact`). Others are written anew beside the old one and then take its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InPlace {
+    /// Files of 8 MiB and more of which at least half is as it should be: little is fetched, and no
+    /// room is needed for a second copy.
+    #[default]
+    Auto,
+    /// All: where there is no room for a second copy.
+    Always,
+    /// None: a restore that breaks off leaves each file as it was or as it is to be.
+    Never,
+}
+
+impl InPlace {
+    const ALL: [Self; 3] = [Self::Auto, Self::Always, Self::Never];
+
+    /// The name on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Always => "always",
+            Self::Never => "never",
+        }
+    }
+}
+
+impl fmt::Display for InPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text that is none of the words of [`InPlace`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not known: use auto, always or never")]
+pub struct ParseInPlaceError(String);
+
+impl FromStr for InPlace {
+    type Err = ParseInPlaceError;
+
+    fn from_str(text: &str) -> Result<Self, ParseInPlaceError> {
+        let found = Self::ALL.into_iter().find(|one| one.as_str() == text);
+        found.ok_or_else(|| ParseInPlaceError(text.to_owned()))
+    }
+}
+
 /// What is to be restored, and how.
 #[derive(Debug)]
 pub struct RestoreJob {
@@ -57,11 +115,15 @@ pub struct RestoreJob {
     pub target: RestoreTarget,
     /// What happens to what the target holds already.
     pub mode: RestoreMode,
-    /// Only this entry and what is below it, at the path that it has in the snapshot; directories
-    /// above it are made plainly. `None` or empty for everything.
-    pub path: Option<Vec<u8>>,
+    /// What of the snapshot, each entry at the path that it has there. Directories above are made as
+    /// the snapshot has them, and left alone where they are there.
+    pub select: Selection,
+    /// Which files that are there are changed in place.
+    pub in_place: InPlace,
     /// Threads that fetch, decrypt and write; 0 for one a core.
     pub workers: usize,
+    /// Memory that the restore may use, in bytes, about.
+    pub memory_bytes: u64,
     /// Do without `openat2`, as on kernels and in sandboxes that have none.
     pub force_fallback: bool,
 }
@@ -72,8 +134,10 @@ impl RestoreJob {
         Self {
             target,
             mode: RestoreMode::Empty,
-            path: None,
+            select: Selection::default(),
+            in_place: InPlace::default(),
             workers: 0,
+            memory_bytes: MEMORY_BYTES,
             force_fallback: false,
         }
     }
@@ -82,14 +146,20 @@ impl RestoreJob {
 /// What a restore did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RestoreReport {
-    /// Regular files restored, every name of a hard link counted.
+    /// Regular files that are there as they should be, every name of a hard link counted.
     pub files: u64,
+    /// Those of them of which nothing had to be written.
+    pub unchanged: u64,
+    /// Those of them that were there and were changed in place, if only in metadata.
+    pub updated: u64,
     /// Directories made or taken over.
     pub dirs: u64,
     /// Links, pipes, sockets and devices made.
     pub others: u64,
-    /// Logical bytes of the files that were written, holes included.
+    /// Logical bytes of the files, holes and what was there already included.
     pub bytes: u64,
+    /// Bytes that were written to files.
+    pub written_bytes: u64,
     /// Entries removed because the snapshot does not hold them (mode `exact`).
     pub removed: u64,
     /// Issues met.
@@ -126,13 +196,13 @@ pub fn run_from(
     cancel: CancellationToken,
 ) -> Result<RestoreReport, RestoreError> {
     let open_files = raise_open_files();
+    job.select.check(source)?;
     let (root, description) = target::open(job.target, job.mode)?;
-    let path = job.path.filter(|path| !path.is_empty());
     let workers = match job.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         workers => workers,
     };
-    let totals = if path.is_none() {
+    let totals = if job.select.is_all() {
         source.totals()
     } else {
         (0, 0)
@@ -142,6 +212,7 @@ pub fn run_from(
         root,
         description,
         (job.mode, removes),
+        job.in_place,
         job.force_fallback,
         monitor,
         totals,
@@ -151,8 +222,12 @@ pub fn run_from(
         let why = "the snapshot could not read everything, so nothing was removed".to_owned();
         shared.tally.issue(b"", IssueKind::Skipped, 0, why);
     }
-    let budget = window::Budget::for_open_files(open_files);
-    let cancelled = execute::run(&shared, source, path.as_deref(), workers, budget, &cancel);
+    let budget = window::Budget::new(open_files, job.memory_bytes);
+    let limits = FetchLimits {
+        workers,
+        memory_bytes: job.memory_bytes / 4,
+    };
+    let cancelled = execute::run(&shared, source, &job.select, limits, budget, &cancel);
     shared.tally.failure()?;
     cancelled?;
     finish::run(&shared, &cancel)?;

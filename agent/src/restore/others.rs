@@ -8,7 +8,7 @@ use std::{
 
 use orlop_repository::{Entry, EntryKind};
 use rustix::{
-    fs::{FileType, Mode, makedev, mknodat, symlinkat},
+    fs::{FileType, Mode, makedev, mknodat, readlinkat, symlinkat},
     io::Errno,
 };
 
@@ -18,6 +18,7 @@ use super::{
     shared::Shared,
     tally::Denied,
 };
+use crate::scan::{Subject, Want, read_xattrs};
 
 /// Makes the entry in `dir` with its metadata.
 pub(super) fn make(shared: &Shared, dir: &Dir, entry: &Entry) {
@@ -33,6 +34,7 @@ pub(super) fn make(shared: &Shared, dir: &Dir, entry: &Entry) {
         metadata::set_named(shared, path, dir.as_fd(), name, meta, is_link);
     };
     let result = match create(dir, &name, entry) {
+        Err(Errno::EXIST) if shared.replaces() && is_there(shared, dir, &name, entry) => Ok(()),
         Err(Errno::EXIST) if shared.replaces() => {
             replace::temporary(|name| create(dir, name, entry)).and_then(|(temporary, ())| {
                 set(&temporary);
@@ -55,6 +57,23 @@ pub(super) fn make(shared: &Shared, dir: &Dir, entry: &Entry) {
             .tally
             .trouble(&entry.path, errno.raw_os_error(), "make it"),
     }
+}
+
+/// Whether the name stands for just this already.
+fn is_there(shared: &Shared, dir: &Dir, name: &CStr, entry: &Entry) -> bool {
+    let Ok((handle, stat)) = shared.opener.open(dir.as_fd(), name, Want::Handle, None) else {
+        return false;
+    };
+    let (stat, meta) = (stat.file, &entry.meta);
+    let is_link = entry.kind == EntryKind::Symlink;
+    stat.kind == entry.kind
+        && stat.nlink == 1
+        && stat.rdev == meta.rdev
+        && (stat.uid, stat.gid, stat.mtime) == (meta.uid, meta.gid, meta.mtime)
+        && (is_link || stat.mode == meta.mode)
+        && (!is_link
+            || readlinkat(dir, name, Vec::new()).is_ok_and(|to| to.as_bytes() == entry.target))
+        && read_xattrs(&Subject::handle(handle.as_fd())).is_ok_and(|list| list == meta.xattrs)
 }
 
 fn is_device(kind: EntryKind) -> bool {

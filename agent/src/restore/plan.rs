@@ -7,11 +7,9 @@ use std::{
 
 use crossbeam_channel::Sender;
 use orlop_core::IssueKind;
-use orlop_repository::{
-    Content, Entry, EntryKind, EntryStatus, Error, Extent, Metadata, split_path,
-};
+use orlop_repository::{Entry, EntryKind, EntryStatus, Error};
 use rustix::{
-    fs::{Mode, OFlags, mkdirat, openat},
+    fs::{Mode, OFlags, openat},
     io::Errno,
 };
 use tokio_util::sync::CancellationToken;
@@ -21,12 +19,13 @@ use super::{
     dirs::{self, Dir, DirCache, valid_name},
     error::RestoreError,
     exact,
-    file::{PendingFile, Piece},
-    links::{Groups, Link, Name},
+    existing::Candidate,
+    links::{Groups, Link},
+    parents::Parents,
+    select::{Chooser, Selection},
     shared::Shared,
     source::Source,
-    tally::Denied,
-    window::{Budget, Local, Window},
+    window::{Budget, Local, Ready, Window},
 };
 use crate::scan::{Listing, ScanError};
 
@@ -34,16 +33,20 @@ use crate::scan::{Listing, ScanError};
 pub(super) struct Planner<'a> {
     pub(super) shared: &'a Shared,
     pub(super) source: &'a dyn Source,
+    pub(super) workers: usize,
     pub(super) budget: Budget,
     pub(super) cancel: &'a CancellationToken,
-    pub(super) windows: Sender<Window>,
+    windows: Sender<Ready<'a>>,
     cache: DirCache,
-    groups: Groups,
-    window: Window,
+    parents: Parents,
+    pub(super) groups: Groups,
+    /// Files whose names may be taken, and which are not in the window yet.
+    pub(super) candidates: Vec<Candidate>,
+    pub(super) window: Window,
 }
 
 /// The planning ended: by an error, or because nobody wants windows any more.
-enum End {
+pub(super) enum End {
     Error(RestoreError),
     Stopped,
 }
@@ -60,48 +63,47 @@ impl<'a> Planner<'a> {
     pub(super) fn new(
         shared: &'a Shared,
         source: &'a dyn Source,
+        workers: usize,
         budget: Budget,
         cancel: &'a CancellationToken,
-        windows: Sender<Window>,
+        windows: Sender<Ready<'a>>,
     ) -> Self {
-        let (cache, groups, window) = (shared.cache(), Groups::default(), Window::default());
         Self {
             shared,
             source,
+            workers,
             budget,
             cancel,
             windows,
-            cache,
-            groups,
-            window,
+            cache: shared.cache(),
+            parents: Parents::default(),
+            groups: Groups::default(),
+            candidates: Vec::new(),
+            window: Window::default(),
         }
     }
 
-    /// Plans everything below `below` (all for the empty path).
-    pub(super) fn run(mut self, below: &[u8]) -> Result<(), RestoreError> {
-        match self.everything(below) {
-            Ok(()) | Err(End::Stopped) => Ok(()),
+    /// Plans everything that is selected.
+    pub(super) fn run(mut self, selection: &Selection) -> Result<(), RestoreError> {
+        let mut chooser = Chooser::new(selection);
+        match self.everything(selection, &mut chooser) {
+            Ok(()) => chooser.finish(self.source, &self.shared.tally),
+            Err(End::Stopped) => Ok(()),
             Err(End::Error(error)) => Err(error),
         }
     }
 
-    fn everything(&mut self, below: &[u8]) -> Result<(), End> {
-        let mut entries = self.source.entries(below);
-        let Some(first) = entries.next().transpose()? else {
-            let path = String::from_utf8_lossy(below).into_owned();
-            return Err(End::Error(RestoreError::NotInSnapshot { path }));
-        };
-        let mut next = if first.path.is_empty() {
-            self.root(first);
-            entries.next().transpose()?
-        } else {
-            self.parents(&first);
-            let dir = self.cache.get(first.parent());
-            self.entry(dir.as_ref().map_err(ScanError::errno), first)?;
-            entries.next().transpose()?
-        };
+    fn everything(&mut self, selection: &Selection, chooser: &mut Chooser<'_>) -> Result<(), End> {
+        let mut entries = self.source.entries(selection.scope());
+        let mut next = entries.next().transpose()?;
+        if let Some(root) = next.take_if(|entry| entry.path.is_empty()) {
+            if chooser.chooses(&root) {
+                self.root(root);
+            }
+            next = entries.next().transpose()?;
+        }
         while let Some(entry) = next {
-            next = self.children(entry, &mut entries)?;
+            next = self.children(entry, &mut entries, chooser)?;
         }
         self.flush()
     }
@@ -131,26 +133,41 @@ impl<'a> Planner<'a> {
         self.shared.defer(&late);
     }
 
-    /// Makes the directories above the entry, plainly.
-    fn parents(&mut self, entry: &Entry) {
-        let parent = entry.parent();
-        let ends = parent
-            .iter()
-            .enumerate()
-            .filter(|(_, b)| **b == b'/')
-            .map(|(at, _)| at);
-        for end in ends.chain([parent.len()]).filter(|end| *end > 0) {
-            let (above, name) = split_path(&parent[..end]);
-            // A failure shows when the entry itself is to be made.
-            if let (Ok(above), Some(name)) = (self.cache.get(above), valid_name(name)) {
-                let _ = mkdirat(&*above, &name, Mode::from_raw_mode(0o755));
-            }
+    /// The first entry of `first`'s directory from `first` on that is restored, or of another
+    /// directory.
+    fn pass(
+        &mut self,
+        first: Entry,
+        entries: &mut Entries<'_>,
+        chooser: &mut Chooser<'_>,
+    ) -> Result<Option<Entry>, End> {
+        let parent = first.parent().to_vec();
+        let mut next = Some(first);
+        while let Some(entry) =
+            next.take_if(|entry| entry.parent() == parent && !chooser.chooses(entry))
+        {
+            self.parents.pass(entry);
+            next = entries.next().transpose()?;
         }
+        Ok(next)
     }
 
     /// All entries of the directory of `first`; returns the first entry of another directory.
-    fn children(&mut self, first: Entry, entries: &mut Entries<'_>) -> Result<Option<Entry>, End> {
+    fn children(
+        &mut self,
+        first: Entry,
+        entries: &mut Entries<'_>,
+        chooser: &mut Chooser<'_>,
+    ) -> Result<Option<Entry>, End> {
         let parent = first.parent().to_vec();
+        let mut next = self.pass(first, entries, chooser)?;
+        if next.as_ref().is_none_or(|entry| entry.parent() != parent) {
+            return Ok(next);
+        }
+        if !chooser.is_all() {
+            self.parents
+                .make(self.shared, self.source, &mut self.cache, &parent)?;
+        }
         let dir = self.cache.get(&parent);
         let dir = dir.as_ref().map_err(ScanError::errno);
         // In mode `exact`: the names that are there, to be merged with those of the snapshot.
@@ -163,12 +180,7 @@ impl<'a> Planner<'a> {
         let mut present = listing.names();
         let mut there = present.next().ok().flatten().map(CStr::to_owned);
         let mut previous: Option<Vec<u8>> = None;
-        let mut next = Some(first);
-        while let Some(entry) = next.take() {
-            if entry.parent() != parent {
-                next = Some(entry);
-                break;
-            }
+        while let Some(entry) = next.take_if(|entry| entry.parent() == parent) {
             let name = entry.name().to_vec();
             while let Some(found) = there.take_if(|found| found.to_bytes() <= &*name) {
                 if found.to_bytes() != name {
@@ -188,6 +200,13 @@ impl<'a> Planner<'a> {
                 self.entry(dir, entry)?;
             }
             next = entries.next().transpose()?;
+            if let Some(entry) = next.take() {
+                next = if entry.parent() == parent {
+                    self.pass(entry, entries, chooser)?
+                } else {
+                    Some(entry)
+                };
+            }
         }
         while let Some(found) = there {
             exact::remove(self.shared, dir, &parent, &found);
@@ -196,7 +215,7 @@ impl<'a> Planner<'a> {
         Ok(next)
     }
 
-    fn entry(&mut self, dir: Result<&Arc<Dir>, i32>, entry: Entry) -> Result<(), End> {
+    pub(super) fn entry(&mut self, dir: Result<&Arc<Dir>, i32>, entry: Entry) -> Result<(), End> {
         if self.cancel.is_cancelled() || self.shared.tally.is_stopped() {
             return Err(End::Stopped);
         }
@@ -220,7 +239,7 @@ impl<'a> Planner<'a> {
             EntryKind::Directory => self.directory(dir, entry),
             EntryKind::File => self.file(dir, entry)?,
             _ => {
-                self.window.count_entry(dir);
+                self.window.count_entry(dir, &entry);
                 let dir = Arc::clone(dir);
                 self.window.locals.push(Local::Other {
                     dir,
@@ -244,8 +263,7 @@ impl<'a> Planner<'a> {
                 } else if is_read {
                     self.shared.existed(&entry.path);
                 }
-                self.shared.tally.dirs.fetch_add(1, Relaxed);
-                self.shared.tally.tick();
+                self.shared.tally.dir();
                 self.shared.defer(&Late::Directory {
                     path: entry.path,
                     meta: entry.meta,
@@ -257,7 +275,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Whether the snapshot has what is in the file or directory; an issue if not.
-    fn is_read(&self, entry: &Entry) -> bool {
+    pub(super) fn is_read(&self, entry: &Entry) -> bool {
         let EntryStatus::Unreadable(errno) = entry.status else {
             return true;
         };
@@ -265,85 +283,6 @@ impl<'a> Planner<'a> {
         let tally = &self.shared.tally;
         tally.issue(&entry.path, IssueKind::Skipped, errno, message);
         false
-    }
-
-    fn file(&mut self, dir: &Arc<Dir>, mut entry: Entry) -> Result<(), End> {
-        if matches!(entry.content, Content::None) && !self.is_read(&entry) {
-            return Ok(());
-        }
-        self.window.count_entry(dir);
-        if let Some(group) = entry.hardlink {
-            match self.groups.name(group, &entry) {
-                Name::First => {}
-                Name::Unknown => self.shared.tally.denied(Denied::Group, &entry.path, 0),
-                Name::Further(first) => {
-                    self.window.links.push(Link {
-                        dir: Arc::clone(dir),
-                        first,
-                        entry,
-                    });
-                    return Ok(());
-                }
-            }
-        }
-        let (source, meta) = (self.source, std::mem::take(&mut entry.meta));
-        let (path, size) = (entry.path.clone(), entry.size);
-        if let Content::Extents(extents) = entry.content {
-            let sparse = extents
-                .iter()
-                .any(|extent| matches!(extent, Extent::Hole(_)));
-            let file = planned(dir, path, meta, size, sparse);
-            return self.extents(&file, extents.into_iter().map(Ok));
-        }
-        self.extents(
-            &planned(dir, path, meta, size, true),
-            source.extents(&entry),
-        )
-    }
-
-    /// Plans the extents of one file, over several windows if need be.
-    fn extents(
-        &mut self,
-        file: &Arc<PendingFile>,
-        extents: impl Iterator<Item = Result<Extent, Error>>,
-    ) -> Result<(), End> {
-        let (mut offset, mut pieces) = (0_u64, 0_usize);
-        for extent in extents {
-            let extent = match extent {
-                Ok(extent) => extent,
-                Err(error) if error.is_cancelled() => return Err(error.into()),
-                Err(error) => {
-                    file.fail(self.shared, 0, &format!("read where its data is: {error}"));
-                    break;
-                }
-            };
-            let len = extent.len();
-            if !matches!(extent, Extent::Hole(_)) {
-                pieces += 1;
-                if pieces == 2 {
-                    self.window.count_open_file();
-                }
-            }
-            self.window.add(file, offset, extent);
-            offset = offset.saturating_add(len);
-            if self.window.is_full(self.budget) {
-                self.flush()?;
-                // It stays open in the next window, too.
-                self.window.count_open_file();
-            }
-        }
-        if offset != file.size {
-            file.fail(
-                self.shared,
-                0,
-                "restore it: its extents do not add up to its size",
-            );
-        }
-        if pieces == 0 {
-            self.window.add_piece(file, 0, Piece::Inline(Vec::new()));
-        }
-        file.piece_done(self.shared);
-        Ok(())
     }
 
     fn flush_if_full(&mut self) -> Result<(), End> {
@@ -355,11 +294,18 @@ impl<'a> Planner<'a> {
     }
 
     fn flush(&mut self) -> Result<(), End> {
+        self.settle()?;
+        self.send()
+    }
+
+    /// Sends what is planned to be executed.
+    pub(super) fn send(&mut self) -> Result<(), End> {
         let window = std::mem::take(&mut self.window);
         if window.is_empty() {
             return Ok(());
         }
-        self.windows.send(window).map_err(|_| End::Stopped)
+        let ready = window.seal(self.shared, self.cancel);
+        self.windows.send(ready).map_err(|_| End::Stopped)
     }
 
     /// A window that writes the entries in full, for links that could not be made.
@@ -377,23 +323,4 @@ impl<'a> Planner<'a> {
             Err(End::Error(error)) => Err(error),
         }
     }
-}
-
-/// A file that nothing was planned of yet; `sparse` if it may have holes.
-fn planned(
-    dir: &Arc<Dir>,
-    path: Vec<u8>,
-    meta: Metadata,
-    size: u64,
-    sparse: bool,
-) -> Arc<PendingFile> {
-    let name = valid_name(split_path(&path).1).expect("the name was checked before");
-    Arc::new(PendingFile::new(
-        Arc::clone(dir),
-        name,
-        path,
-        meta,
-        size,
-        sparse,
-    ))
 }

@@ -9,15 +9,20 @@ use std::{
 };
 
 use orlop_core::{Monitor, RestoreMode};
+use orlop_repository::HardlinkGroup;
 use rustix::process::geteuid;
 
 use super::{
+    InPlace,
     deferred::{Deferred, Late},
     dirs::{Dir, DirCache},
     error::RestoreError,
     tally::Tally,
 };
-use crate::scan::Opener;
+use crate::scan::{FileStat, Opener};
+
+/// Device and inode.
+type Inode = ((u32, u32), u64);
 
 pub(super) struct Shared {
     pub(super) tally: Tally,
@@ -36,6 +41,9 @@ pub(super) struct Shared {
     /// Files that were given up while another one may have their name (hashes of paths).
     given_up: Mutex<HashSet<u64>>,
     hasher: RandomState,
+    pub(super) in_place: InPlace,
+    /// Files of several names that stand for a group.
+    groups: Mutex<HashSet<Inode>>,
 }
 
 impl Shared {
@@ -43,6 +51,7 @@ impl Shared {
         root: OwnedFd,
         description: String,
         (mode, removes): (RestoreMode, bool),
+        in_place: InPlace,
         force_fallback: bool,
         monitor: Arc<dyn Monitor>,
         totals: (u64, u64),
@@ -65,6 +74,8 @@ impl Shared {
             unvisited: Mutex::new(HashSet::new()),
             given_up: Mutex::new(HashSet::new()),
             hasher: RandomState::new(),
+            in_place,
+            groups: Mutex::default(),
         })
     }
 
@@ -85,6 +96,14 @@ impl Shared {
         }
     }
 
+    /// Inode flags, which might forbid what is yet to be done.
+    pub(super) fn defer_flags(&self, path: &[u8], flags: u32) {
+        self.defer(&Late::FileFlags {
+            path: path.to_vec(),
+            flags,
+        });
+    }
+
     pub(super) fn take_deferred(&self) -> Deferred {
         std::mem::take(&mut *self.deferred.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -102,6 +121,12 @@ impl Shared {
         let hash = self.hasher.hash_one(path);
         let given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
         given_up.contains(&hash)
+    }
+
+    /// Whether a file of several names can stand for those of this group: for one group only.
+    pub(super) fn claim(&self, stat: &FileStat, group: Option<HardlinkGroup>) -> bool {
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        group.is_some_and(|group| stat.nlink <= group.links) && groups.insert((stat.dev, stat.ino))
     }
 
     pub(super) fn existed(&self, path: &[u8]) {

@@ -1,9 +1,11 @@
 //! Where the entries and chunks of a restore come from.
 
-use orlop_repository::{Entry, Error, Extent, ReadSession, Wanted};
+use std::sync::Arc;
 
-/// Receives chunks: the index of the wanted chunk and its verified bytes.
-pub type Sink<'a> = &'a (dyn Fn(usize, Result<&[u8], Error>) + Sync);
+use orlop_repository::{Batch, Entry, Error, Extent, FetchLimits, ReadSession, Scope, Secret};
+
+/// Batches of chunks, as they come to be wanted.
+pub type Batches<'i, 'b> = &'i mut (dyn Iterator<Item = Arc<dyn Batch + 'b>> + Send + 'i);
 
 /// One snapshot, opened for reading.
 pub trait Source: Sync {
@@ -13,11 +15,23 @@ pub trait Source: Sync {
     /// Entries of the volume that could not be read when the snapshot was made.
     fn errors(&self) -> u64;
 
-    /// The entry `below` and everything below it (all for the empty path), in manifest order.
+    /// The entries of a scope, in listing order.
     fn entries<'a>(
         &'a self,
-        below: &[u8],
+        scope: Scope,
     ) -> Box<dyn Iterator<Item = Result<Entry, Error>> + Send + 'a>;
+
+    /// What somebody may have meant by a path that is not there, for an error.
+    ///
+    /// # Errors
+    /// The snapshot cannot be read.
+    fn near(&self, path: &[u8]) -> Result<String, Error>;
+
+    /// Whether `plain` is the chunk of that secret.
+    fn is_chunk(&self, secret: &Secret, plain: &[u8]) -> bool;
+
+    /// The digest by which a small file's content is known again.
+    fn digest(&self, content: &[u8]) -> [u8; 16];
 
     /// The extents of a regular file, in order.
     fn extents<'a>(
@@ -25,12 +39,16 @@ pub trait Source: Sync {
         entry: &'a Entry,
     ) -> Box<dyn Iterator<Item = Result<Extent, Error>> + Send + 'a>;
 
-    /// Fetches distinct chunks and gives each, or why it cannot be had, to the sink once, from
-    /// several threads.
+    /// Serves batches as they come, as [`ReadSession::fetch_batches`] does.
     ///
     /// # Errors
     /// It was cancelled.
-    fn fetch(&self, wanted: &[Wanted], workers: usize, sink: Sink<'_>) -> Result<(), Error>;
+    fn fetch(
+        &self,
+        batches: Batches<'_, '_>,
+        limits: FetchLimits,
+        finished: &mut dyn FnMut() -> bool,
+    ) -> Result<(), Error>;
 }
 
 impl Source for ReadSession {
@@ -45,13 +63,21 @@ impl Source for ReadSession {
 
     fn entries<'a>(
         &'a self,
-        below: &[u8],
+        scope: Scope,
     ) -> Box<dyn Iterator<Item = Result<Entry, Error>> + Send + 'a> {
-        if below.is_empty() {
-            Box::new(ReadSession::entries(self))
-        } else {
-            Box::new(self.entries_below(below))
-        }
+        Box::new(self.entries_in(scope))
+    }
+
+    fn near(&self, path: &[u8]) -> Result<String, Error> {
+        ReadSession::near(self, path)
+    }
+
+    fn is_chunk(&self, secret: &Secret, plain: &[u8]) -> bool {
+        ReadSession::is_chunk(self, secret, plain)
+    }
+
+    fn digest(&self, content: &[u8]) -> [u8; 16] {
+        ReadSession::digest(self, content)
     }
 
     fn extents<'a>(
@@ -61,7 +87,12 @@ impl Source for ReadSession {
         Box::new(ReadSession::extents(self, entry))
     }
 
-    fn fetch(&self, wanted: &[Wanted], workers: usize, sink: Sink<'_>) -> Result<(), Error> {
-        ReadSession::fetch(self, wanted, workers, sink)
+    fn fetch(
+        &self,
+        batches: Batches<'_, '_>,
+        limits: FetchLimits,
+        finished: &mut dyn FnMut() -> bool,
+    ) -> Result<(), Error> {
+        self.fetch_batches(batches, limits, finished)
     }
 }

@@ -49,6 +49,10 @@ pub(super) struct Tally {
     pub(super) others: AtomicU64,
     pub(super) bytes: AtomicU64,
     pub(super) removed: AtomicU64,
+    /// Files of which nothing was written, and those that were changed where they are.
+    pub(super) unchanged: AtomicU64,
+    pub(super) updated: AtomicU64,
+    pub(super) written: AtomicU64,
     fetched: AtomicU64,
     issues_total: AtomicU64,
     issues: Mutex<Vec<Issue>>,
@@ -70,6 +74,9 @@ impl Tally {
             others: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             removed: AtomicU64::new(0),
+            unchanged: AtomicU64::new(0),
+            updated: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             fetched: AtomicU64::new(0),
             issues_total: AtomicU64::new(0),
             issues: Mutex::new(Vec::new()),
@@ -161,6 +168,19 @@ impl Tally {
         self.tick();
     }
 
+    /// A directory was made or taken over.
+    pub(super) fn dir(&self) {
+        self.dirs.fetch_add(1, Relaxed);
+        self.tick();
+    }
+
+    /// A file of that size is as it should be.
+    pub(super) fn file(&self, size: u64) {
+        self.files.fetch_add(1, Relaxed);
+        self.bytes.fetch_add(size, Relaxed);
+        self.tick();
+    }
+
     /// Tells the monitor, if it was not told for a while.
     pub(super) fn tick(&self) {
         let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -196,6 +216,9 @@ impl Tally {
             others: self.others.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
             removed: self.removed.load(Relaxed),
+            unchanged: self.unchanged.load(Relaxed),
+            updated: self.updated.load(Relaxed),
+            written_bytes: self.written.load(Relaxed),
             issues_total: self.issues_total.load(Relaxed),
             issues: issues.clone(),
         }

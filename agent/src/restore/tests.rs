@@ -23,8 +23,8 @@ use std::{
 
 use orlop_core::{IssueKind, NoMonitor, Progress, Timestamp};
 use orlop_repository::{
-    Content, Entry, EntryKind, EntryStatus, Error, Extent, HardlinkGroup, Metadata, Secret, Wanted,
-    Xattr,
+    Content, Entry, EntryKind, EntryStatus, Error, Extent, FetchLimits, HardlinkGroup, Metadata,
+    Scope, Secret, Xattr,
 };
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
 
@@ -74,14 +74,26 @@ impl Source for Double {
 
     fn entries<'a>(
         &'a self,
-        below: &[u8],
+        scope: Scope,
     ) -> Box<dyn Iterator<Item = Result<Entry, Error>> + Send + 'a> {
-        let below = below.to_vec();
-        let inside = move |entry: &&Entry| {
-            let rest = entry.path.strip_prefix(below.as_slice());
-            below.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
-        };
-        Box::new(self.entries.iter().filter(inside).cloned().map(Ok))
+        let wanted = move |entry: &&Entry| scope.wants(&entry.path);
+        Box::new(self.entries.iter().filter(wanted).cloned().map(Ok))
+    }
+
+    fn near(&self, path: &[u8]) -> Result<String, Error> {
+        Ok(format!("; near {}", String::from_utf8_lossy(path)))
+    }
+
+    fn is_chunk(&self, secret: &Secret, plain: &[u8]) -> bool {
+        self.chunks.get(secret).is_some_and(|chunk| chunk == plain)
+    }
+
+    fn digest(&self, content: &[u8]) -> [u8; 16] {
+        let mut digest = [1_u8; 16];
+        for (at, byte) in content.iter().enumerate() {
+            digest[at % 16] = digest[at % 16].wrapping_mul(31).wrapping_add(*byte);
+        }
+        digest
     }
 
     fn extents<'a>(
@@ -94,24 +106,36 @@ impl Source for Double {
         }
     }
 
-    fn fetch(&self, wanted: &[Wanted], workers: usize, sink: Sink<'_>) -> Result<(), Error> {
-        let next = AtomicUsize::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..workers {
-                scope.spawn(|| {
-                    loop {
-                        let index = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(wanted) = wanted.get(index) else {
-                            return;
-                        };
-                        match self.chunks.get(&wanted.secret) {
-                            Some(chunk) => sink(index, Ok(chunk)),
-                            None => sink(index, Err(lost())),
+    fn fetch(
+        &self,
+        batches: Batches<'_, '_>,
+        limits: FetchLimits,
+        finished: &mut dyn FnMut() -> bool,
+    ) -> Result<(), Error> {
+        for batch in batches {
+            let next = AtomicUsize::new(0);
+            let chunks = batch.wanted();
+            std::thread::scope(|scope| {
+                for _ in 0..limits.workers {
+                    scope.spawn(|| {
+                        while !batch.is_given_up() {
+                            let index = next.fetch_add(1, Ordering::Relaxed);
+                            if let Some(wanted) = chunks.get(index) {
+                                let chunk = self.chunks.get(&wanted.secret);
+                                batch.chunk(index, chunk.map(Vec::as_slice).ok_or_else(lost));
+                            } else if index < chunks.len() + batch.parts() {
+                                batch.part(index - chunks.len());
+                            } else {
+                                return;
+                            }
                         }
-                    }
-                });
+                    });
+                }
+            });
+            if !finished() {
+                break;
             }
-        });
+        }
         Ok(())
     }
 }
@@ -788,9 +812,9 @@ fn a_part_is_restored_at_its_own_path() {
         ("z", vec!["z"]),
     ] {
         let target = tempfile::tempdir().unwrap();
-        let path = Some(path.as_bytes().to_vec());
+        let select = Selection::path(path.as_bytes().to_vec());
         let part = RestoreJob {
-            path,
+            select,
             ..job(target.path(), RestoreMode::Empty)
         };
         assert_eq!(restore_as(part, &taken).unwrap().issues, []);
@@ -806,7 +830,7 @@ fn a_part_is_restored_at_its_own_path() {
     }
     let target = tempfile::tempdir().unwrap();
     let none = RestoreJob {
-        path: Some(b"nope".to_vec()),
+        select: Selection::path(b"nope".to_vec()),
         ..job(target.path(), RestoreMode::Empty)
     };
     let error = restore_as(none, &taken).unwrap_err();
@@ -935,4 +959,508 @@ fn restore_speed() {
             report.files
         );
     }
+}
+
+const MIB: usize = 1 << 20;
+
+/// A file of pieces of 1 MiB; `None` for a hole.
+fn large(source: &mut Double, path: &str, pieces: &[Option<u8>]) {
+    let mut extents = Vec::new();
+    for (number, piece) in pieces.iter().enumerate() {
+        let piece = piece.map(|byte| {
+            let mut bytes = vec![byte; MIB];
+            bytes[..8].copy_from_slice(&(number as u64).to_le_bytes());
+            bytes
+        });
+        extents.push(match piece {
+            Some(bytes) => Extent::Data {
+                secret: source.chunk(bytes),
+                len: MIB as u32,
+            },
+            None => Extent::Hole(MIB as u64),
+        });
+    }
+    source.entries.push(Entry {
+        size: (pieces.len() * MIB) as u64,
+        content: Content::Extents(extents),
+        ..entry(path.as_bytes(), EntryKind::File)
+    });
+}
+
+fn content(source: &Double, path: &str) -> Vec<u8> {
+    let entry = source
+        .entries
+        .iter()
+        .find(|entry| entry.path == path.as_bytes())
+        .unwrap();
+    let Content::Extents(extents) = &entry.content else {
+        unreachable!()
+    };
+    let bytes = |extent: &Extent| match extent {
+        Extent::Data { secret, .. } => source.chunks[secret].clone(),
+        Extent::Inline(bytes) => bytes.clone(),
+        Extent::Bundle {
+            secret,
+            offset,
+            len,
+        } => source.chunks[secret][*offset as usize..(*offset + *len) as usize].to_vec(),
+        Extent::Hole(len) | Extent::Zero(len) => vec![0; *len as usize],
+    };
+    extents.iter().flat_map(bytes).collect()
+}
+
+#[test]
+fn of_a_large_file_only_what_differs_is_written_in_its_place() {
+    for mode in [RestoreMode::Overwrite, RestoreMode::Exact] {
+        let mut source = Double::default();
+        source.entries.push(entry(b"", EntryKind::Directory));
+        let mut pieces: Vec<Option<u8>> = (1..=20).map(Some).collect();
+        pieces[7] = None;
+        pieces[8] = None;
+        large(&mut source, "db", &pieces);
+        // Many of one, with zeros that are allocated.
+        let mut tail = source.entries.pop().unwrap();
+        let Content::Extents(extents) = &mut tail.content else {
+            unreachable!()
+        };
+        extents.push(Extent::Zero(3 * MIB as u64));
+        extents.push(Extent::Inline(b"the end".to_vec()));
+        tail.size += 3 * MIB as u64 + 7;
+        source.entries.push(tail);
+        let wanted = content(&source, "db");
+        let target = tempfile::tempdir().unwrap();
+        let at = target.path().join("db");
+        assert_eq!(restore(target.path(), &source, mode).files, 1);
+        let ino = fs::metadata(&at).unwrap().ino();
+
+        // Nothing is written twice.
+        let changed = fs::metadata(&at).unwrap();
+        let report = restore(target.path(), &source, mode);
+        assert_eq!(
+            (report.unchanged, report.updated, report.written_bytes),
+            (1, 0, 0)
+        );
+        let after = fs::metadata(&at).unwrap();
+        assert_eq!(
+            (after.ctime(), after.ctime_nsec()),
+            (changed.ctime(), changed.ctime_nsec())
+        );
+
+        // A piece is changed, a hole and zeros filled, a tail appended.
+        let file = File::options().write(true).open(&at).unwrap();
+        file.write_all_at(b"x", 3 * MIB as u64 + 17).unwrap();
+        file.write_all_at(&vec![9; MIB], 7 * MIB as u64 + 5)
+            .unwrap();
+        file.write_all_at(b"no zero", 21 * MIB as u64).unwrap();
+        file.write_all_at(b"tail", wanted.len() as u64 + 1000)
+            .unwrap();
+        drop(file);
+        fs::set_permissions(&at, PermissionsExt::from_mode(0o666)).unwrap();
+        let report = restore(target.path(), &source, mode);
+        assert_eq!(report.issues, []);
+        assert!(fs::read(&at).unwrap() == wanted);
+        let now = fs::metadata(&at).unwrap();
+        assert_eq!((now.ino(), now.mode() & 0o7777), (ino, 0o644));
+        assert_eq!(now.mtime(), 1_000_000_000);
+        assert_eq!((report.unchanged, report.updated), (0, 1));
+        // Piece 3, and a block of zeros where they cannot be had otherwise.
+        assert!(
+            report.written_bytes <= 2 * MIB as u64,
+            "{}",
+            report.written_bytes
+        );
+        assert!(
+            now.blocks() * 512 <= 22 * MIB as u64,
+            "holes are holes again"
+        );
+
+        // Cut off: it grows again in its place.
+        let file = File::options().write(true).open(&at).unwrap();
+        file.set_len(15 * MIB as u64 + 3).unwrap();
+        drop(file);
+        let report = restore(target.path(), &source, mode);
+        assert!(fs::read(&at).unwrap() == wanted);
+        assert_eq!((report.updated, fs::metadata(&at).unwrap().ino()), (1, ino));
+        // Too long only.
+        File::options()
+            .write(true)
+            .open(&at)
+            .unwrap()
+            .set_len(90 * MIB as u64)
+            .unwrap();
+        let report = restore(target.path(), &source, mode);
+        assert!(fs::read(&at).unwrap() == wanted);
+        assert_eq!((report.updated, report.written_bytes), (1, 0));
+    }
+}
+
+#[test]
+fn what_is_small_or_quite_different_is_replaced_as_a_whole() {
+    let mut source = Double::default();
+    source.entries.push(entry(b"", EntryKind::Directory));
+    large(
+        &mut source,
+        "large",
+        &(1..=10).map(Some).collect::<Vec<_>>(),
+    );
+    source.file("small", &vec![b's'; 100_000]);
+    let target = tempfile::tempdir().unwrap();
+    let at = |name: &str| target.path().join(name);
+    let inos = || ["large", "small"].map(|name| fs::metadata(at(name)).unwrap().ino());
+    restore(target.path(), &source, RestoreMode::Overwrite);
+    let disturb = |pieces: u64| {
+        let file = File::options().write(true).open(at("large")).unwrap();
+        for piece in 0..pieces {
+            file.write_all_at(b"x", piece * MIB as u64).unwrap();
+        }
+        fs::write(at("small"), "other").unwrap();
+    };
+    let run = |in_place: InPlace| {
+        let job = RestoreJob {
+            in_place,
+            ..job(target.path(), RestoreMode::Overwrite)
+        };
+        let report = restore_as(job, &source).unwrap();
+        assert_eq!(report.issues, []);
+        for name in ["large", "small"] {
+            assert!(
+                fs::read(at(name)).unwrap() == content(&source, name),
+                "{name}"
+            );
+        }
+        report
+    };
+    let first = inos();
+    disturb(2);
+    assert_eq!(run(InPlace::Auto).updated, 1);
+    let second = inos();
+    assert_eq!(first[0], second[0]);
+    assert_ne!(first[1], second[1]);
+    disturb(6);
+    assert_eq!(run(InPlace::Auto).updated, 0);
+    let third = inos();
+    assert_ne!(second[0], third[0]);
+    disturb(1);
+    assert_eq!(run(InPlace::Never).updated, 0);
+    let fourth = inos();
+    assert_ne!(third[0], fourth[0]);
+    disturb(9);
+    assert_eq!(run(InPlace::Always).updated, 2);
+    assert_eq!(fourth, inos());
+}
+
+#[test]
+fn names_of_one_file_stay_one_and_others_do_not_become_one() {
+    let mut source = Double::default();
+    source.entries.push(entry(b"", EntryKind::Directory));
+    for name in ["a", "b"] {
+        large(&mut source, name, &(1..=9).map(Some).collect::<Vec<_>>());
+        let group = HardlinkGroup { id: 1, links: 2 };
+        source.entries.last_mut().unwrap().hardlink = Some(group);
+    }
+    large(&mut source, "c", &(1..=9).map(Some).collect::<Vec<_>>());
+    let target = tempfile::tempdir().unwrap();
+    let at = |name: &str| target.path().join(name);
+    let ino = |name: &str| fs::metadata(at(name)).unwrap().ino();
+    let check = || {
+        let report = restore(target.path(), &source, RestoreMode::Overwrite);
+        assert_eq!(report.issues, []);
+        for name in ["a", "b", "c"] {
+            assert!(
+                fs::read(at(name)).unwrap() == content(&source, name),
+                "{name}"
+            );
+        }
+        assert_eq!(ino("a"), ino("b"));
+        assert_ne!(ino("a"), ino("c"));
+        report
+    };
+    check();
+    let group = ino("a");
+    assert_eq!(check().unchanged, 3);
+    assert_eq!(ino("a"), group);
+    // The wrong names are one file, and it is not what any of them should be.
+    fs::remove_file(at("b")).unwrap();
+    fs::remove_file(at("c")).unwrap();
+    fs::hard_link(at("a"), at("c")).unwrap();
+    File::options()
+        .write(true)
+        .open(at("a"))
+        .unwrap()
+        .write_all_at(b"x", 5)
+        .unwrap();
+    check();
+    // All three are one file, which is what each of them should be.
+    fs::remove_file(at("c")).unwrap();
+    fs::hard_link(at("a"), at("c")).unwrap();
+    check();
+}
+
+#[test]
+fn a_lost_chunk_of_a_file_that_is_changed_in_place_is_told() {
+    let mut source = Double::default();
+    source.entries.push(entry(b"", EntryKind::Directory));
+    large(&mut source, "db", &(1..=9).map(Some).collect::<Vec<_>>());
+    let target = tempfile::tempdir().unwrap();
+    let at = target.path().join("db");
+    restore(target.path(), &source, RestoreMode::Overwrite);
+    let file = File::options().write(true).open(&at).unwrap();
+    for piece in [2, 3] {
+        file.write_all_at(b"x", piece * MIB as u64).unwrap();
+    }
+    let Content::Extents(extents) = &source.entries[1].content else {
+        unreachable!()
+    };
+    let Extent::Data { secret, .. } = extents[3] else {
+        unreachable!()
+    };
+    let chunk = source.chunks.remove(&secret).unwrap();
+    let report = restore(target.path(), &source, RestoreMode::Overwrite);
+    assert_eq!((report.files, report.issues.len()), (0, 1));
+    assert!(fs::metadata(&at).unwrap().mtime() != 1_000_000_000);
+    // A restore that comes again finishes it.
+    source.chunks.insert(secret, chunk);
+    let report = restore(target.path(), &source, RestoreMode::Overwrite);
+    assert_eq!(
+        (report.files, report.updated, report.issues.len()),
+        (1, 1, 0)
+    );
+    assert!(fs::read(&at).unwrap() == content(&source, "db"));
+}
+
+#[test]
+fn a_file_that_cannot_be_written_to_is_replaced() {
+    let mut source = Double::default();
+    source.entries.push(entry(b"", EntryKind::Directory));
+    // A program that runs refuses to be opened for writing.
+    let program = fs::read("/bin/sleep").unwrap();
+    let mut extents = Vec::new();
+    for part in program.chunks(4096) {
+        let secret = source.chunk(part.to_vec());
+        extents.push(Extent::Data {
+            secret,
+            len: part.len() as u32,
+        });
+    }
+    source.entries.push(Entry {
+        size: program.len() as u64,
+        content: Content::Extents(extents),
+        meta: Metadata {
+            mode: 0o755,
+            ..entry(b"", EntryKind::File).meta
+        },
+        ..entry(b"sleep", EntryKind::File)
+    });
+    let target = tempfile::tempdir().unwrap();
+    let at = target.path().join("sleep");
+    let run = || {
+        let job = RestoreJob {
+            in_place: InPlace::Always,
+            ..job(target.path(), RestoreMode::Overwrite)
+        };
+        restore_as(job, &source).unwrap()
+    };
+    run();
+    let old = fs::metadata(&at).unwrap().ino();
+    File::options()
+        .append(true)
+        .open(&at)
+        .unwrap()
+        .write_all(b"more")
+        .unwrap();
+    let running = std::process::Command::new(&at).arg("100").spawn();
+    let Ok(mut running) = running else {
+        eprintln!("skipped: nothing can be executed here");
+        return;
+    };
+    let report = run();
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert_eq!(report.issues, []);
+    assert!(fs::read(&at).unwrap() == program);
+    assert_ne!(fs::metadata(&at).unwrap().ino(), old);
+}
+
+#[test]
+fn an_immutable_file_is_restored_as_root() {
+    if !is_root() {
+        return;
+    }
+    let flag = rustix::fs::IFlags::IMMUTABLE;
+    let mut source = Double::default();
+    source.entries.push(entry(b"", EntryKind::Directory));
+    source.file("frozen", &vec![b'f'; 9000]);
+    source.entries.last_mut().unwrap().meta.flags = flag.bits();
+    let target = tempfile::tempdir().unwrap();
+    let at = target.path().join("frozen");
+    let frozen = |path: &Path| {
+        let file = File::open(path).unwrap();
+        rustix::fs::ioctl_getflags(&file).is_ok_and(|flags| flags.contains(flag))
+    };
+    restore(target.path(), &source, RestoreMode::Overwrite);
+    if !frozen(&at) {
+        eprintln!("skipped: the file system has no immutable files");
+        return;
+    }
+    let again = restore(target.path(), &source, RestoreMode::Overwrite);
+    source.entries[1].meta.mode = 0o600;
+    let metadata = restore(target.path(), &source, RestoreMode::Overwrite);
+    source.entries.pop();
+    source.file("frozen", b"other");
+    let content = restore(target.path(), &source, RestoreMode::Overwrite);
+    let end = frozen(&at);
+    let text = fs::read(&at).unwrap();
+    if end {
+        let file = File::open(&at).unwrap();
+        rustix::fs::ioctl_setflags(&file, rustix::fs::IFlags::empty()).unwrap();
+    }
+    assert_eq!((again.issues.len(), again.unchanged), (0, 1));
+    assert_eq!((metadata.issues.len(), metadata.updated), (0, 1));
+    assert_eq!(
+        (content.issues.len(), text.as_slice(), end),
+        (0, b"other".as_slice(), false)
+    );
+}
+
+/// The tree of a volume, restored in part.
+fn selected(
+    paths: &[&str],
+    include: &[&str],
+) -> (Vec<String>, Result<RestoreReport, RestoreError>) {
+    let mut source = Double::default();
+    source.entries.push(entry(b"", EntryKind::Directory));
+    for dir in ["etc", "etc/app", "log", "log/old", "srv", "srv/app"] {
+        let mut dir = entry(dir.as_bytes(), EntryKind::Directory);
+        dir.meta.mode = 0o750;
+        source.entries.push(dir);
+    }
+    for file in [
+        "README",
+        "etc/app/a.conf",
+        "etc/app/b.CONF",
+        "etc/x.conf",
+        "log/1.log",
+        "log/old/0.log",
+        "srv/app/x.conf",
+        "srv/app/data",
+    ] {
+        source.file(file, file.as_bytes());
+    }
+    source.entries.sort_by(|a, b| {
+        orlop_repository::compare_listing((a.parent(), a.name()), (b.parent(), b.name()))
+    });
+    let target = tempfile::tempdir().unwrap();
+    let select = Selection {
+        paths: paths.iter().map(|path| path.as_bytes().to_vec()).collect(),
+        include: include.iter().map(|text| text.parse().unwrap()).collect(),
+    };
+    let job = RestoreJob {
+        select,
+        ..job(target.path(), RestoreMode::Overwrite)
+    };
+    let report = restore_as(job, &source);
+    let mut found: Vec<String> = Vec::new();
+    for entry in take(target.path()).entries {
+        if entry.kind == EntryKind::Directory && !entry.path.is_empty() {
+            assert_eq!(entry.meta.mode, 0o750);
+            assert_eq!(entry.meta.mtime.secs, 1_000_000_000);
+        }
+        if entry.kind == EntryKind::File {
+            found.push(String::from_utf8(entry.path).unwrap());
+        }
+    }
+    found.sort();
+    (found, report)
+}
+
+#[test]
+fn paths_and_patterns_select_with_all_below() {
+    let files = |paths: &[&str], include: &[&str]| {
+        let (found, report) = selected(paths, include);
+        assert_eq!(report.unwrap().issues, []);
+        found.join(" ")
+    };
+    assert_eq!(
+        files(&["etc/app", "README"], &[]),
+        "README etc/app/a.conf etc/app/b.CONF"
+    );
+    assert_eq!(
+        files(&[], &["*.conf"]),
+        "etc/app/a.conf etc/x.conf srv/app/x.conf"
+    );
+    assert_eq!(files(&[], &["/etc/**/*.conf"]), "etc/app/a.conf etc/x.conf");
+    assert_eq!(files(&[], &["/*/old"]), "log/old/0.log");
+    assert_eq!(
+        files(&[], &["app/"]),
+        "etc/app/a.conf etc/app/b.CONF srv/app/data srv/app/x.conf"
+    );
+    assert_eq!(
+        files(&["log"], &["/README", "data"]),
+        "README log/1.log log/old/0.log srv/app/data"
+    );
+    assert_eq!(files(&[], &["/etc/x.conf"]), "etc/x.conf");
+    assert_eq!(files(&[""], &["nothing-at-all"]).split(' ').count(), 8);
+}
+
+#[test]
+fn a_selection_of_nothing_names_what_is_near() {
+    let (_, report) = selected(&["etc/app/a.cnf"], &[]);
+    assert_eq!(
+        report.unwrap_err().to_string(),
+        "the snapshot holds no \"etc/app/a.cnf\"; near etc/app/a.cnf"
+    );
+    let (found, report) = selected(&[], &["/etc/app/*.Conf"]);
+    assert_eq!(found, Vec::<String>::new());
+    let text = report.unwrap_err().to_string();
+    assert!(
+        text.contains("there is etc/app/a.conf, etc/app/b.CONF"),
+        "{text}"
+    );
+    let (_, report) = selected(&[], &["/etc/nope/*"]);
+    let text = report.unwrap_err().to_string();
+    assert!(text.contains("near etc/nope"), "{text}");
+    // Something was selected: what was not is an issue.
+    let (found, report) = selected(&["log"], &["*.jpg"]);
+    assert_eq!(found.len(), 2);
+    let issues = report.unwrap().issues;
+    assert!(
+        issues.len() == 1 && issues[0].message.contains("*.jpg"),
+        "{issues:?}"
+    );
+}
+
+#[test]
+fn directories_above_a_selection_that_are_there_are_left_alone() {
+    let mut source = Double::default();
+    source.entries.push(entry(b"", EntryKind::Directory));
+    source.entries.push(entry(b"etc", EntryKind::Directory));
+    source.file("etc/conf", b"new");
+    let target = tempfile::tempdir().unwrap();
+    let at = |name: &str| target.path().join(name);
+    fs::create_dir(at("etc")).unwrap();
+    fs::write(at("etc/other"), "stays").unwrap();
+    fs::set_permissions(at("etc"), PermissionsExt::from_mode(0o711)).unwrap();
+    for mode in [RestoreMode::Overwrite, RestoreMode::Exact] {
+        let select = Selection::path(b"etc/conf".to_vec());
+        let job = RestoreJob {
+            select,
+            ..job(target.path(), mode)
+        };
+        assert_eq!(restore_as(job, &source).unwrap().issues, []);
+        assert_eq!(fs::metadata(at("etc")).unwrap().mode() & 0o7777, 0o711);
+        assert!(at("etc/other").exists());
+        assert_eq!(fs::read_to_string(at("etc/conf")).unwrap(), "new");
+    }
+    // A link in the way leads nowhere.
+    let outside = tempfile::tempdir().unwrap();
+    fs::remove_dir_all(at("etc")).unwrap();
+    symlink(outside.path(), at("etc")).unwrap();
+    let select = Selection::path(b"etc/conf".to_vec());
+    let job = RestoreJob {
+        select,
+        ..job(target.path(), RestoreMode::Overwrite)
+    };
+    assert_eq!(restore_as(job, &source).unwrap().issues, []);
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+    assert_eq!(fs::read_to_string(at("etc/conf")).unwrap(), "new");
 }

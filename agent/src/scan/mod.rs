@@ -24,7 +24,7 @@ pub use pattern::{Pattern, PatternError};
 pub use stat::FileStat;
 pub use walk::{Visitor, WalkOptions, WalkStats, walk};
 
-pub(crate) use attributes::KEPT_FLAGS;
+pub(crate) use attributes::{KEPT_FLAGS, Subject, read_flags, read_xattrs};
 pub(crate) use listing::{ARENA_BYTES, Listing};
 pub(crate) use open::{Opener, Want, has_openat2, magic_path};
 pub(crate) use stat::Stat;

@@ -22,6 +22,8 @@ use super::{
 pub(crate) enum Want {
     /// A regular file, to read.
     File,
+    /// A regular file, to read and to change.
+    Change,
     /// A directory, to list.
     Directory,
     /// The object itself without any right to its content, whatever its type.
@@ -38,6 +40,7 @@ impl Want {
             | OFlags::NOATIME;
         match self {
             Self::File => read,
+            Self::Change => read | OFlags::RDWR,
             Self::Directory => read | OFlags::DIRECTORY,
             Self::Handle => HANDLE,
         }
@@ -45,7 +48,7 @@ impl Want {
 
     fn admits(self, kind: EntryKind) -> bool {
         match self {
-            Self::File => kind == EntryKind::File,
+            Self::File | Self::Change => kind == EntryKind::File,
             Self::Directory => kind == EntryKind::Directory,
             Self::Handle => true,
         }

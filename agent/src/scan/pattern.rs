@@ -1,6 +1,6 @@
-//! Patterns of paths that a walk leaves out.
+//! Patterns of paths: what a walk leaves out, what a restore takes.
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 /// A pattern: `*` and `?` stand for any run of bytes and any byte but `/`, `**` for any run of bytes;
 /// `\` takes the next character as it is. With a leading `/` it is matched against the whole path
@@ -8,6 +8,7 @@ use std::str::FromStr;
 /// matches directories only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
+    text: String,
     tokens: Vec<Token>,
     anchored: bool,
     directories_only: bool,
@@ -25,7 +26,7 @@ enum Token {
 
 /// A text that is not a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not an exclude pattern: {reason}")]
+#[error("{text:?} is not a pattern of paths: {reason}")]
 pub struct PatternError {
     /// What was parsed.
     pub text: String,
@@ -81,6 +82,7 @@ impl FromStr for Pattern {
         }
         let single = !tokens.contains(&Token::Byte(b'/')) && !tokens.contains(&Token::AnyPath);
         Ok(Self {
+            text: text.to_owned(),
             tokens,
             anchored,
             directories_only,
@@ -89,8 +91,14 @@ impl FromStr for Pattern {
     }
 }
 
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 impl Pattern {
-    /// Whether the entry at `path` below the root is left out.
+    /// Whether the entry at `path` below the root is meant.
     pub fn matches(&self, path: &[u8], is_directory: bool) -> bool {
         if self.directories_only && !is_directory {
             return false;
@@ -113,6 +121,37 @@ impl Pattern {
         std::iter::once(0)
             .chain(starts)
             .any(|at| self.matches_whole(&path[at..]))
+    }
+
+    /// The directory that holds everything that the pattern can match; empty for the root.
+    pub fn directory(&self) -> Vec<u8> {
+        if !self.anchored {
+            return Vec::new();
+        }
+        let literal = self.tokens.iter().map_while(|token| match token {
+            Token::Byte(byte) => Some(*byte),
+            _ => None,
+        });
+        let literal: Vec<u8> = literal.collect();
+        let end = literal.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+        literal[..end].to_vec()
+    }
+
+    /// Whether the pattern would match if case counted for nothing, it were not anchored and it were
+    /// not for directories only: what somebody may have meant by one that matches nothing.
+    pub fn nearly_matches(&self, path: &[u8]) -> bool {
+        let lower = |token: &Token| match token {
+            Token::Byte(byte) => Token::Byte(byte.to_ascii_lowercase()),
+            other => *other,
+        };
+        let loose = Self {
+            text: String::new(),
+            tokens: self.tokens.iter().map(lower).collect(),
+            anchored: false,
+            directories_only: false,
+            single: self.single,
+        };
+        loose.matches(&path.to_ascii_lowercase(), false)
     }
 
     /// Linear in path times pattern: a star is retried only from the last one of its kind, as a

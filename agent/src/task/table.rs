@@ -90,7 +90,8 @@ impl TaskTable {
         let tools = Tools {
             node: config.node.clone(),
             inventory,
-            budget: work::budget(config.memory_bytes),
+            budget: work::budget(work::share(config.memory_bytes)),
+            memory_bytes: work::share(config.memory_bytes),
             handle: Handle::current(),
         };
         Self {

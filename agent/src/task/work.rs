@@ -42,6 +42,8 @@ pub(super) struct Tools {
     pub(super) inventory: Arc<Inventory>,
     /// Bounds of one backup.
     pub(super) budget: Budget,
+    /// Memory of one task.
+    pub(super) memory_bytes: u64,
     /// The runtime that does the network.
     pub(super) handle: Handle,
 }
@@ -54,11 +56,20 @@ pub(super) struct Ways {
     pub(super) gateway: Arc<dyn ObjectStore>,
 }
 
+/// The processors of this machine.
+fn cores() -> u64 {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64)
+}
+
 /// Each of the tasks that a coordinator gives by default (half as many as there are processors) gets its
 /// share of the memory.
-pub(super) fn budget(memory_bytes: u64) -> Budget {
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
-    let share = memory_bytes / (cores / 2).max(1);
+pub(super) fn share(memory_bytes: u64) -> u64 {
+    memory_bytes / (cores() / 2).max(1)
+}
+
+/// What a backup does with its share of the memory.
+pub(super) fn budget(share: u64) -> Budget {
+    let cores = cores();
     Budget {
         workers: (share / WORKER_BYTES).clamp(1, cores) as usize,
         uploads: (share / UPLOAD_BYTES).clamp(1, 2) as u32,
@@ -246,8 +257,9 @@ impl Restore<'_> {
             };
         let mut job = RestoreJob::new(RestoreTarget::Fd(root));
         job.mode = self.mode;
-        job.path.clone_from(self.path);
+        job.select.paths.extend(self.path.clone());
         job.workers = self.tools.budget.workers;
+        job.memory_bytes = self.tools.memory_bytes;
         let monitor_for_restore = Arc::clone(monitor) as Arc<dyn Monitor>;
         let report = restore::run(job, &session, monitor_for_restore, cancel.clone());
         let fetched_bytes = session.fetched_bytes();

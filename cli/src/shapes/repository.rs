@@ -119,9 +119,13 @@ pub(crate) struct RestoreShape {
     mode: &'static str,
     duration_ms: u64,
     files: u64,
+    unchanged: u64,
+    updated: u64,
     dirs: u64,
     others: u64,
+    removed: u64,
     bytes: u64,
+    written_bytes: u64,
     issues_total: u64,
     issues: Vec<IssueShape>,
     peak_rss_bytes: u64,
@@ -141,9 +145,13 @@ impl RestoreShape {
             mode: mode.as_str(),
             duration_ms: duration.as_millis() as u64,
             files: report.files,
+            unchanged: report.unchanged,
+            updated: report.updated,
             dirs: report.dirs,
             others: report.others,
+            removed: report.removed,
             bytes: report.bytes,
+            written_bytes: report.written_bytes,
             issues_total: report.issues_total,
             issues: report.issues.iter().map(IssueShape::from).collect(),
             peak_rss_bytes: peak_rss_bytes(),
@@ -195,6 +203,17 @@ impl BackupShape {
 impl RestoreShape {
     /// The report as people read it.
     pub(crate) fn table(&self) -> String {
+        let mut there = String::new();
+        if self.unchanged + self.updated + self.removed > 0 {
+            let _ = writeln!(
+                there,
+                "{} unchanged, {} changed in place, {} removed; {} written",
+                text::count(self.unchanged, "file"),
+                self.updated,
+                text::count(self.removed, "entry"),
+                text::bytes(self.written_bytes),
+            );
+        }
         format!(
             "restored snapshot {} into {}: {}, {}, {}, {} in {}\n",
             self.snapshot,
@@ -204,7 +223,8 @@ impl RestoreShape {
             text::count(self.others, "other"),
             text::bytes(self.bytes),
             text::duration(Duration::from_millis(self.duration_ms)),
-        ) + &issues_line(self.issues_total)
+        ) + &there
+            + &issues_line(self.issues_total)
     }
 }
 

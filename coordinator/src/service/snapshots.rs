@@ -26,6 +26,8 @@ use super::{
 const ENTRIES: usize = 500;
 /// Bytes of a file in one message.
 const DATA: usize = 256 << 10;
+/// Memory for what is read ahead of a stream, in bytes.
+const READ_AHEAD_BYTES: u64 = 4 << 20;
 /// Messages that wait for a slow reader.
 const WAITING: usize = 4;
 
@@ -204,7 +206,7 @@ impl Snapshots for SnapshotsService {
                     sender,
                     buffer: Vec::with_capacity(DATA),
                 };
-                let read = sessions[0].read_file(&file, &mut out);
+                let read = sessions[0].read_file(&file, &mut out, READ_AHEAD_BYTES);
                 if sender.is_closed() {
                     return Err(Stop::Gone);
                 }

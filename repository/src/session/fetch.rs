@@ -1,21 +1,32 @@
-//! Many chunks at once: planned by pack, fetched in few ranges, opened on several threads.
+//! Many chunks at once: planned by pack, asked for ahead of the work, opened on several threads.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod find;
 
-use bytes::Bytes;
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
 
-use super::ReadSession;
+use super::{
+    ReadSession,
+    ranges::Frame,
+    requests::{Arrived, Lost, Requests, Work},
+};
 use crate::{
     error::{Error, Result},
     frame::{Decoder, FrameKind},
-    secret::Secret,
-    session::Location,
+    secret::{ChunkId, Secret},
 };
 
-/// Gaps up to this are read through, in bytes.
-const GAP: u32 = 64 << 10;
-/// A range grows up to this many bytes.
-const RANGE: u32 = 4 << 20;
+/// Bytes that one call of [`ReadSession::fetch`] may hold.
+const SMALL_BUDGET: u64 = 32 << 20;
+/// Batches that are served at once: the packs that two of them share are read once.
+const BATCHES: usize = 2;
 
 /// A chunk that is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,12 +37,78 @@ pub struct Wanted {
     pub len: u32,
 }
 
-/// A range of a pack with the frames in it: index into what is wanted, offset, length.
-struct Range {
-    pack: String,
-    begin: u32,
-    end: u32,
-    frames: Vec<(usize, u32, u32)>,
+/// Chunks that are wanted together, and who takes them. Its methods are called from several threads.
+pub trait Batch: Send + Sync {
+    /// The chunks; always the same.
+    fn wanted(&self) -> &[Wanted];
+
+    /// Takes a chunk by its index, verified, or why it cannot be had: each exactly once, in any
+    /// order, unless the work ends early.
+    fn chunk(&self, index: usize, chunk: Result<&[u8]>);
+
+    /// How many parts there are of work that needs no chunk and is done beside the rest.
+    fn parts(&self) -> usize {
+        0
+    }
+
+    /// Does one of the parts; each is called for once.
+    fn part(&self, number: usize) {
+        let _ = number;
+    }
+
+    /// Whether nobody wants any of it any more: then everything ends.
+    fn is_given_up(&self) -> bool {
+        false
+    }
+}
+
+/// How many threads and how much memory a fetch may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FetchLimits {
+    /// Threads that decrypt, decompress, verify and hand over.
+    pub workers: usize,
+    /// Bytes of packs that are on their way or wait to be opened; a frame that is larger still comes,
+    /// alone. Each worker holds one chunk beside.
+    pub memory_bytes: u64,
+}
+
+/// A batch that is served.
+struct Running<'b> {
+    batch: Arc<dyn Batch + 'b>,
+    ids: Vec<ChunkId>,
+    /// Chunks and parts that are not done, and one until all are known.
+    left: AtomicUsize,
+}
+
+impl Running<'_> {
+    fn done(&self, count: usize) -> bool {
+        self.left.fetch_sub(count, Ordering::AcqRel) == count
+    }
+}
+
+/// The batches that are served, by number.
+#[derive(Default)]
+struct Batches<'b> {
+    first: u64,
+    list: VecDeque<Arc<Running<'b>>>,
+    closed: bool,
+}
+
+struct Fetch<'s, 'b> {
+    session: &'s ReadSession,
+    requests: Arc<Requests>,
+    batches: Mutex<Batches<'b>>,
+}
+
+/// Ends the work of all threads if one of them panics.
+struct Alarm<'r>(&'r Requests);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.stop();
+        }
+    }
 }
 
 impl ReadSession {
@@ -47,161 +124,229 @@ impl ReadSession {
         workers: usize,
         sink: &(dyn Fn(usize, Result<&[u8]>) + Sync),
     ) -> Result<()> {
-        let ids: Vec<_> = wanted.iter().map(|w| w.secret.id()).collect();
-        let locations = match self.pages.locate(&ids) {
-            Ok(locations) => locations,
-            Err(Error::Cancelled) => return Err(Error::Cancelled),
-            Err(error) => {
-                let message = error.to_string();
-                for i in 0..wanted.len() {
-                    sink(
-                        i,
-                        Err(Error::Remote {
-                            action: "find chunks",
-                            message: message.clone(),
-                            transient: true,
-                        }),
-                    );
-                }
-                return Ok(());
+        struct One<'a>(&'a [Wanted], &'a (dyn Fn(usize, Result<&[u8]>) + Sync));
+        impl Batch for One<'_> {
+            fn wanted(&self) -> &[Wanted] {
+                self.0
             }
-        };
-        let mut found: Vec<(usize, Location)> = Vec::with_capacity(wanted.len());
-        for (i, location) in locations.into_iter().enumerate() {
-            match location {
-                Some(location) => found.push((i, location)),
-                None => sink(
-                    i,
-                    Err(Error::MissingChunk {
-                        id: ids[i].to_string(),
-                    }),
-                ),
+            fn chunk(&self, index: usize, chunk: Result<&[u8]>) {
+                (self.1)(index, chunk);
             }
         }
-        let ranges = plan(found);
-        let next = AtomicUsize::new(0);
-        let work = || {
-            let mut decoder = Decoder::new();
-            while let Some(range) = ranges.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if self.cancel.is_cancelled() {
-                    return;
-                }
-                match &mut decoder {
-                    Ok(decoder) => self.fetch_range(range, wanted, decoder, sink),
-                    Err(error) => {
-                        for (i, ..) in &range.frames {
-                            sink(*i, Err(Error::Invalid(error.to_string())));
-                        }
-                    }
-                }
-            }
+        let limits = FetchLimits {
+            workers,
+            memory_bytes: SMALL_BUDGET,
         };
-        let workers = workers.min(ranges.len());
-        if workers <= 1 {
-            work();
-        } else {
-            std::thread::scope(|scope| {
-                for _ in 1..workers {
-                    scope.spawn(work);
-                }
-                work();
-            });
-        }
+        let one: Arc<dyn Batch + '_> = Arc::new(One(wanted, sink));
+        self.fetch_batches(&mut std::iter::once(one), limits, &mut || true)
+    }
+
+    /// Serves batches as they come, two at a time, so that the store is busy while the chunks of the
+    /// one are written and the next is planned. A pack is asked for at most once for each batch, and
+    /// once for both if the second comes in time. `finished` is called for each batch in order, on
+    /// this thread, when all of it is done; if it answers false, everything ends.
+    ///
+    /// A chunk whose pack is gone, or that is damaged, is looked up afresh once and taken from its new
+    /// place if it has one.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] only.
+    pub fn fetch_batches<'b>(
+        &self,
+        batches: &mut (dyn Iterator<Item = Arc<dyn Batch + 'b>> + Send + '_),
+        limits: FetchLimits,
+        finished: &mut dyn FnMut() -> bool,
+    ) -> Result<()> {
+        let fetch = Fetch {
+            session: self,
+            requests: Arc::new(Requests::new(
+                Arc::clone(&self.store),
+                self.handle.clone(),
+                self.cancel.child_token(),
+                limits.memory_bytes,
+            )),
+            batches: Mutex::default(),
+        };
+        thread::scope(|scope| {
+            let _alarm = Alarm(&fetch.requests);
+            scope.spawn(|| fetch.feed(batches));
+            for _ in 0..limits.workers.max(1) {
+                scope.spawn(|| fetch.work());
+            }
+            fetch.finish(finished);
+        });
         if self.cancel.is_cancelled() {
             Err(Error::Cancelled)
         } else {
             Ok(())
         }
     }
+}
 
-    fn fetch_range(
-        &self,
-        range: &Range,
-        wanted: &[Wanted],
-        decoder: &mut Decoder,
-        sink: &(dyn Fn(usize, Result<&[u8]>) + Sync),
-    ) {
-        match self.get_range(&range.pack, range.begin, range.end - range.begin) {
-            Ok(bytes) => {
-                for (i, offset, len) in &range.frames {
-                    let from = (offset - range.begin) as usize;
-                    let frame = &bytes[from..from + *len as usize];
-                    match self.decode(&range.pack, &wanted[*i].secret, decoder, frame) {
-                        Ok(plain) => sink(*i, Ok(&plain)),
-                        Err(error) => sink(*i, Err(error)),
-                    }
-                }
+impl<'b> Fetch<'_, 'b> {
+    fn lock(&self) -> MutexGuard<'_, Batches<'b>> {
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn batch(&self, number: u64) -> Arc<Running<'b>> {
+        let batches = self.lock();
+        Arc::clone(&batches.list[(number - batches.first) as usize])
+    }
+
+    /// Takes batches while there is room for them.
+    fn feed(&self, batches: &mut (dyn Iterator<Item = Arc<dyn Batch + 'b>> + Send + '_)) {
+        let _alarm = Alarm(&self.requests);
+        let room = || (self.lock().list.len() < BATCHES).then_some(());
+        while self.requests.wait(room).is_some()
+            && let Some(batch) = batches.next()
+        {
+            let running = Arc::new(Running {
+                ids: batch.wanted().iter().map(|w| w.secret.id()).collect(),
+                left: AtomicUsize::new(batch.wanted().len() + batch.parts() + 1),
+                batch,
+            });
+            let number = {
+                let mut batches = self.lock();
+                batches.list.push_back(Arc::clone(&running));
+                batches.first + batches.list.len() as u64 - 1
+            };
+            self.requests.add_parts(number, running.batch.parts());
+            self.find(number, &running);
+            if running.done(1) {
+                self.requests.notify();
             }
-            // Collection may have moved the chunks: each is looked for once more.
-            Err(error) if error.is_not_found() => {
-                for (i, ..) in &range.frames {
-                    match self.fetch_moved(&range.pack, &wanted[*i].secret, decoder) {
-                        Ok(plain) => sink(*i, Ok(&plain)),
-                        Err(error) => sink(*i, Err(error)),
-                    }
+        }
+        self.lock().closed = true;
+        self.requests.close();
+    }
+
+    fn work(&self) {
+        let _alarm = Alarm(&self.requests);
+        let mut decoder = Decoder::new();
+        loop {
+            match self.requests.next() {
+                Work::End => return,
+                Work::Part(batch, part) => {
+                    let running = self.batch(batch);
+                    running.batch.part(part);
+                    running.done(1);
+                    self.requests.done(0, Vec::new());
                 }
-            }
-            Err(error) => {
-                let text = error.to_string();
-                for (i, ..) in &range.frames {
-                    sink(*i, Err(Error::damaged(&range.pack, text.clone())));
+                Work::Open(arrived) => {
+                    let lost = self.open(&arrived, &mut decoder);
+                    let len = arrived.range.len();
+                    drop(arrived.bytes);
+                    self.requests.done(len, lost);
+                }
+                Work::Find(lost) => {
+                    self.find_again(lost);
+                    self.requests.done(0, Vec::new());
                 }
             }
         }
     }
 
-    /// A chunk whose pack `gone` does not exist.
-    fn fetch_moved(&self, gone: &str, secret: &Secret, decoder: &mut Decoder) -> Result<Vec<u8>> {
-        let fail = |error: &Error| Error::damaged(gone, error.to_string());
-        let place = self.pages.relocate(secret.id())?;
-        let place = place.ok_or_else(|| Error::damaged(gone, "it does not exist"))?;
-        let frame = self.get_range(&place.pack, place.offset, place.len);
-        let frame = frame.map_err(|error| fail(&error))?;
-        self.decode(&place.pack, secret, decoder, &frame)
+    /// Hands over the chunks of a range; returns those that may be elsewhere.
+    fn open(&self, arrived: &Arrived, decoder: &mut Result<Decoder>) -> Vec<Lost> {
+        let mut lost = Vec::new();
+        let of = arrived.range.frames.first();
+        if of.is_some_and(|frame| self.batch(frame.batch).batch.is_given_up()) {
+            self.requests.stop();
+            return lost;
+        }
+        let (session, range, pack) = (self.session, &arrived.range, &arrived.pack);
+        if let Ok(bytes) = &arrived.bytes {
+            let len = bytes.len() as u64;
+            session.fetched.fetch_add(len, Ordering::Relaxed);
+        }
+        // Of a frame that several want: where it is and what it holds.
+        let mut last: Option<(u32, Secret, Vec<u8>)> = None;
+        for frame in &range.frames {
+            if session.cancel.is_cancelled() {
+                break;
+            }
+            let running = self.batch(frame.batch);
+            let index = frame.index as usize;
+            let secret = &running.batch.wanted()[index].secret;
+            let same = last
+                .as_ref()
+                .is_some_and(|(offset, of, _)| (*offset, of) == (frame.offset, secret));
+            if !same {
+                last = None;
+                let plain = match (&arrived.bytes, &mut *decoder) {
+                    (Ok(bytes), Ok(decoder)) => {
+                        let from = (frame.offset - range.begin) as usize;
+                        let bytes = &bytes[from..from + frame.len as usize];
+                        let key = Some(&session.grant.domain_key);
+                        decoder.decode(&|| pack.to_string(), FrameKind::Data, secret, key, bytes)
+                    }
+                    (Err(error), _) => Err(unread(pack, running.ids[index], error)),
+                    (_, Err(error)) => Err(Error::Invalid(error.to_string())),
+                };
+                match plain {
+                    Ok(plain) => last = Some((frame.offset, *secret, plain)),
+                    Err(error @ Error::Damaged { .. }) if !frame.again => {
+                        lost.push(Lost {
+                            pack: Arc::clone(pack),
+                            frame: *frame,
+                            error,
+                        });
+                        continue;
+                    }
+                    Err(error) => running.batch.chunk(index, Err(error)),
+                }
+            }
+            if let Some((_, _, plain)) = &last {
+                running.batch.chunk(index, Ok(plain));
+            }
+            running.done(1);
+        }
+        lost
     }
 
-    fn get_range(&self, pack: &str, begin: u32, len: u32) -> Result<Bytes> {
-        let get = self.store.get_range(pack, begin.into(), len.into());
-        let bytes = self.handle.block_on(get)?;
-        self.fetched
-            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        Ok(bytes)
-    }
-
-    fn decode(
-        &self,
-        pack: &str,
-        secret: &Secret,
-        decoder: &mut Decoder,
-        frame: &[u8],
-    ) -> Result<Vec<u8>> {
-        let what = || pack.to_owned();
-        let key = Some(&self.grant.domain_key);
-        decoder.decode(&what, FrameKind::Data, secret, key, frame)
+    /// Tells of batches that are done, in order, until there are no more.
+    fn finish(&self, finished: &mut dyn FnMut() -> bool) {
+        let done = || {
+            let batches = self.lock();
+            match batches.list.front() {
+                Some(running) => (running.left.load(Ordering::Acquire) == 0).then_some(true),
+                None => batches.closed.then_some(false),
+            }
+        };
+        while self.requests.wait(done) == Some(true) {
+            let go_on = finished();
+            {
+                let mut batches = self.lock();
+                batches.list.pop_front();
+                batches.first += 1;
+            }
+            if go_on {
+                self.requests.notify();
+            } else {
+                self.requests.stop();
+            }
+        }
     }
 }
 
-/// Orders chunks by pack and offset and joins neighbours.
-fn plan(mut found: Vec<(usize, Location)>) -> Vec<Range> {
-    found.sort_by(|(_, a), (_, b)| (&a.pack, a.offset).cmp(&(&b.pack, b.offset)));
-    let mut ranges: Vec<Range> = Vec::new();
-    for (i, location) in found {
-        let end = location.offset.saturating_add(location.len);
-        if let Some(last) = ranges.last_mut()
-            && last.pack == location.pack
-            && location.offset <= last.end.saturating_add(GAP)
-            && end - last.begin <= RANGE
-        {
-            last.end = last.end.max(end);
-            last.frames.push((i, location.offset, location.len));
-            continue;
+/// Why a chunk cannot be had of a pack that could not be read. A pack that is gone or too short may
+/// have been removed after its chunks were moved; of any other failure nothing is known.
+fn unread(pack: &str, id: ChunkId, error: &Error) -> Error {
+    match error {
+        Error::NotFound { store, .. } => {
+            Error::damaged(pack, format!("chunk {id}: it does not exist in {store}"))
         }
-        ranges.push(Range {
-            pack: location.pack,
-            begin: location.offset,
-            end,
-            frames: vec![(i, location.offset, location.len)],
-        });
+        Error::Damaged { reason, .. } => Error::damaged(pack, format!("chunk {id}: {reason}")),
+        Error::Store { store, source, .. } => Error::Store {
+            action: "read",
+            name: pack.to_owned(),
+            store: store.clone(),
+            source: io::Error::new(source.kind(), format!("chunk {id}: {source}")),
+        },
+        error => Error::Remote {
+            action: "read a pack",
+            message: format!("{pack}, chunk {id}: {error}"),
+            transient: !error.is_permanent(),
+        },
     }
-    ranges
 }

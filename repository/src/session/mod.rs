@@ -1,13 +1,19 @@
 //! The only public ways in: a write session makes one snapshot, a read session reads one.
 
 mod committer;
+mod entries;
 mod fetch;
 mod known;
 mod manifest_writer;
+mod near;
 mod packer;
 mod pages;
 mod parent;
+mod ranges;
 mod read;
+mod requests;
+mod scope;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -15,8 +21,10 @@ mod write;
 pub use committer::{
     BeginWrite, CommitRequest, Committer, Location, Parent, ReadGrant, SessionId, WriteGrant,
 };
-pub use fetch::Wanted;
+pub use entries::{EntryIter, ExtentIter};
+pub use fetch::{Batch, FetchLimits, Wanted};
 pub use manifest_writer::ManifestWriter;
 pub use parent::{ParentCursor, ParentEntry};
-pub use read::{EntryIter, ExtentIter, ReadSession};
+pub use read::ReadSession;
+pub use scope::{Scope, is_within};
 pub use write::{CommitInfo, Stored, UploadStats, WriteOptions, WriteSession, Writer};

@@ -176,6 +176,8 @@ impl ParentCursor {
             let bytes = self.pages.read(FrameKind::Sidecar, &child.sidecar, key)?;
             match decode_sidecar(&bytes) {
                 Some(SidecarPage::Node(children)) => {
+                    self.pages
+                        .expect(children.iter().map(|child| child.sidecar.id()));
                     self.pending.extend(children.into_iter().rev());
                 }
                 Some(SidecarPage::Leaf(records)) => {

@@ -20,7 +20,7 @@ use bytes::Bytes;
 
 use files::{make_dir, publish, sync_dir, write_file};
 
-use super::{Durability, ObjectInfo, ObjectStore, Put, check_name, check_prefix};
+use super::{Durability, ObjectInfo, ObjectStore, Put, buffers::Buffers, check_name, check_prefix};
 use crate::{
     error::{Error, Result},
     secret::{hex, random_bytes},
@@ -42,6 +42,7 @@ struct Inner {
     /// Directories whose names this process has made durable.
     made: Mutex<BTreeSet<PathBuf>>,
     barrier: Mutex<()>,
+    buffers: Arc<Buffers>,
 }
 
 /// Which bytes of an object.
@@ -67,6 +68,7 @@ impl DirectoryStore {
                 unsynced: Mutex::default(),
                 made: Mutex::default(),
                 barrier: Mutex::default(),
+                buffers: Arc::default(),
             }),
         }
     }
@@ -178,10 +180,9 @@ impl Inner {
                 format!("it has {size} bytes, {len} at {offset} were wanted"),
             ));
         }
-        let mut buffer = vec![0; len as usize];
-        file.read_exact_at(&mut buffer, offset)
-            .map_err(self.fail("read", name))?;
-        Ok(Bytes::from(buffer))
+        self.buffers
+            .filled(len as usize, |bytes| file.read_exact_at(bytes, offset))
+            .map_err(self.fail("read", name))
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>> {

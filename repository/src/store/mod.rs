@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::error::{Error, Result};
 
+mod buffers;
 mod cache;
 mod capabilities;
 #[cfg(feature = "testing")]

@@ -294,3 +294,80 @@ fn an_unreadable_file_is_reported_and_exits_with_3() {
     );
     assert_eq!(issue["errno"], 13);
 }
+
+#[test]
+fn a_part_of_a_snapshot_is_restored_listed_and_printed() {
+    let directory = directory();
+    let at = directory.path();
+    let volume = at.join("volume");
+    fs::create_dir_all(volume.join("etc/app")).unwrap();
+    fs::write(volume.join("etc/app/a.conf"), "a").unwrap();
+    fs::write(volume.join("etc/b.conf"), "b").unwrap();
+    fs::write(volume.join("etc/app/large"), vec![b'x'; 3 << 20]).unwrap();
+    repo(at, "init").run().exits(0);
+    backup(at).run().exits(0);
+    let restore = |target: &str, args: &[&str]| {
+        let command = repo(at, "restore").arg("latest:ns/pod/vol").arg("-q");
+        command.args(args).arg("--target").arg(at.join(target))
+    };
+    restore("T1", &["--include", "*.conf", "--include", "/etc/app/"])
+        .run()
+        .exits(0);
+    assert!(at.join("T1/etc/app/large").exists() && at.join("T1/etc/b.conf").exists());
+    restore("T2", &["--path", "/etc/b.conf"]).run().exits(0);
+    assert!(!at.join("T2/etc/app").exists() && at.join("T2/etc/b.conf").exists());
+    let output = restore("T3", &["--path", "etc/c.conf"]).run().exits(4);
+    let line = output.one_line();
+    assert!(line.contains("there is etc/b.conf"), "{line}");
+    let output = restore("T3", &["--include", "*.CONF"]).run().exits(4);
+    let line = output.one_line();
+    assert!(
+        line.contains("there is etc/b.conf, etc/app/a.conf"),
+        "{line}"
+    );
+    let output = restore("T3", &["--include", "a//b"]).run().exits(2);
+    assert!(
+        output.stderr.contains("empty component"),
+        "{}",
+        output.stderr
+    );
+
+    let list = |args: &[&str]| {
+        let command = repo(at, "ls").arg("latest").args(args);
+        let list = command.arg("-o").arg("json").run().exits(0).json();
+        let paths = list.as_array().unwrap().iter();
+        let paths = paths.map(|entry| entry["path"].as_str().unwrap().to_owned());
+        paths.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(list(&["etc"]), "etc/app etc/b.conf");
+    assert_eq!(list(&["/etc/b.conf"]), "etc/b.conf");
+    assert_eq!(
+        list(&["etc", "-R"]),
+        "etc/app etc/b.conf etc/app/a.conf etc/app/large"
+    );
+    assert_eq!(
+        list(&["--include", "/etc/**/*.conf"]),
+        "etc/b.conf etc/app/a.conf"
+    );
+    assert_eq!(list(&["etc/app", "--include", "*.conf"]), "etc/app/a.conf");
+    let output = repo(at, "cat")
+        .arg("latest:ns/pod/vol:/etc/app/large")
+        .run()
+        .exits(0);
+    assert_eq!(output.stdout.len(), 3 << 20);
+    // Who reads no further is no reason to complain.
+    let script = format!(
+        "{} repo cat -r {} latest:/etc/app/large | head -c 10",
+        orlop_tests::program().display(),
+        at.join("R").display()
+    );
+    let output = std::process::Command::new("/bin/sh")
+        .args(["-c", &script])
+        .env("ORLOP_PASSWORD", "x")
+        .output()
+        .unwrap();
+    assert_eq!(
+        (output.stdout.as_slice(), output.stderr.as_slice()),
+        (b"xxxxxxxxxx".as_slice(), b"".as_slice())
+    );
+}

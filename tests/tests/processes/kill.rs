@@ -1,7 +1,8 @@
 //! Killed at any moment: the next backup succeeds, nothing is damaged, older snapshots restore.
 
 use std::{
-    fs,
+    fs::{self, File},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -186,4 +187,49 @@ fn an_interrupted_backup_says_so_and_harms_nothing() {
     let next = World::id(&world.backup().run().exits(0));
     world.assert_restores(&next, &Record::of(&world.volume()));
     world.assert_sound();
+}
+
+#[test]
+fn a_restore_in_place_that_was_killed_is_finished_by_the_next() {
+    let world = World::new(2 << 20);
+    let large = world.volume().join("large");
+    fs::write(&large, Random::new(44).bytes(64 << 20)).unwrap();
+    let snapshot = World::id(&world.backup().run().exits(0));
+    let record = Record::of(&world.volume());
+    let mut random = Random::new(45);
+    let mut interrupted = 0;
+    let restore = || {
+        world
+            .repo("restore")
+            .arg(&snapshot)
+            .arg("--target")
+            .arg(world.volume())
+            .args(["--mode", "exact", "-q", "-o", "json"])
+    };
+    let disturb = |random: &mut Random| {
+        // Of each of its chunks something, but for the last third.
+        let file = File::options().write(true).open(&large).unwrap();
+        for place in 0..40 {
+            let bytes = random.bytes(64 << 10);
+            file.write_all_at(&bytes, place << 20).unwrap();
+        }
+        fs::write(world.volume().join("more"), "not in the snapshot").unwrap();
+    };
+    disturb(&mut random);
+    let began = Instant::now();
+    restore().arg("--in-place").arg("always").run().exits(0);
+    let whole = began.elapsed().as_micros().max(1000) as u64;
+    for _ in 0..12 {
+        disturb(&mut random);
+        let killed = restore().arg("--in-place").arg("always").start();
+        std::thread::sleep(Duration::from_micros(random.below(whole)));
+        interrupted += u64::from(!killed.crash().success());
+        let report = restore().run().exits(0).json();
+        assert_eq!(report["issues_total"], 0);
+        assert_identical(&record, &world.volume());
+        let report = restore().run().exits(0).json();
+        assert_eq!(report["written_bytes"], 0);
+        assert_eq!(report["unchanged"], report["files"]);
+    }
+    assert!(interrupted > 3, "{interrupted} kills met a running restore");
 }

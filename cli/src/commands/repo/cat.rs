@@ -2,8 +2,12 @@
 
 use std::{
     ffi::OsString,
+    fs::File,
     io::Write as _,
-    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
+    os::{
+        fd::AsFd as _,
+        unix::ffi::{OsStrExt as _, OsStringExt as _},
+    },
 };
 
 use anyhow::Result;
@@ -16,6 +20,9 @@ use crate::{
     exit::{self, Outcome},
     text,
 };
+
+/// Memory for what is read ahead, in bytes.
+const MEMORY_BYTES: u64 = 48 << 20;
 
 /// Which file to print.
 #[derive(Debug, Args)]
@@ -40,8 +47,10 @@ impl CatArgs {
                     text::path(&path)
                 )));
             }
-            let mut out = std::io::BufWriter::with_capacity(1 << 18, std::io::stdout().lock());
-            session.read_file(&entry, &mut out)?;
+            // Not by way of the standard library's stdout, which looks for lines.
+            let own = std::io::stdout().as_fd().try_clone_to_owned()?;
+            let mut out = std::io::BufWriter::with_capacity(1 << 18, File::from(own));
+            session.read_file(&entry, &mut out, MEMORY_BYTES)?;
             out.flush()?;
             Ok(())
         })

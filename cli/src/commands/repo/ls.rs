@@ -4,7 +4,8 @@ use std::ffi::OsString;
 
 use anyhow::{Error, Result};
 use clap::Args;
-use orlop_repository::{Entry, EntryKind, ReadSession};
+use orlop_agent::scan::Pattern;
+use orlop_repository::{Entry, EntryKind, ReadSession, Scope};
 use tokio_util::sync::CancellationToken;
 
 use super::{RepoArgs, manifest_path, with_session};
@@ -22,6 +23,10 @@ pub(crate) struct LsArgs {
     /// List everything below, not only a directory's own entries
     #[arg(short = 'R', long)]
     recursive: bool,
+    /// List only entries that match, at any depth; may be given several times. Patterns are those of
+    /// --exclude: * and ? within a name, ** across directories, a leading / for the volume's root
+    #[arg(long, value_name = "PATTERN")]
+    include: Vec<Pattern>,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -32,7 +37,7 @@ impl LsArgs {
         let snapshot = repository.resolve(&self.snapshot).await?.id;
         let path = self.path.as_deref().map(manifest_path).unwrap_or_default();
         with_session(repository, snapshot, cancel, move |session| {
-            let entries = listed(session, &path, self.recursive)?;
+            let entries = listed(session, &path, self.recursive, &self.include)?;
             self.output.print_each(
                 entries.map(|entry| entry.map(|entry| EntryShape::from(&entry))),
                 EntryShape::line,
@@ -48,22 +53,27 @@ fn listed<'a>(
     session: &'a ReadSession,
     path: &'a [u8],
     recursive: bool,
+    include: &'a [Pattern],
 ) -> Result<Box<dyn Iterator<Item = Result<Entry>> + 'a>> {
-    let mut entries = session.entries_below(path);
-    let Some(first) = entries.next().transpose()? else {
-        // Words the error as every other verb does.
-        return Ok(Box::new(std::iter::once(
-            session.entry(path).map_err(Error::from),
-        )));
+    let first = session.entry(path)?;
+    if first.kind != EntryKind::Directory {
+        return Ok(Box::new(std::iter::once(Ok(first))));
+    }
+    let scope = if !recursive && include.is_empty() {
+        Scope::default().listing(path)
+    } else if include.is_empty() || !path.is_empty() {
+        Scope::default().tree(path)
+    } else {
+        // Pages that can hold no match are not read.
+        let directories = include.iter().map(Pattern::directory);
+        directories.fold(Scope::default(), |scope, directory| scope.tree(&directory))
     };
-    let is_directory = first.kind == EntryKind::Directory;
-    let own = (!is_directory).then_some(Ok(first));
-    // A directory's own entries come before anything deeper.
-    let below = entries
-        .take_while(move |entry| {
-            is_directory
-                && (recursive || entry.as_ref().map_or(true, |entry| entry.parent() == path))
-        })
-        .map(|entry| entry.map_err(Error::from));
-    Ok(Box::new(own.into_iter().chain(below)))
+    let wanted = move |entry: &Entry| {
+        let is_directory = entry.kind == EntryKind::Directory;
+        let means = |pattern: &Pattern| pattern.matches(&entry.path, is_directory);
+        entry.path != path && (include.is_empty() || include.iter().any(means))
+    };
+    let entries = session.entries_in(scope);
+    let entries = entries.filter(move |entry| entry.as_ref().map_or(true, wanted));
+    Ok(Box::new(entries.map(|entry| entry.map_err(Error::from))))
 }

@@ -4,7 +4,10 @@ use std::{ffi::OsString, os::unix::ffi::OsStrExt as _, path::PathBuf, sync::Arc,
 
 use anyhow::Result;
 use clap::Args;
-use orlop_agent::restore::{self, RestoreJob, RestoreTarget};
+use orlop_agent::{
+    restore::{self, InPlace, RestoreJob, RestoreTarget, Selection},
+    scan::Pattern,
+};
 use orlop_core::{Monitor, RestoreMode};
 use orlop_repository::SnapshotState;
 use tokio_util::sync::CancellationToken;
@@ -27,12 +30,20 @@ pub(crate) struct RestoreArgs {
     /// Directory to restore into; it is made if it is missing
     #[arg(long, value_name = "DIR")]
     target: PathBuf,
-    /// Restore only this entry and what is below it
-    #[arg(long, value_name = "PATH")]
-    path: Option<OsString>,
+    /// Restore only this entry and what is below it; may be given several times
+    #[arg(long = "path", value_name = "PATH")]
+    paths: Vec<OsString>,
+    /// Restore only entries that match, and what is below them; may be given several times. Patterns are
+    /// those of --exclude: * and ? within a name, ** across directories, a leading / for the volume's root
+    #[arg(long, value_name = "PATTERN")]
+    include: Vec<Pattern>,
     /// What to do with what the target holds: empty, overwrite, exact or new-dir
     #[arg(long, default_value_t = RestoreMode::Empty)]
     mode: RestoreMode,
+    /// Which files that are there and differ are changed in place, instead of being written anew beside the
+    /// old one: auto (from 8 MiB, if at least half is as it should be), always, or never
+    #[arg(long, value_name = "WHEN", default_value_t = InPlace::Auto)]
+    in_place: InPlace,
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
@@ -52,7 +63,11 @@ impl RestoreArgs {
         }
         let job = RestoreJob {
             mode: self.mode,
-            path: self.path.as_deref().map(manifest_path),
+            select: Selection {
+                paths: self.paths.iter().map(|path| manifest_path(path)).collect(),
+                include: self.include,
+            },
+            in_place: self.in_place,
             ..RestoreJob::new(RestoreTarget::Path(self.target.clone()))
         };
         let display = Arc::new(Display::new("restore", self.quiet));
