@@ -229,6 +229,10 @@ impl ObjectStore for CachedStore {
         self.inner.get_fresh(name).await
     }
 
+    async fn get_copy(&self, name: &str) -> Option<Bytes> {
+        self.copy(name, 0, u64::MAX).await
+    }
+
     async fn get_up_to(&self, name: &str, offset: u64, max_len: u64) -> Result<Bytes> {
         match self.copy(name, offset, max_len).await {
             Some(bytes) => Ok(bytes),
@@ -305,6 +309,8 @@ mod tests {
         }
         assert_eq!(store.get("m/aa/x").await.unwrap(), "some bytes");
         assert_eq!(store.get_range("m/aa/x", 5, 3).await.unwrap(), "byt");
+        assert_eq!(store.get_copy("m/aa/x").await.unwrap(), "some bytes");
+        assert_eq!(store.get_copy("p/aa/x").await, None);
         assert_eq!(
             store.get("p/aa/x").await.unwrap(),
             "other bytes",

@@ -1,6 +1,6 @@
 //! The operations of S3 that an object store needs, over [`Objects`].
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use crc_fast::CrcAlgorithm;
@@ -10,8 +10,9 @@ use s3s::{
     auth::{S3Auth, SecretKey},
     dto::{
         DeleteObjectInput, DeleteObjectOutput, ETag, ETagCondition, GetObjectInput,
-        GetObjectOutput, HeadObjectInput, HeadObjectOutput, ListObjectsV2Input,
-        ListObjectsV2Output, Object, PutObjectInput, PutObjectOutput, StreamingBlob,
+        GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput,
+        ListObjectsV2Input, ListObjectsV2Output, Object, PutObjectInput, PutObjectOutput,
+        StreamingBlob, Timestamp,
     },
     s3_error,
 };
@@ -49,6 +50,12 @@ fn etag(bytes: &[u8]) -> ETag {
 
 fn base64(bytes: &[u8]) -> String {
     aws_smithy_types::base64::encode(bytes)
+}
+
+/// No times are kept, but other programs want to see one.
+#[allow(clippy::unnecessary_wraps, reason = "what the fields of answers hold")]
+fn now() -> Option<Timestamp> {
+    Some(SystemTime::now().into())
 }
 
 impl Bucket {
@@ -145,10 +152,20 @@ impl S3 for Bucket {
         let output = GetObjectOutput {
             content_length: Some(bytes.len() as i64),
             content_range,
+            last_modified: now(),
             body: Some(StreamingBlob::from(Body::from(bytes))),
             ..Default::default()
         };
         Ok(S3Response::new(output))
+    }
+
+    /// Other programs, which are measured beside ours, ask for the bucket first.
+    async fn head_bucket(
+        &self,
+        request: S3Request<HeadBucketInput>,
+    ) -> S3Result<S3Response<HeadBucketOutput>> {
+        self.check(&request.input.bucket)?;
+        Ok(S3Response::new(HeadBucketOutput::default()))
     }
 
     async fn head_object(
@@ -159,6 +176,7 @@ impl S3 for Bucket {
         let output = HeadObjectOutput {
             content_length: Some(content.len() as i64),
             e_tag: Some(etag(&content)),
+            last_modified: now(),
             ..Default::default()
         };
         Ok(S3Response::new(output))
@@ -182,6 +200,7 @@ impl S3 for Bucket {
         let object = |(key, size): (String, u64)| Object {
             key: Some(key),
             size: Some(size as i64),
+            last_modified: now(),
             ..Default::default()
         };
         let output = ListObjectsV2Output {
