@@ -11,6 +11,7 @@ pub mod progress;
 pub mod restore;
 pub mod retention;
 pub mod run;
+pub mod schedule;
 
 pub use id::{ParseIdError, SnapshotId, TaskId};
 pub use issue::{Issue, IssueKind};
