@@ -4,6 +4,7 @@ pub mod convert;
 pub mod reason;
 pub mod receive;
 mod requests;
+mod schedules;
 pub mod store;
 
 /// Generated from `proto/orlop/v1/*.proto`.

@@ -7,7 +7,8 @@ use anyhow::{Context as _, Error, Result};
 use clap::Args;
 use orlop_proto::v1::{
     backups_client::BackupsClient, restores_client::RestoresClient,
-    snapshots_client::SnapshotsClient, system_client::SystemClient,
+    schedules_client::SchedulesClient, snapshots_client::SnapshotsClient,
+    system_client::SystemClient,
 };
 use orlop_runtime::token;
 use tonic::{
@@ -147,6 +148,10 @@ impl Client {
 
     pub(crate) fn restores(&self) -> RestoresClient<Service> {
         RestoresClient::new(self.service.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    pub(crate) fn schedules(&self) -> SchedulesClient<Service> {
+        SchedulesClient::new(self.service.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     pub(crate) fn snapshots(&self) -> SnapshotsClient<Service> {

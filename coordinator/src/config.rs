@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use orlop_repository::Repository;
 use orlop_runtime::identity::Authority;
 
+use crate::clock::Clock;
+
 /// How much may run at once, and how long silence is borne.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -19,6 +21,8 @@ pub struct Limits {
     pub heartbeat: Duration,
     /// What may pass the gateway at once.
     pub gateway: GatewayLimits,
+    /// How often schedules are looked at.
+    pub tick: Duration,
 }
 
 impl Default for Limits {
@@ -30,6 +34,7 @@ impl Default for Limits {
             node_deadline: Duration::from_mins(5),
             heartbeat: Duration::from_secs(10),
             gateway: GatewayLimits::default(),
+            tick: Duration::from_secs(1),
         }
     }
 }
@@ -112,4 +117,6 @@ pub struct CoordinatorConfig {
     pub token: String,
     /// Limits.
     pub limits: Limits,
+    /// What tells the time.
+    pub clock: Arc<dyn Clock>,
 }

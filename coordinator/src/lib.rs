@@ -13,6 +13,7 @@ mod config;
 mod error;
 mod records;
 mod runs;
+mod schedules;
 mod server;
 mod service;
 mod state;
@@ -20,6 +21,7 @@ mod tasks;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use clock::{Clock, Reading, SystemClock};
 pub use config::{CoordinatorConfig, GatewayLimits, Limits, StoreAccess};
 pub use error::{Error, Result};
 pub use server::Coordinator;

@@ -6,8 +6,9 @@ use orlop_proto::{
     DESCRIPTORS,
     v1::{
         agents_server::AgentsServer, backups_server::BackupsServer,
-        restores_server::RestoresServer, sessions_server::SessionsServer,
-        snapshots_server::SnapshotsServer, store_server::StoreServer, system_server::SystemServer,
+        restores_server::RestoresServer, schedules_server::SchedulesServer,
+        sessions_server::SessionsServer, snapshots_server::SnapshotsServer,
+        store_server::StoreServer, system_server::SystemServer,
     },
 };
 use tokio::{net::TcpListener, sync::Semaphore};
@@ -22,14 +23,14 @@ use tonic::{
 use tonic_reflection::server::Builder as Reflection;
 
 use crate::{
-    clock::now_ms,
     cluster::Directory,
     config::CoordinatorConfig,
     error::{Error, Result},
     runs::{Parts, Runs},
+    schedules::Schedules,
     service::{
-        AgentsService, Auth, BackupsService, Context, RestoresService, SessionsService,
-        SnapshotsService, StoreService, SystemService, store,
+        AgentsService, Auth, BackupsService, Context, RestoresService, SchedulesService,
+        SessionsService, SnapshotsService, StoreService, SystemService, store,
     },
     tasks::Tasks,
 };
@@ -74,13 +75,17 @@ impl Coordinator {
             context_key: config.identity.own_key("task contexts"),
             location: config.location,
             limits: config.limits,
+            clock: config.clock,
         };
+        let started_ms = parts.clock.now_ms();
+        let runs = Arc::new(Runs::load(parts, &config.state_db).await?);
         let context = Context {
-            runs: Arc::new(Runs::load(parts, &config.state_db).await?),
+            schedules: Arc::new(Schedules::load(Arc::clone(&runs)).await?),
+            runs,
             tasks: Arc::default(),
             readers: Arc::new(Semaphore::new(READERS)),
             shutdown: CancellationToken::new(),
-            started_ms: now_ms(),
+            started_ms,
         };
         let identity = Identity::from_pem(config.identity.cert_pem, config.identity.key_pem);
         let server = Server::builder()
@@ -117,6 +122,8 @@ impl Coordinator {
         own.spawn(Arc::clone(&context.runs).run_scheduler(context.shutdown.clone()));
         own.spawn(Arc::clone(&context.runs).run_recorder(context.shutdown.clone()));
         own.spawn(Arc::clone(&context.runs).run_session_ender(context.shutdown.clone()));
+        own.spawn(Arc::clone(&context.schedules).run_turns(context.shutdown.clone()));
+        own.spawn(Arc::clone(&context.schedules).run_upkeep(context.shutdown.clone()));
         tracing::info!(%address, "coordinator listens");
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let ending = context.shutdown.clone();
@@ -177,6 +184,7 @@ async fn services(mut server: Server, context: &Context, auth: &Auth) -> Result<
         .add_service(InterceptedService::new(v1alpha, auth.clone()))
         .add_service(guarded!(BackupsServer, BackupsService))
         .add_service(guarded!(RestoresServer, RestoresService))
+        .add_service(guarded!(SchedulesServer, SchedulesService))
         .add_service(guarded!(SnapshotsServer, SnapshotsService))
         .add_service(guarded!(SystemServer, SystemService))
         .add_service(guarded!(AgentsServer, AgentsService))

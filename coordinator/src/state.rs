@@ -3,7 +3,7 @@
 //!
 //! Nothing in it is the only copy of anything that is finished.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use orlop_core::{TaskId, run::RunKind};
 use orlop_repository::SessionId;
@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::{Error, Result};
 
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 const SCHEMA: &str = "
     CREATE TABLE run (
         kind TEXT NOT NULL, name TEXT NOT NULL, document TEXT NOT NULL,
@@ -21,6 +21,10 @@ const SCHEMA: &str = "
         level INTEGER NOT NULL, task TEXT NOT NULL, message TEXT NOT NULL,
         PRIMARY KEY (kind, name, number)) WITHOUT ROWID;
     CREATE TABLE session (id INTEGER PRIMARY KEY, task TEXT NOT NULL);
+";
+/// How far each schedule has come; since version 2.
+const SCHEDULES: &str = "
+    CREATE TABLE schedule (name TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID;
 ";
 
 /// One line of a run's log.
@@ -72,8 +76,10 @@ impl StateDb {
                 known: VERSION,
             });
         }
-        if found == 0 {
-            let schema = format!("BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;");
+        let steps = [SCHEMA, SCHEDULES];
+        let missing = steps.get(found as usize..).unwrap_or_default().concat();
+        if !missing.is_empty() {
+            let schema = format!("BEGIN; {missing} PRAGMA user_version = {VERSION}; COMMIT;");
             connection.execute_batch(&schema).map_err(fail)?;
         }
         Ok(Self { connection })
@@ -152,6 +158,30 @@ impl StateDb {
             self.connection
                 .query_row(sql, params![kind.as_str(), name], |row| row.get(0))?;
         Ok(last.unwrap_or_default().cast_unsigned())
+    }
+
+    /// How far each schedule has come, by name.
+    pub(crate) fn schedules(&self) -> Result<BTreeMap<String, String>> {
+        let mut statement = self
+            .connection
+            .prepare("SELECT name, state FROM schedule")?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Keeps how far a schedule has come.
+    pub(crate) fn save_schedule(&self, name: &str, state: &str) -> Result<()> {
+        self.connection
+            .prepare_cached("INSERT OR REPLACE INTO schedule VALUES (?1, ?2)")?
+            .execute(params![name, state])?;
+        Ok(())
+    }
+
+    /// Forgets a schedule.
+    pub(crate) fn remove_schedule(&self, name: &str) -> Result<()> {
+        self.connection
+            .execute("DELETE FROM schedule WHERE name = ?1", [name])?;
+        Ok(())
     }
 
     /// The task that holds a session.
@@ -256,6 +286,25 @@ mod tests {
         db.remove_run(RunKind::Backup, "a").unwrap();
         assert_eq!(db.runs().unwrap(), ["3"]);
         assert_eq!(db.last_line(RunKind::Backup, "a").unwrap(), 0);
+    }
+
+    #[test]
+    fn an_older_database_is_taken_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let old = Connection::open(&path).unwrap();
+        let schema = format!("{SCHEMA} PRAGMA user_version = 1;");
+        old.execute_batch(&schema).unwrap();
+        drop(old);
+        let db = StateDb::open(&path).unwrap();
+        db.save_schedule("s", "1").unwrap();
+        db.save_schedule("s", "2").unwrap();
+        drop(db);
+        let db = StateDb::open(&path).unwrap();
+        let expected = BTreeMap::from([("s".to_owned(), "2".to_owned())]);
+        assert_eq!(db.schedules().unwrap(), expected);
+        db.remove_schedule("s").unwrap();
+        assert_eq!(db.schedules().unwrap(), BTreeMap::new());
     }
 
     #[test]

@@ -15,5 +15,7 @@ mod forget;
 mod kill;
 #[path = "processes/resume.rs"]
 mod resume;
+#[path = "processes/schedules.rs"]
+mod schedules;
 #[path = "processes/shapes.rs"]
 mod shapes;

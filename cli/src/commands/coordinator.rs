@@ -1,10 +1,10 @@
 //! `orlop coordinator`: the coordinator on its own; agents dial it.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use orlop_coordinator::{Coordinator, CoordinatorConfig, Limits, StoreAccess};
+use orlop_coordinator::{Coordinator, CoordinatorConfig, Limits, StoreAccess, SystemClock};
 use orlop_repository::{InitOptions, Repository, open_store};
 use orlop_runtime::{identity::Authority, token};
 use tokio_util::sync::CancellationToken;
@@ -115,6 +115,7 @@ impl CoordinatorArgs {
             identity,
             token: bearer.clone(),
             limits: Limits::default(),
+            clock: Arc::new(SystemClock::default()),
         })
         .await?;
         node::announce(&bearer, &ca_pem);

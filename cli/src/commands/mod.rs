@@ -8,6 +8,7 @@ mod repo;
 mod restore;
 mod restore_wait;
 pub(crate) mod run;
+mod schedule;
 mod snapshot;
 pub(crate) mod standalone;
 mod status;
@@ -43,10 +44,13 @@ enum Command {
     /// Restore volumes through the server, and look at restores
     #[command(subcommand)]
     Restore(restore::RestoreCommand),
+    /// Make backups again and again through the server, and look at schedules
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleCommand),
     /// Look into snapshots through the server
     #[command(subcommand)]
     Snapshot(snapshot::SnapshotCommand),
-    /// Show nodes, volumes and locations: is everything in order?
+    /// Show nodes, volumes, locations and schedules: is everything in order?
     Status(status::StatusArgs),
     /// Run coordinator and agent in one process on one machine
     Standalone(standalone::StandaloneArgs),
@@ -80,6 +84,7 @@ impl Cli {
             Command::Repo(command) => command.run(cancel).await,
             Command::Backup(command) => command.run(cancel).await,
             Command::Restore(command) => command.run(cancel).await,
+            Command::Schedule(command) => command.run(cancel).await,
             Command::Snapshot(command) => command.run(cancel).await,
             Command::Status(args) => args.run().await,
             Command::Standalone(args) => args.run(cancel).await,

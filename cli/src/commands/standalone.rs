@@ -15,7 +15,7 @@ use orlop_agent::{
     app::{self, AgentConfig},
     volumes::DiscoverOptions,
 };
-use orlop_coordinator::{Coordinator, CoordinatorConfig, Limits, StoreAccess};
+use orlop_coordinator::{Coordinator, CoordinatorConfig, Limits, StoreAccess, SystemClock};
 use orlop_repository::{InitOptions, Repository, Unlock, open_store};
 use orlop_runtime::{identity::Authority, token};
 use tokio::task::JoinHandle;
@@ -191,6 +191,7 @@ pub(crate) async fn start(settings: Settings, cancel: CancellationToken) -> Resu
         identity,
         token: bearer.clone(),
         limits: Limits::default(),
+        clock: Arc::new(SystemClock::default()),
     })
     .await?;
     let address = coordinator.local_addr();

@@ -11,7 +11,7 @@ use crate::{
     client::{ClientArgs, refused},
     exit::Outcome,
     output::OutputArgs,
-    shapes::{present, time},
+    shapes::{ScheduleShape, present, time},
     text,
 };
 
@@ -32,6 +32,7 @@ struct StatusShape {
     running_restores: u32,
     nodes: Vec<NodeShape>,
     locations: Vec<LocationShape>,
+    schedules: Vec<ScheduleShape>,
 }
 
 #[derive(Serialize)]
@@ -68,7 +69,8 @@ struct LocationShape {
 }
 
 impl StatusArgs {
-    /// Everything is in order (exit 0) if each agent is connected and each location available.
+    /// Everything is in order (exit 0) if each agent is connected, each location available, and no schedule waits or
+    /// fails.
     pub(crate) async fn run(self) -> Result<Outcome> {
         let mut system = self.client.connect().await?.system();
         let answer = system
@@ -78,7 +80,8 @@ impl StatusArgs {
         let status = StatusShape::from(answer.into_inner());
         self.output.print(&status, StatusShape::table)?;
         let healthy = status.nodes.iter().all(|node| node.connected)
-            && status.locations.iter().all(|location| location.available);
+            && status.locations.iter().all(|location| location.available)
+            && status.schedules.iter().all(ScheduleShape::is_healthy);
         Ok(Outcome::with_errors(!healthy))
     }
 }
@@ -96,6 +99,7 @@ impl From<v1::GetStatusResponse> for StatusShape {
                 .into_iter()
                 .map(LocationShape::from)
                 .collect(),
+            schedules: status.schedules.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -177,6 +181,10 @@ impl StatusShape {
             &locations,
         ));
         out.push('\n');
+        if !self.schedules.is_empty() {
+            out.push_str(&ScheduleShape::table(&self.schedules));
+            out.push('\n');
+        }
         let nodes: Vec<Vec<String>> = self
             .nodes
             .iter()

@@ -3,6 +3,7 @@
 mod forget;
 mod repository;
 mod run;
+mod schedule;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -10,6 +11,7 @@ mod tests;
 pub(crate) use forget::ForgetShape;
 pub(crate) use repository::{BackupShape, RestoreShape, check_table, collect_table, stats_table};
 pub(crate) use run::{BackupRunShape, RestoreRunShape, Run, phase_name};
+pub(crate) use schedule::ScheduleShape;
 pub(crate) use snapshot::{EntryShape, SnapshotShape};
 
 use serde::Serialize;

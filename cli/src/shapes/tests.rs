@@ -8,7 +8,7 @@ use orlop_repository::{
     SnapshotStats,
 };
 
-use super::{BackupRunShape, BackupShape, RestoreRunShape, SnapshotShape};
+use super::{BackupRunShape, BackupShape, RestoreRunShape, ScheduleShape, SnapshotShape};
 
 fn json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap()
@@ -205,4 +205,53 @@ fn a_restore_run_is_shaped_as_a_backup_run() {
         json(&RestoreRunShape::from(restore)),
         r#"{"name":"r1","phase":"completed","created":null,"started":null,"completed":null,"from_backup":"b1","location":null,"mode":"empty","volumes":{"total":0,"done":0,"failed":0,"skipped":0},"objects":{"total":0,"done":0},"logical_bytes":0,"fetched_bytes":0,"warnings":0,"errors":0,"failure_reason":null,"tasks":[]}"#
     );
+}
+
+#[test]
+fn a_schedule_has_the_promised_fields() {
+    let schedule = v1::Schedule {
+        name: "nightly".into(),
+        spec: Some(v1::ScheduleSpec {
+            cron: "0 2 * * *".into(),
+            time_zone: "Europe/Vienna".into(),
+            backup: Some(v1::CreateBackupRequest {
+                namespaces: vec!["shop".into()],
+                volumes: vec![volume()],
+                ttl_seconds: 3_600,
+                ..Default::default()
+            }),
+            keep: "daily=7,weekly=4".into(),
+            starting_deadline_seconds: 60,
+        }),
+        version: 2,
+        created_ms: 1_000,
+        updated_ms: 2_000,
+        next_ms: 3_000,
+        last_backup: "nightly-19700101000000".into(),
+        last_phase: v1::RunPhase::Completed.into(),
+        last_ms: 4_000,
+        last_success_ms: 5_000,
+        skipped_ms: 6_000,
+        skipped_reason: "late".into(),
+        skipped_count: 7,
+        ..Default::default()
+    };
+    assert_eq!(
+        json(&ScheduleShape::from(schedule)),
+        r#"{"name":"nightly","cron":"0 2 * * *","time_zone":"Europe/Vienna","paused":false,"health":"ok","next":"1970-01-01T00:00:03Z","last_backup":"nightly-19700101000000","last_phase":"completed","last":"1970-01-01T00:00:04Z","last_success":"1970-01-01T00:00:05Z","skipped":"1970-01-01T00:00:06Z","skipped_reason":"late","skipped_count":7,"waiting":null,"keep":"daily=7,weekly=4","ttl_seconds":3600,"starting_deadline_seconds":60,"location":null,"namespaces":["shop"],"pods":[],"volumes":["ns/pod/vol"],"exclude":[],"tags":[],"force_full":false,"version":2,"created":"1970-01-01T00:00:01Z","updated":"1970-01-01T00:00:02Z"}"#
+    );
+    let empty = v1::Schedule {
+        name: "n".into(),
+        waiting: "no agent".into(),
+        ..Default::default()
+    };
+    let text = json(&ScheduleShape::from(empty));
+    for part in [
+        r#""time_zone":"UTC""#,
+        r#""health":"waiting""#,
+        r#""next":null,"last_backup":null,"last_phase":null"#,
+        r#""waiting":"no agent","keep":null,"ttl_seconds":null"#,
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
 }

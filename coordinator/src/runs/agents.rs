@@ -11,7 +11,6 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{RunKey, Runs, commands, table::Table};
-use crate::clock::now_ms;
 
 /// Commands that wait for one agent; one that lets more pile up is cut off and dials again.
 const COMMANDS: usize = 1024;
@@ -160,7 +159,7 @@ impl Runs {
             volumes,
             running,
         } = registration;
-        let now = now_ms();
+        let now = self.now_ms();
         self.parts.cluster.report(&node, volumes);
         let (sender, commands) = mpsc::channel(COMMANDS);
         let cut = CancellationToken::new();
@@ -196,7 +195,7 @@ impl Runs {
         table.send(&node, command(Command::Welcome(welcome)));
         let mut known = Vec::with_capacity(running.len());
         for (task, context) in running {
-            if table.recognise(&node, task, &context) {
+            if table.recognise(&node, task, &context, now) {
                 known.push(task);
             } else {
                 table.send(&node, commands::cancel(task));
@@ -246,7 +245,7 @@ impl Runs {
         let Some(agent) = table.agents.get_mut(node) else {
             return false;
         };
-        agent.last_seen_ms = now_ms();
+        agent.last_seen_ms = self.now_ms();
         agent.last_seen = Instant::now();
         agent
             .link
@@ -268,7 +267,7 @@ impl Runs {
     pub(crate) fn progressed(&self, node: &str, task: TaskId, progress: Progress) {
         let mut table = self.lock();
         if let Some(key) = table.key_on(node, task) {
-            table.apply(&key, Event::Progressed { task, progress }, now_ms());
+            table.apply(&key, Event::Progressed { task, progress }, self.now_ms());
         }
     }
 
@@ -288,7 +287,7 @@ impl Runs {
         };
         let path = String::from_utf8_lossy(&issue.path);
         let line = format!("{volume}: {path}: {}", issue.message);
-        table.log(&key, level, Some(task), &line, now_ms());
+        table.log(&key, level, Some(task), &line, self.now_ms());
         table.changed(&key);
     }
 
@@ -296,7 +295,7 @@ impl Runs {
     pub(crate) fn finished(&self, node: &str, task: TaskId, outcome: Outcome) {
         let mut table = self.lock();
         match table.key_on(node, task) {
-            Some(key) => table.apply(&key, Event::Finished { task, outcome }, now_ms()),
+            Some(key) => table.apply(&key, Event::Finished { task, outcome }, self.now_ms()),
             None => table.send(node, commands::acknowledge(task)),
         }
     }

@@ -8,91 +8,19 @@ use std::{
 use orlop_core::{
     SnapshotId, TaskId, VolumeRef,
     run::{
-        BackupSpec, Event, KnownVolume, NewTask, RestoreSpec, Run, RunKind, RunSpec, SelectError,
-        not_found, select,
+        BackupSpec, Event, KnownVolume, NewTask, RestoreSpec, Run, RunKind, RunSpec, not_found,
+        select,
     },
 };
 use orlop_proto::v1::LogLevel;
 use orlop_repository::{SnapshotInfo, SnapshotState};
 use rand::Rng as _;
 
-use super::{RunKey, Runs, agents::Agent};
-use crate::{clock::now_ms, records::Document};
+use super::{Refusal, RunKey, Runs, agents::Agent};
+use crate::records::Document;
 
 /// How long agents may take to look for volumes before an older inventory is used.
 const INVENTORY_PATIENCE: Duration = Duration::from_secs(5);
-
-/// Why a request is not fulfilled.
-#[derive(Debug)]
-pub(crate) enum Refusal {
-    /// What was named does not exist.
-    NotFound {
-        /// Its kind: `backup`, `volume`, …
-        kind: &'static str,
-        /// Its name.
-        name: String,
-        /// The sentence for a person.
-        message: String,
-    },
-    /// The name is in use for something else.
-    Exists {
-        /// The kind of run.
-        kind: RunKind,
-        /// The name.
-        name: String,
-    },
-    /// A field of the request cannot be fulfilled as it is.
-    Invalid {
-        /// The field.
-        field: &'static str,
-        /// Why.
-        message: String,
-    },
-    /// The state of things does not allow it now.
-    Precondition(String),
-    /// The task does not hold what it asks for.
-    Forbidden(String),
-    /// Nothing can be done at the moment; another time it can.
-    Unavailable(String),
-    /// The repository failed.
-    Repository(orlop_repository::Error),
-}
-
-impl From<orlop_repository::Error> for Refusal {
-    fn from(error: orlop_repository::Error) -> Self {
-        Self::Repository(error)
-    }
-}
-
-impl From<SelectError> for Refusal {
-    fn from(error: SelectError) -> Self {
-        let message = error.to_string();
-        match error {
-            SelectError::Unknown(_) => Self::NotFound {
-                kind: "volume",
-                name: String::new(),
-                message,
-            },
-            _ => Self::Precondition(message),
-        }
-    }
-}
-
-impl Refusal {
-    /// There is no such run; near misses are among `names`.
-    pub(super) fn unknown_run(key: &RunKey, names: &[String]) -> Self {
-        let message = not_found(
-            key.kind.as_str(),
-            &key.name,
-            names.iter().map(String::as_str),
-        );
-        Self::NotFound {
-            kind: key.kind.as_str(),
-            name: key.name.clone(),
-            message,
-        }
-    }
-}
 
 /// A run that was planned.
 struct Plan {
@@ -108,15 +36,7 @@ impl Runs {
         location: &str,
         spec: RunSpec,
     ) -> Result<(Document, bool), Refusal> {
-        if !location.is_empty() && location != self.parts.location {
-            let own = self.parts.location.as_str();
-            let message = not_found("location", location, [own]);
-            return Err(Refusal::NotFound {
-                kind: "location",
-                name: location.to_owned(),
-                message,
-            });
-        }
+        self.check_location(location)?;
         let key = RunKey::new(spec.kind(), name);
         if let Some(existing) = self.same_request(&key, &spec)? {
             return Ok((existing, false));
@@ -132,13 +52,26 @@ impl Runs {
         self.accept(&key, spec, plan)
     }
 
+    /// Whether there is such a location; an empty name is the default one's.
+    pub(crate) fn check_location(&self, location: &str) -> Result<(), Refusal> {
+        let own = self.parts.location.as_str();
+        if location.is_empty() || location == own {
+            return Ok(());
+        }
+        Err(Refusal::NotFound {
+            kind: "location",
+            name: location.to_owned(),
+            message: not_found("location", location, [own]),
+        })
+    }
+
     fn same_request(&self, key: &RunKey, spec: &RunSpec) -> Result<Option<Document>, Refusal> {
         let table = self.lock();
         match table.document(key) {
             None => Ok(None),
             Some(existing) if existing.spec == *spec => Ok(Some(existing.clone())),
             Some(_) => Err(Refusal::Exists {
-                kind: key.kind,
+                kind: key.kind.as_str(),
                 name: key.name.clone(),
             }),
         }
@@ -148,11 +81,11 @@ impl Runs {
         if let Some(existing) = self.same_request(key, &spec)? {
             return Ok((existing, false));
         }
-        let now = now_ms();
+        let now = self.now_ms();
         let mut table = self.lock();
         if table.document(key).is_some() {
             return Err(Refusal::Exists {
-                kind: key.kind,
+                kind: key.kind.as_str(),
                 name: key.name.clone(),
             });
         }
@@ -191,7 +124,7 @@ impl Runs {
             return Err(Refusal::Precondition(message.to_owned()));
         }
         let tasks = selection.taken.into_iter().map(|found| NewTask {
-            id: new_task_id(),
+            id: new_task_id(self.now_ms()),
             volume: found.volume,
             lineage: Some(found.lineage),
             node: found.node,
@@ -211,7 +144,7 @@ impl Runs {
             let target = target.unwrap_or_else(|| spec.target_of(&snapshot.volume));
             let node = node_of(&target, &known)?;
             let task = NewTask {
-                id: new_task_id(),
+                id: new_task_id(self.now_ms()),
                 volume: target.clone(),
                 node,
                 lineage: None,
@@ -317,6 +250,6 @@ fn node_of(target: &VolumeRef, known: &[KnownVolume]) -> Result<String, Refusal>
     Ok(found.node.clone())
 }
 
-fn new_task_id() -> TaskId {
-    TaskId::new(now_ms().cast_unsigned(), rand::rng().random())
+fn new_task_id(now_ms: i64) -> TaskId {
+    TaskId::new(now_ms.cast_unsigned(), rand::rng().random())
 }

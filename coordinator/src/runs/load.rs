@@ -1,9 +1,9 @@
 //! What is known at the start: runs in flight from the state database, finished ones from the store.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicU64},
 };
 
 use orlop_core::run::{RunKind, RunPhase};
@@ -12,8 +12,9 @@ use tokio::sync::{Notify, broadcast, watch};
 use super::{
     Parts, RunKey, Runs, Signals,
     agents::Agent,
+    jobs::{Jobs, Work},
     route::Route,
-    table::{Job, Table},
+    table::Table,
 };
 use crate::{
     error::Result,
@@ -39,7 +40,7 @@ impl Runs {
             entries: BTreeMap::new(),
             tasks: HashMap::new(),
             agents: BTreeMap::new(),
-            jobs: VecDeque::new(),
+            jobs: Jobs::default(),
             db: StateDb::open(state_db)?,
             signals: signals.clone(),
             route: Route {
@@ -59,6 +60,7 @@ impl Runs {
             records,
             signals,
             table: Mutex::new(table),
+            inventories: AtomicU64::new(0),
         })
     }
 }
@@ -85,9 +87,9 @@ impl Table {
             let open = || run.tasks.iter().filter(|task| !task.phase.is_final());
             nodes.extend(open().map(|task| task.node.clone()));
             match run.phase {
-                RunPhase::Finalizing => jobs.push(Job::Record(key.clone())),
+                RunPhase::Finalizing => jobs.push((key.clone(), Work::Record)),
                 RunPhase::Deleting if open().next().is_none() => {
-                    jobs.push(Job::Remove(key.clone()));
+                    jobs.push((key.clone(), Work::Remove));
                 }
                 _ => {}
             }
@@ -95,8 +97,8 @@ impl Table {
         for node in nodes {
             self.agents.insert(node, Agent::awaited());
         }
-        for job in jobs {
-            self.push_job(job);
+        for (key, work) in jobs {
+            self.push_job(&key, work);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The two loops beside the services: whose turn it is, and what is to be made durable.
+//! The loop that gives tasks to agents when it is their turn.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,18 +9,10 @@ use orlop_core::{
 use orlop_repository::{SnapshotInfo, SnapshotState};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    RunKey, Runs,
-    table::{Job, run_line},
-};
-use crate::{clock::now_ms, state::LogLine};
+use super::{RunKey, Runs};
 
 /// Silent agents are looked for this often.
 const TICK: Duration = Duration::from_secs(1);
-/// A store that failed is left alone for this long.
-const STORE_PAUSE: Duration = Duration::from_secs(5);
-/// Lines of a log that are kept with a record.
-const RECORDED_LINES: usize = 10_000;
 
 /// A task whose turn it is.
 struct Turn {
@@ -74,7 +66,7 @@ impl Runs {
                 },
                 None => Event::Assigned { task },
             };
-            self.lock().apply(&turn.key, event, now_ms());
+            self.lock().apply(&turn.key, event, self.now_ms());
         }
     }
 
@@ -110,75 +102,6 @@ impl Runs {
             })
         };
         due.iter().filter_map(turn).collect()
-    }
-
-    /// Makes results durable and removes what was deleted, one after the other, until `shutdown`.
-    pub(crate) async fn run_recorder(self: Arc<Self>, shutdown: CancellationToken) {
-        loop {
-            let job = self.lock().jobs.pop_front();
-            let Some(job) = job else {
-                tokio::select! {
-                    () = shutdown.cancelled() => return,
-                    () = self.signals.record.notified() => continue,
-                }
-            };
-            let done = match &job {
-                Job::Record(key) => self.record(key).await,
-                Job::Remove(key) => self.remove(key).await,
-            };
-            if let Err(error) = done {
-                tracing::warn!(error = %error, "cannot write a record and will try again");
-                self.lock().push_job(job);
-                tokio::select! {
-                    () = shutdown.cancelled() => return,
-                    () = tokio::time::sleep(STORE_PAUSE) => {}
-                }
-            }
-        }
-    }
-
-    async fn record(&self, key: &RunKey) -> orlop_repository::Result<()> {
-        let now = now_ms();
-        let (document, log) = {
-            let table = self.lock();
-            let Some(mut document) = table.document(key).cloned() else {
-                return Ok(());
-            };
-            // The record is of the run as it will be once the record is durable.
-            let _ = document.run.apply(Event::Recorded, now);
-            if !document.run.phase.is_final() {
-                return Ok(());
-            }
-            document.recovered = false;
-            let mut log = Vec::new();
-            while log.len() < RECORDED_LINES {
-                let after = log.last().map_or(0, |line: &LogLine| line.number);
-                let lines = table.log_lines(key, after);
-                if lines.is_empty() {
-                    break;
-                }
-                log.extend(lines);
-            }
-            // So is its log: the line that says how it ended is told when the record is durable.
-            let (level, task, text) = run_line(&document.run);
-            log.push(LogLine {
-                number: log.last().map_or(0, |line| line.number) + 1,
-                time_ms: now,
-                level: level.into(),
-                task: task.map(|id| id.to_string()).unwrap_or_default(),
-                message: text,
-            });
-            (document, log)
-        };
-        self.records.put(&document, &log).await?;
-        self.lock().apply(key, Event::Recorded, now);
-        Ok(())
-    }
-
-    async fn remove(&self, key: &RunKey) -> orlop_repository::Result<()> {
-        self.records.remove(key.kind, &key.name).await?;
-        self.lock().forget(key);
-        Ok(())
     }
 }
 

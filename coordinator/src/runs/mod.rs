@@ -3,27 +3,31 @@
 mod agents;
 mod commands;
 mod create;
+mod jobs;
 mod load;
 mod loops;
 mod presence;
+mod query;
+mod recorder;
+mod refusal;
 mod route;
 mod sessions;
 mod table;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64};
 
 pub(crate) use agents::{Connection, NodeView, Registration};
-pub(crate) use create::Refusal;
 use orlop_core::run::{Event, RunKind};
 use orlop_repository::Repository;
 use orlop_runtime::mac::MacKey;
+pub(crate) use refusal::{Refusal, with_sources};
 pub(crate) use sessions::Holder;
 pub(crate) use table::RunKey;
 use table::Table;
 use tokio::sync::{Notify, broadcast, watch};
 
 use crate::{
-    clock::now_ms,
+    clock::Clock,
     cluster::Cluster,
     config::{Limits, StoreAccess},
     records::{Document, Records},
@@ -48,6 +52,8 @@ pub(crate) struct Parts {
     pub(crate) location: String,
     /// Limits.
     pub(crate) limits: Limits,
+    /// The time.
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 /// Wakes those who wait for the table.
@@ -72,6 +78,8 @@ pub(crate) struct Runs {
     records: Records,
     signals: Signals,
     table: Mutex<Table>,
+    /// Number of the last inventory that was asked for.
+    inventories: AtomicU64,
 }
 
 impl Runs {
@@ -79,9 +87,19 @@ impl Runs {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The clock on the wall, milliseconds since 1970.
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.parts.clock.now_ms()
+    }
+
     /// A receiver of the keys of runs that change. One that lags must look at everything again.
     pub(crate) fn changes(&self) -> broadcast::Receiver<RunKey> {
         self.signals.changes.subscribe()
+    }
+
+    /// The repository that holds the coordinator's own records.
+    pub(crate) fn home(&self) -> &Arc<Repository> {
+        &self.parts.repository
     }
 
     /// One run, or why there is none.
@@ -100,13 +118,13 @@ impl Runs {
 
     /// Asks a run to stop.
     pub(crate) fn cancel(&self, key: &RunKey) -> Result<Document, Refusal> {
-        self.lock().apply(key, Event::Cancel, now_ms());
+        self.lock().apply(key, Event::Cancel, self.now_ms());
         self.get(key)
     }
 
     /// Asks for a run to be deleted; one that does not exist is no error.
     pub(crate) fn delete(&self, key: &RunKey) {
-        self.lock().apply(key, Event::Delete, now_ms());
+        self.lock().apply(key, Event::Delete, self.now_ms());
     }
 
     /// Lines of a run's log after line `after`, some hundred at a time, and whether there will be no more

@@ -1,6 +1,6 @@
 //! Agents that come back, stay silent, or are asked to look again.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use orlop_core::{
     TaskId, VolumeRef,
@@ -14,13 +14,13 @@ use super::{
     commands,
     table::Table,
 };
-use crate::clock::now_ms;
 
 impl Runs {
     /// Cuts off agents that are silent, and gives up the tasks of those that were away for too long.
     pub(super) fn expire(&self) {
         let limits = &self.parts.limits;
         let mut table = self.lock();
+        let now_ms = self.now_ms();
         let mut lost = Vec::new();
         for (node, agent) in &mut table.agents {
             let silent = agent.last_seen.elapsed();
@@ -41,7 +41,7 @@ impl Runs {
                     node: node.clone(),
                     message: message.clone(),
                 };
-                table.apply(&key, event, now_ms());
+                table.apply(&key, event, now_ms);
             }
         }
     }
@@ -51,7 +51,8 @@ impl Runs {
     pub(super) async fn refresh_inventories(&self, patience: Duration) -> bool {
         let deadline = tokio::time::Instant::now() + patience;
         let mut changed = self.signals.agents.subscribe();
-        let number = now_ms().cast_unsigned();
+        // Larger than every one before, which a clock may not be.
+        let number = self.inventories.fetch_add(1, Ordering::Relaxed) + 1;
         let mut asked = Vec::new();
         loop {
             let waits = {
@@ -102,7 +103,13 @@ impl Table {
     }
 
     /// Whether a task that an agent has is known, perhaps only now by its context.
-    pub(super) fn recognise(&mut self, node: &str, task: TaskId, context: &[u8]) -> bool {
+    pub(super) fn recognise(
+        &mut self,
+        node: &str,
+        task: TaskId,
+        context: &[u8],
+        now_ms: i64,
+    ) -> bool {
         if self.key_on(node, task).is_some() {
             return true;
         }
@@ -120,7 +127,7 @@ impl Table {
         );
         self.insert(document, 0);
         let message = "found again from what an agent tells: the state database was lost";
-        self.log(&key, LogLevel::Warning, None, message, now_ms());
+        self.log(&key, LogLevel::Warning, None, message, now_ms);
         for node in self.nodes_of(&key) {
             self.agents.entry(node).or_insert_with(Agent::awaited);
         }

@@ -10,7 +10,6 @@ use orlop_repository::{Committer as _, SessionId};
 use tokio_util::sync::CancellationToken;
 
 use super::{Refusal, RunKey, Runs};
-use crate::clock::now_ms;
 
 /// Sessions whose end the store did not take are ended again this often.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -83,7 +82,8 @@ impl Runs {
             RunKey::new(RunKind::Restore, holder.run.clone()),
             holder.task.id,
         );
-        self.lock().apply(&key, Event::Touches { task }, now_ms());
+        self.lock()
+            .apply(&key, Event::Touches { task }, self.now_ms());
     }
 
     /// Remembers that a task has begun a session.

@@ -1,6 +1,6 @@
 //! The table itself: applies events, keeps the state database in step, and passes actions on.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 
 use orlop_core::{
     TaskId,
@@ -9,7 +9,13 @@ use orlop_core::{
 use orlop_proto::v1::LogLevel;
 use orlop_runtime::mac::MacKey;
 
-use super::{Signals, agents::Agent, commands, route::Route};
+use super::{
+    Signals,
+    agents::Agent,
+    commands,
+    jobs::{Job, Jobs, Work},
+    route::Route,
+};
 use crate::{
     records::Document,
     state::{LogLine, StateDb},
@@ -38,19 +44,15 @@ impl RunKey {
         }
     }
 
+    /// The backup of this name.
+    pub(crate) fn backup(name: &str) -> Self {
+        Self::new(RunKind::Backup, name)
+    }
+
     /// The key of `run`.
     pub(crate) fn of(run: &Run) -> Self {
         Self::new(run.kind, run.name.clone())
     }
-}
-
-/// Something that takes a while and must not be done under the lock.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Job {
-    /// Make the result of a run durable.
-    Record(RunKey),
-    /// Remove a run's records.
-    Remove(RunKey),
 }
 
 pub(super) struct Entry {
@@ -65,7 +67,7 @@ pub(super) struct Table {
     /// Which run a task belongs to.
     pub(super) tasks: HashMap<TaskId, RunKey>,
     pub(super) agents: BTreeMap<String, Agent>,
-    pub(super) jobs: VecDeque<Job>,
+    pub(super) jobs: Jobs,
     pub(super) db: StateDb,
     pub(super) signals: Signals,
     /// How agents reach the store.
@@ -177,8 +179,8 @@ impl Table {
             Action::Acknowledge(id) => {
                 self.send_to_task(key, *id, commands::acknowledge(*id));
             }
-            Action::Record => self.push_job(Job::Record(key.clone())),
-            Action::Remove => self.push_job(Job::Remove(key.clone())),
+            Action::Record => self.push_job(key, Work::Record),
+            Action::Remove => self.push_job(key, Work::Remove),
         }
     }
 
@@ -192,10 +194,17 @@ impl Table {
     }
 
     /// Leaves a job to the recorder, once.
-    pub(super) fn push_job(&mut self, job: Job) {
-        if !self.jobs.contains(&job) {
-            self.jobs.push_back(job);
-        }
+    pub(super) fn push_job(&mut self, key: &RunKey, work: Work) {
+        let Some(document) = self.document(key) else {
+            return;
+        };
+        let location = document.run.location.clone();
+        let key = key.clone();
+        self.jobs.push(Job {
+            key,
+            location,
+            work,
+        });
         self.signals.record.notify_one();
     }
 

@@ -22,7 +22,8 @@ fn key(name: String) -> Result<RunKey, Status> {
     Ok(RunKey::new(RunKind::Backup, name))
 }
 
-fn message(document: &Document) -> v1::Backup {
+/// The backup as a message.
+pub(super) fn message(document: &Document) -> v1::Backup {
     match &document.spec {
         RunSpec::Backup(spec) => convert::backup(&document.run, spec),
         RunSpec::Restore(_) => convert::backup(&document.run, &BackupSpec::default()),

@@ -6,6 +6,7 @@ mod auth;
 mod backups;
 mod listing;
 mod restores;
+mod schedules;
 mod sessions;
 mod snapshots;
 mod status;
@@ -19,6 +20,7 @@ pub(crate) use agents::AgentsService;
 pub(crate) use auth::Auth;
 pub(crate) use backups::BackupsService;
 pub(crate) use restores::RestoresService;
+pub(crate) use schedules::SchedulesService;
 pub(crate) use sessions::SessionsService;
 pub(crate) use snapshots::SnapshotsService;
 pub(crate) use store::StoreService;
@@ -28,13 +30,15 @@ use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::{runs::Runs, tasks::Tasks};
+use crate::{runs::Runs, schedules::Schedules, tasks::Tasks};
 
 /// What every service works with.
 #[derive(Clone)]
 pub(crate) struct Context {
     /// Runs and agents.
     pub(crate) runs: Arc<Runs>,
+    /// Schedules.
+    pub(crate) schedules: Arc<Schedules>,
     /// Owner of what runs beside a call.
     pub(crate) tasks: Arc<Tasks>,
     /// Streams that may read snapshots at once: each holds a blocking thread as long as its client takes.

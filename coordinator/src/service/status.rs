@@ -9,7 +9,7 @@ use orlop_proto::{
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::runs::Refusal;
+use crate::runs::{Refusal, with_sources};
 
 /// Domain of all error reasons.
 const DOMAIN: &str = "orlop.io";
@@ -35,6 +35,7 @@ pub(super) fn malformed(error: ProtocolError) -> Status {
 
 /// A request is not fulfilled.
 pub(super) fn refused(refusal: Refusal) -> Status {
+    let said = refusal.to_string();
     match refusal {
         Refusal::NotFound {
             kind,
@@ -51,13 +52,9 @@ pub(super) fn refused(refusal: Refusal) -> Status {
             Status::with_error_details(Code::NotFound, message, details)
         }
         Refusal::Exists { kind, name } => {
-            let message = format!(
-                "{kind} {name} exists already and was asked for differently: choose another name"
-            );
-            let mut details =
-                ErrorDetails::with_resource_info(kind.as_str(), name, String::new(), &message);
+            let mut details = ErrorDetails::with_resource_info(kind, name, String::new(), &said);
             details.set_error_info("EXISTS", DOMAIN, HashMap::new());
-            Status::with_error_details(Code::AlreadyExists, message, details)
+            Status::with_error_details(Code::AlreadyExists, said, details)
         }
         Refusal::Invalid { field, message } => malformed(ProtocolError::new(field, message)),
         Refusal::Precondition(message) => {
@@ -87,17 +84,6 @@ pub(super) fn repository(error: &orlop_repository::Error) -> Status {
     } else {
         with_reason(Code::Unavailable, "REPOSITORY", &message)
     }
-}
-
-/// The error and what caused it, in one line.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        message = format!("{message}: {cause}");
-        source = cause.source();
-    }
-    message
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Answers, Context,
+    schedules::message as schedule,
     status::{malformed, refused, repository},
 };
 use crate::runs::{NodeView, Refusal};
@@ -57,6 +58,7 @@ impl System for SystemService {
             locations: vec![location],
             running_backups: runs.unfinished(RunKind::Backup),
             running_restores: runs.unfinished(RunKind::Restore),
+            schedules: self.0.schedules.list().into_iter().map(schedule).collect(),
         }))
     }
 

@@ -111,6 +111,11 @@ pub enum Event {
     Recorded,
     /// Somebody wants it gone.
     Delete,
+    /// It cannot be removed yet.
+    Delayed {
+        /// Why, for a person.
+        reason: String,
+    },
 }
 
 /// What is to be done after an event.
@@ -173,6 +178,12 @@ impl Run {
             Event::Delete => {
                 self.stop(now_ms, &mut actions);
                 self.phase = RunPhase::Deleting;
+            }
+            Event::Delayed { reason } => {
+                if self.phase == RunPhase::Deleting {
+                    self.failure_reason = reason;
+                }
+                return actions;
             }
             Event::Unplannable { .. } | Event::Recorded => {}
         }

@@ -13,13 +13,16 @@ use orlop_agent::{
     app::{self, AgentConfig},
     volumes::DiscoverOptions,
 };
-use orlop_coordinator::{Coordinator, CoordinatorConfig, Limits, StoreAccess};
+use orlop_coordinator::{Clock, Coordinator, CoordinatorConfig, Limits, StoreAccess, SystemClock};
 use orlop_proto::v1::{
     self, RunPhase, backups_client::BackupsClient, restores_client::RestoresClient,
     sessions_client::SessionsClient, snapshots_client::SnapshotsClient,
     system_client::SystemClient,
 };
-use orlop_repository::{InitOptions, Repository, Unlock, open_store};
+use orlop_repository::{
+    InitOptions, Repository, Unlock, open_store,
+    store::{FaultyStore, Plan},
+};
 use orlop_runtime::identity::Authority;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -32,7 +35,7 @@ use tonic::{
 
 use super::cut::Relay;
 
-const TOKEN: &str = "the-token";
+pub(crate) const TOKEN: &str = "the-token";
 const PATIENCE: Duration = Duration::from_mins(2);
 
 #[derive(Clone)]
@@ -46,7 +49,7 @@ impl Interceptor for Token {
     }
 }
 
-type Client = InterceptedService<Channel, Token>;
+pub(crate) type Client = InterceptedService<Channel, Token>;
 
 struct Running {
     shutdown: CancellationToken,
@@ -70,6 +73,10 @@ pub(crate) struct World {
     relay: Option<Relay>,
     coordinator: Option<Running>,
     agent: Option<Running>,
+    /// What the coordinator reads the time from.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// How the coordinator's store fails from its next start on.
+    pub(crate) faults: Plan,
 }
 
 /// Bytes that do not compress, always the same for a seed.
@@ -105,6 +112,8 @@ impl World {
             relay: None,
             coordinator: None,
             agent: None,
+            clock: Arc::new(SystemClock::default()),
+            faults: Plan::Never,
         }
     }
 
@@ -175,13 +184,29 @@ impl World {
         self.start_coordinator().await;
         self.relay = Some(Relay::to(self.address).await);
         self.start_agent();
+        self.until_connected().await;
+    }
+
+    /// Waits until the agent has told the coordinator of its volumes.
+    pub(crate) async fn until_connected(&self) {
+        let mut system = SystemClient::new(self.client(TOKEN).await);
+        let connected = async {
+            loop {
+                let request = v1::GetStatusRequest {};
+                let status = system.get_status(request).await.unwrap().into_inner();
+                if status.nodes.iter().any(|node| node.connected) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, connected).await.unwrap();
     }
 
     pub(crate) async fn start_coordinator(&mut self) {
         let url = self.path("repo").to_str().unwrap().to_owned();
-        let repository = Repository::open(open_store(&url).unwrap(), &unlock())
-            .await
-            .unwrap();
+        let store = FaultyStore::new(open_store(&url).unwrap(), self.faults);
+        let repository = Repository::open(Arc::new(store), &unlock()).await.unwrap();
         let config = CoordinatorConfig {
             listen: self.address,
             repository: Arc::clone(&repository),
@@ -192,7 +217,11 @@ impl World {
             state_db: self.path("state.db"),
             identity: self.identity.clone(),
             token: TOKEN.to_owned(),
-            limits: Limits::default(),
+            limits: Limits {
+                tick: Duration::from_millis(10),
+                ..Limits::default()
+            },
+            clock: Arc::clone(&self.clock),
         };
         let coordinator = Coordinator::bind(config).await.unwrap();
         self.address = coordinator.local_addr();
@@ -250,7 +279,7 @@ impl World {
         SessionsClient::new(self.client(TOKEN).await)
     }
 
-    async fn client(&self, token: &str) -> Client {
+    pub(crate) async fn client(&self, token: &str) -> Client {
         let ca = Certificate::from_pem(&self.identity.ca_pem);
         let channel = Endpoint::from_shared(format!("https://{}", self.address))
             .unwrap()

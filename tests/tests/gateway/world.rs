@@ -6,7 +6,9 @@ use orlop_agent::{
     app::{self, AgentConfig},
     volumes::DiscoverOptions,
 };
-use orlop_coordinator::{Coordinator, CoordinatorConfig, GatewayLimits, Limits, StoreAccess};
+use orlop_coordinator::{
+    Coordinator, CoordinatorConfig, GatewayLimits, Limits, StoreAccess, SystemClock,
+};
 use orlop_proto::v1::{self, backups_client::BackupsClient, restores_client::RestoresClient};
 use orlop_repository::{InitOptions, ObjectStore, Repository};
 use orlop_runtime::identity::Authority;
@@ -119,6 +121,7 @@ impl World {
             identity: self.identity.clone(),
             token: TOKEN.to_owned(),
             limits: self.limits.clone(),
+            clock: Arc::new(SystemClock::default()),
         };
         let coordinator = Coordinator::bind(config).await.unwrap();
         self.address = coordinator.local_addr();

@@ -103,7 +103,7 @@ pub(crate) fn to_wire(volume: VolumeRef) -> v1::VolumeRef {
 }
 
 /// `90s`, `15m`, `720h` or `30d` in seconds.
-fn seconds(text: &str) -> Result<u64> {
+pub(crate) fn seconds(text: &str) -> Result<u64> {
     let bad = || {
         exit::usage(format!(
             "{text:?} is not a time: write 90s, 15m, 720h or 30d"

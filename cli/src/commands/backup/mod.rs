@@ -3,7 +3,8 @@
 mod create;
 mod get;
 
-pub(crate) use create::to_wire;
+pub(crate) use create::{seconds, to_wire};
+pub(crate) use get::print_one;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -30,7 +31,7 @@ pub(crate) enum BackupCommand {
     Logs(LogsArgs),
     /// Stop a backup that runs
     Cancel(NameArgs),
-    /// Remove a backup's record and log
+    /// Remove a backup, its snapshots and its log
     Delete(NameArgs),
 }
 

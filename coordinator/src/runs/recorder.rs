@@ -1,0 +1,172 @@
+//! The loop that makes results durable and removes what was deleted.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use orlop_core::{
+    SnapshotId,
+    run::{Event, RunKind},
+};
+use orlop_repository::Result;
+use tokio::task::{Id, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    RunKey, Runs,
+    jobs::{Job, Work},
+    table::run_line,
+};
+use crate::state::LogLine;
+
+/// A store that failed is left alone for this long.
+const STORE_PAUSE: Duration = Duration::from_secs(5);
+/// Lines of a log that are kept with a record.
+const RECORDED_LINES: usize = 10_000;
+/// Runs that are removed together: their snapshots are looked for and forgotten once for all of them.
+const TOGETHER: usize = 100;
+/// Longest sleep when nothing is postponed.
+const IDLE: Duration = Duration::from_hours(1);
+
+impl Runs {
+    /// Makes results durable and removes what was deleted, each location for itself, until `shutdown`. What was
+    /// begun is finished.
+    pub(crate) async fn run_recorder(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut working = JoinSet::new();
+        let mut busy: HashMap<Id, String> = HashMap::new();
+        loop {
+            let now = Instant::now();
+            while let Some(jobs) = {
+                let is_busy = |location: &str| busy.values().any(|other| other == location);
+                self.lock().jobs.take(now, TOGETHER, is_busy)
+            } {
+                let location = jobs[0].location.clone();
+                let runs = Arc::clone(&self);
+                let id = working.spawn(async move { runs.work(jobs).await }).id();
+                busy.insert(id, location);
+            }
+            let next = self.lock().jobs.next().unwrap_or(now + IDLE).max(now);
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = self.signals.record.notified() => {}
+                () = tokio::time::sleep_until(next.into()), if busy.is_empty() => {}
+                Some(done) = working.join_next_with_id() => {
+                    let id = match done {
+                        Ok((id, ())) => id,
+                        Err(error) => {
+                            tracing::error!(error = %error, "recording has panicked");
+                            error.id()
+                        }
+                    };
+                    busy.remove(&id);
+                }
+            }
+        }
+        while working.join_next().await.is_some() {}
+    }
+
+    /// Jobs of one kind and one location.
+    async fn work(&self, jobs: Vec<Job>) {
+        let done = match jobs[0].work {
+            Work::Record => {
+                for job in jobs {
+                    if let Err(error) = self.record(&job.key).await {
+                        self.postpone(vec![job], &error);
+                    }
+                }
+                return;
+            }
+            Work::Remove => self.remove(&jobs).await,
+        };
+        if let Err(error) = done {
+            self.postpone(jobs, &error);
+        }
+    }
+
+    fn postpone(&self, jobs: Vec<Job>, error: &orlop_repository::Error) {
+        let reason = super::refusal::with_sources(error);
+        tracing::warn!(reason, "cannot write records and will try again");
+        let (now_ms, until) = (self.now_ms(), Instant::now() + STORE_PAUSE);
+        let mut table = self.lock();
+        for job in jobs {
+            if job.work == Work::Remove {
+                let reason = format!("it cannot be deleted yet: {reason}");
+                table.apply(&job.key, Event::Delayed { reason }, now_ms);
+            }
+            table.jobs.postpone(job, until);
+        }
+    }
+
+    async fn record(&self, key: &RunKey) -> orlop_repository::Result<()> {
+        let now = self.now_ms();
+        let (document, log) = {
+            let table = self.lock();
+            let Some(mut document) = table.document(key).cloned() else {
+                return Ok(());
+            };
+            // The record is of the run as it will be once the record is durable.
+            let _ = document.run.apply(Event::Recorded, now);
+            if !document.run.phase.is_final() {
+                return Ok(());
+            }
+            document.recovered = false;
+            let mut log = Vec::new();
+            while log.len() < RECORDED_LINES {
+                let after = log.last().map_or(0, |line: &LogLine| line.number);
+                let lines = table.log_lines(key, after);
+                if lines.is_empty() {
+                    break;
+                }
+                log.extend(lines);
+            }
+            // So is its log: the line that says how it ended is told when the record is durable.
+            let (level, task, text) = run_line(&document.run);
+            log.push(LogLine {
+                number: log.last().map_or(0, |line| line.number) + 1,
+                time_ms: now,
+                level: level.into(),
+                task: task.map(|id| id.to_string()).unwrap_or_default(),
+                message: text,
+            });
+            (document, log)
+        };
+        self.records.put(&document, &log).await?;
+        self.lock().apply(key, Event::Recorded, now);
+        Ok(())
+    }
+
+    /// Removes runs that were deleted: their snapshots first, then their records. As long as a record is there, the
+    /// removal can be asked for again.
+    async fn remove(&self, jobs: &[Job]) -> Result<()> {
+        let gone: BTreeSet<&RunKey> = {
+            let table = self.lock();
+            let here = |key: &&RunKey| table.document(key).is_some();
+            jobs.iter().map(|job| &job.key).filter(here).collect()
+        };
+        let backups: BTreeSet<&str> = gone
+            .iter()
+            .filter(|key| key.kind == RunKind::Backup)
+            .map(|key| key.name.as_str())
+            .collect();
+        if !backups.is_empty() {
+            let repository = &self.parts.repository;
+            let all = repository.snapshots().await?;
+            let held = all.iter().filter(|s| backups.contains(s.backup.as_str()));
+            let held: Vec<SnapshotId> = held.map(|snapshot| snapshot.id).collect();
+            if !held.is_empty() {
+                let forgotten = repository.forget(&held).await?;
+                tracing::info!(
+                    snapshots = forgotten.len(),
+                    "snapshots of deleted backups are forgotten"
+                );
+            }
+        }
+        for key in gone {
+            self.records.remove(key.kind, &key.name).await?;
+            self.lock().forget(key);
+        }
+        Ok(())
+    }
+}
