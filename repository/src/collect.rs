@@ -21,7 +21,7 @@ use crate::{
     error::{Error, Result},
     mark::{Marked, mark},
     mistake::{Mistake, makes},
-    protocol::{Body, CondemnBody, FenceBody, LeaderBody, LogState, Plan},
+    protocol::{Body, CondemnBody, FenceBody, LeaderBody, LogState, Plan, SessionKind},
     repository::Repository,
     secret::random_bytes,
     store::ObjectInfo,
@@ -79,7 +79,7 @@ impl Collector<'_> {
             return Ok(());
         }
         self.lead().await?;
-        self.shut_out_old().await?;
+        self.shut_out_old(|kind| kind != SessionKind::Write).await?;
         self.finish_lists().await?;
         // What an earlier collector condemned comes first.
         if self.epoch_is_open().await? && !self.finish_epoch(&[], Marked::default()).await? {
@@ -96,6 +96,8 @@ impl Collector<'_> {
             ..
         } = gathered;
         if plan.dead.is_empty() && plan.repack.is_empty() && leftovers.is_empty() {
+            // Nobody will wait for a writer that is dead.
+            self.shut_out_old(|_| true).await?;
             self.report.state = CollectState::Clean;
             return self.compact(&listing).await;
         }
@@ -278,14 +280,17 @@ impl Collector<'_> {
         }
     }
 
-    /// Shuts out sessions whose processes are dead, by all appearances: a reader would pin its snapshot for
-    /// ever, and what a writer left behind would be spared for ever.
-    async fn shut_out_old(&mut self) -> Result<()> {
+    /// Shuts out sessions of some kinds whose processes are dead, by all appearances: a reader would pin its
+    /// snapshot for ever, and what a writer left behind would be spared for ever.
+    ///
+    /// A writer that lives must be shut out after packs were condemned, not right before: what it stored
+    /// is spared only then, for the session that takes it over.
+    async fn shut_out_old(&mut self, which: impl Fn(SessionKind) -> bool + Send) -> Result<()> {
         let mut state = self.repository.newest_state().await?;
         let silent: Vec<u64> = state
             .open
             .iter()
-            .filter(|(_, open)| self.is_silent(open.since_ms, open.taken))
+            .filter(|(_, open)| which(open.kind) && self.is_silent(open.since_ms, open.taken))
             .map(|(session, _)| *session)
             .collect();
         if silent.is_empty() {

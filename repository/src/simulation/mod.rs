@@ -208,7 +208,7 @@ fn simulate_all(seeds: Range<u64>) -> (Option<(u64, String)>, watch::Tally) {
 }
 
 /// Seeds that are tried unless `ORLOP_SEEDS` says otherwise.
-const SEEDS: u64 = 3000;
+const SEEDS: u64 = 2000;
 
 #[test]
 fn simulation_of_seeds() {

@@ -80,7 +80,7 @@ pub(super) async fn sweep(world: &World, repository: &Repository) -> Result<Opti
             .await?;
         // Where it wrote the index anew, the old one is garbage now.
         let same = world.shared.lock().watch.state.segments == segments;
-        if report.state == CollectState::Clean && same {
+        if report.state == CollectState::Clean && report.fenced.is_empty() && same {
             break;
         }
         rounds += 1;
