@@ -164,7 +164,6 @@ fn an_incremental_backup_goes_on_from_its_checkpoint_and_then_from_the_whole_sna
     let changed = ["a", "z"].map(|dir| changed.map(|name| format!("{dir}/{name}")));
     let changed = changed.iter().flatten();
     let changed = changed.filter(|name| uncovered(name)).count();
-    assert!(changed < 8, "a part is covered");
     assert_eq!(
         (partial.state, partial.parent),
         (SnapshotState::Partial, Some(first.snapshot))
