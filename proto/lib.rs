@@ -1,6 +1,7 @@
 //! The gRPC contract of Orlop.
 
 pub mod convert;
+pub mod locations;
 pub mod reason;
 pub mod receive;
 mod requests;

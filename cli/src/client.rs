@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Error, Result};
 use clap::Args;
 use orlop_proto::v1::{
-    backups_client::BackupsClient, restores_client::RestoresClient,
-    schedules_client::SchedulesClient, snapshots_client::SnapshotsClient,
-    system_client::SystemClient,
+    backups_client::BackupsClient, locations_client::LocationsClient,
+    restores_client::RestoresClient, schedules_client::SchedulesClient,
+    snapshots_client::SnapshotsClient, system_client::SystemClient,
 };
 use orlop_runtime::token;
 use tonic::{
@@ -152,6 +152,10 @@ impl Client {
 
     pub(crate) fn schedules(&self) -> SchedulesClient<Service> {
         SchedulesClient::new(self.service.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    pub(crate) fn locations(&self) -> LocationsClient<Service> {
+        LocationsClient::new(self.service.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     pub(crate) fn snapshots(&self) -> SnapshotsClient<Service> {

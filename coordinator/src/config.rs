@@ -2,10 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use orlop_repository::Repository;
+use orlop_repository::Unlock;
 use orlop_runtime::identity::Authority;
 
-use crate::clock::Clock;
+use crate::{clock::Clock, locations::Home};
 
 /// How much may run at once, and how long silence is borne.
 #[derive(Debug, Clone)]
@@ -23,6 +23,10 @@ pub struct Limits {
     pub gateway: GatewayLimits,
     /// How often schedules are looked at.
     pub tick: Duration,
+    /// How often locations are looked at, and what other coordinators have recorded there.
+    pub validate_every: Duration,
+    /// How often space is freed in each location; zero for never.
+    pub collect_every: Duration,
 }
 
 impl Default for Limits {
@@ -35,6 +39,8 @@ impl Default for Limits {
             heartbeat: Duration::from_secs(10),
             gateway: GatewayLimits::default(),
             tick: Duration::from_secs(1),
+            validate_every: Duration::from_mins(1),
+            collect_every: Duration::from_hours(24),
         }
     }
 }
@@ -83,7 +89,7 @@ impl GatewayLimits {
     }
 }
 
-/// How agents reach the store of a repository.
+/// How agents reach the stores of repositories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StoreAccess {
     /// The agent in the coordinator's own process opens it itself; all others go through the coordinator.
@@ -99,16 +105,16 @@ pub enum StoreAccess {
 pub struct CoordinatorConfig {
     /// Where to listen; port 0 lets the system choose.
     pub listen: SocketAddr,
-    /// The repository of the location.
-    pub repository: Arc<Repository>,
-    /// URL by which agents reach the repository's store if they open it themselves.
-    pub store_url: String,
-    /// Whether they do.
+    /// The location that it is started with, which is the default one; `None` if locations are made by calls only.
+    pub home: Option<Home>,
+    /// What opens a repository whose location has no password or key file of its own.
+    pub unlock: Option<Unlock>,
+    /// Directory of what must outlive a restart: locations with their secrets, heads of logs. Made if it is missing.
+    pub data_dir: PathBuf,
+    /// Whether agents open stores themselves.
     pub store_access: StoreAccess,
     /// The node whose agent runs in this process.
     pub own_node: Option<String>,
-    /// The location's name.
-    pub location: String,
     /// The state database; made if it does not exist. It may be deleted while the coordinator is down.
     pub state_db: PathBuf,
     /// What the server shows to clients.

@@ -44,9 +44,24 @@ pub enum Error {
     /// The state database failed.
     #[error("use the state database")]
     State(#[from] rusqlite::Error),
+    /// The files of locations cannot be used.
+    #[error("use the files of locations in {directory}")]
+    Locations {
+        /// Their directory.
+        directory: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A file of the coordinator's own cannot be used.
+    #[error(transparent)]
+    File(#[from] orlop_runtime::Error),
     /// The repository failed.
     #[error("read what is finished from the repository")]
     Repository(#[from] orlop_repository::Error),
+    /// The location that it is started with can never be opened as it is.
+    #[error("{0}")]
+    Begin(String),
     /// TLS, reflection or the server itself failed.
     #[error("serve gRPC: {0}")]
     Serve(String),

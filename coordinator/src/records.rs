@@ -10,7 +10,7 @@ use orlop_core::run::{Run, RunKind, RunSpec};
 use orlop_repository::{ObjectStore, Result, store::Durability};
 use serde::{Deserialize, Serialize};
 
-use crate::state::LogLine;
+use crate::{runs::RunKey, state::LogLine};
 
 const VERSION: u32 = 1;
 
@@ -89,6 +89,12 @@ impl Records {
     pub(crate) async fn remove(&self, kind: RunKind, name: &str) -> Result<()> {
         self.store.delete(&log_name(kind, name)).await?;
         self.store.delete(&record_name(kind, name)).await
+    }
+
+    /// Whether a run is recorded.
+    pub(crate) async fn has(&self, key: &RunKey) -> Result<bool> {
+        let name = record_name(key.kind, &key.name);
+        Ok(self.store.stat(&name).await?.is_some())
     }
 
     /// Names of all recorded runs of a kind.

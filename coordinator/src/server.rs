@@ -6,11 +6,12 @@ use orlop_proto::{
     DESCRIPTORS,
     v1::{
         agents_server::AgentsServer, backups_server::BackupsServer,
-        restores_server::RestoresServer, schedules_server::SchedulesServer,
-        sessions_server::SessionsServer, snapshots_server::SnapshotsServer,
-        store_server::StoreServer, system_server::SystemServer,
+        locations_server::LocationsServer, restores_server::RestoresServer,
+        schedules_server::SchedulesServer, sessions_server::SessionsServer,
+        snapshots_server::SnapshotsServer, store_server::StoreServer, system_server::SystemServer,
     },
 };
+use orlop_runtime::private;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -26,11 +27,13 @@ use crate::{
     cluster::Directory,
     config::CoordinatorConfig,
     error::{Error, Result},
-    runs::{Parts, Runs},
+    locations::Locations,
+    maintenance::Maintenance,
+    runs::{Parts, Refusal, Runs},
     schedules::Schedules,
     service::{
-        AgentsService, Auth, BackupsService, Context, RestoresService, SchedulesService,
-        SessionsService, SnapshotsService, StoreService, SystemService, store,
+        AgentsService, Auth, BackupsService, Context, LocationsService, RestoresService,
+        SchedulesService, SessionsService, SnapshotsService, StoreService, SystemService, store,
     },
     tasks::Tasks,
 };
@@ -53,11 +56,12 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// Listens, opens the state database, and reads from the repository what is finished.
+    /// Listens, opens the state database and all locations, and reads from them what is finished. A location that
+    /// does not answer is looked at again later.
     ///
     /// # Errors
-    /// The address is in use, the state database or the repository cannot be read, or the identity is no TLS
-    /// identity.
+    /// The address is in use, the state database or the files of locations cannot be read, the location that it is
+    /// started with can never be opened as it is (a wrong password), or the identity is no TLS identity.
     pub async fn bind(config: CoordinatorConfig) -> Result<Self> {
         let listen = config.listen;
         let fail = |source| Error::Bind {
@@ -66,21 +70,30 @@ impl Coordinator {
         };
         let listener = TcpListener::bind(listen).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
+        private::create_dir(&config.data_dir)?;
+        let clock = Arc::clone(&config.clock);
+        let locations = Locations::load(&config.data_dir, config.home, config.unlock, clock)?;
         let parts = Parts {
             cluster: Arc::new(Directory::default()),
-            repository: config.repository,
-            store_url: config.store_url,
+            locations: Arc::new(locations),
             store_access: config.store_access,
             own_node: config.own_node,
             context_key: config.identity.own_key("task contexts"),
-            location: config.location,
             limits: config.limits,
             clock: config.clock,
         };
         let started_ms = parts.clock.now_ms();
-        let runs = Arc::new(Runs::load(parts, &config.state_db).await?);
+        let runs = Arc::new(Runs::load(parts, &config.state_db)?);
+        let schedules = Arc::new(Schedules::new(Arc::clone(&runs)));
+        let maintenance = Maintenance::new(Arc::clone(&runs), Arc::clone(&schedules));
+        let maintenance = Arc::new(maintenance);
+        maintenance.begin().await.map_err(|refusal| match refusal {
+            Refusal::Repository(error) => Error::Repository(error),
+            refusal => Error::Begin(refusal.to_string()),
+        })?;
         let context = Context {
-            schedules: Arc::new(Schedules::load(Arc::clone(&runs)).await?),
+            schedules,
+            maintenance,
             runs,
             tasks: Arc::default(),
             readers: Arc::new(Semaphore::new(READERS)),
@@ -122,6 +135,8 @@ impl Coordinator {
         own.spawn(Arc::clone(&context.runs).run_scheduler(context.shutdown.clone()));
         own.spawn(Arc::clone(&context.runs).run_recorder(context.shutdown.clone()));
         own.spawn(Arc::clone(&context.runs).run_session_ender(context.shutdown.clone()));
+        own.spawn(Arc::clone(&context.maintenance).run_health(context.shutdown.clone()));
+        own.spawn(Arc::clone(&context.maintenance).run_collector(context.shutdown.clone()));
         own.spawn(Arc::clone(&context.schedules).run_turns(context.shutdown.clone()));
         own.spawn(Arc::clone(&context.schedules).run_upkeep(context.shutdown.clone()));
         tracing::info!(%address, "coordinator listens");
@@ -185,6 +200,7 @@ async fn services(mut server: Server, context: &Context, auth: &Auth) -> Result<
         .add_service(guarded!(BackupsServer, BackupsService))
         .add_service(guarded!(RestoresServer, RestoresService))
         .add_service(guarded!(SchedulesServer, SchedulesService))
+        .add_service(guarded!(LocationsServer, LocationsService))
         .add_service(guarded!(SnapshotsServer, SnapshotsService))
         .add_service(guarded!(SystemServer, SystemService))
         .add_service(guarded!(AgentsServer, AgentsService))

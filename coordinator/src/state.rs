@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::{Error, Result};
 
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 const SCHEMA: &str = "
     CREATE TABLE run (
         kind TEXT NOT NULL, name TEXT NOT NULL, document TEXT NOT NULL,
@@ -21,6 +21,15 @@ const SCHEMA: &str = "
         level INTEGER NOT NULL, task TEXT NOT NULL, message TEXT NOT NULL,
         PRIMARY KEY (kind, name, number)) WITHOUT ROWID;
     CREATE TABLE session (id INTEGER PRIMARY KEY, task TEXT NOT NULL);
+";
+/// Sessions by location, as each repository counts its own (which task held which is told again), and what came of
+/// freeing space; since version 3.
+const SESSIONS: &str = "
+    DROP TABLE session;
+    CREATE TABLE session (
+        location TEXT NOT NULL, id INTEGER NOT NULL, task TEXT NOT NULL,
+        PRIMARY KEY (location, id)) WITHOUT ROWID;
+    CREATE TABLE collected (location TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
 ";
 /// How far each schedule has come; since version 2.
 const SCHEDULES: &str = "
@@ -76,7 +85,7 @@ impl StateDb {
                 known: VERSION,
             });
         }
-        let steps = [SCHEMA, SCHEDULES];
+        let steps = [SCHEMA, SCHEDULES, SESSIONS];
         let missing = steps.get(found as usize..).unwrap_or_default().concat();
         if !missing.is_empty() {
             let schema = format!("BEGIN; {missing} PRAGMA user_version = {VERSION}; COMMIT;");
@@ -184,43 +193,68 @@ impl StateDb {
         Ok(())
     }
 
-    /// The task that holds a session.
-    pub(crate) fn session(&self, session: SessionId) -> Result<Option<TaskId>> {
+    /// What came of freeing space last, by location.
+    pub(crate) fn collected(&self) -> Result<BTreeMap<String, String>> {
+        let mut statement = self
+            .connection
+            .prepare("SELECT location, document FROM collected")?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Keeps what came of freeing space in a location.
+    pub(crate) fn save_collected(&self, location: &str, document: &str) -> Result<()> {
+        self.connection
+            .prepare_cached("INSERT OR REPLACE INTO collected VALUES (?1, ?2)")?
+            .execute(params![location, document])?;
+        Ok(())
+    }
+
+    /// The task that holds a session of a location.
+    pub(crate) fn session(&self, location: &str, session: SessionId) -> Result<Option<TaskId>> {
         let task: Option<String> = self
             .connection
-            .prepare_cached("SELECT task FROM session WHERE id = ?1")?
-            .query_row([session.cast_signed()], |row| row.get(0))
+            .prepare_cached("SELECT task FROM session WHERE location = ?1 AND id = ?2")?
+            .query_row(params![location, session.cast_signed()], |row| row.get(0))
             .optional()?;
         Ok(task.and_then(|task| task.parse().ok()))
     }
 
     /// Remembers which task holds a session.
-    pub(crate) fn bind_session(&self, session: SessionId, task: TaskId) -> Result<()> {
+    pub(crate) fn bind_session(
+        &self,
+        location: &str,
+        session: SessionId,
+        task: TaskId,
+    ) -> Result<()> {
         self.connection
-            .prepare_cached("INSERT OR REPLACE INTO session VALUES (?1, ?2)")?
-            .execute(params![session.cast_signed(), task.to_string()])?;
+            .prepare_cached("INSERT OR REPLACE INTO session VALUES (?1, ?2, ?3)")?
+            .execute(params![location, session.cast_signed(), task.to_string()])?;
         Ok(())
     }
 
-    /// All sessions that tasks hold, in order of their beginning.
-    pub(crate) fn sessions(&self) -> Result<Vec<(SessionId, TaskId)>> {
+    /// All sessions that tasks hold with their locations, those of one location in order of their beginning.
+    pub(crate) fn sessions(&self) -> Result<Vec<(String, SessionId, TaskId)>> {
         let mut statement = self
             .connection
-            .prepare_cached("SELECT id, task FROM session ORDER BY id")?;
+            .prepare_cached("SELECT location, id, task FROM session ORDER BY location, id")?;
         let rows = statement.query_map([], |row| {
-            Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?))
+            let session = row.get::<_, i64>(1)?.cast_unsigned();
+            Ok((row.get(0)?, session, row.get::<_, String>(2)?))
         })?;
-        let rows = rows.collect::<Result<Vec<(SessionId, String)>, _>>()?;
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
         let parsed = rows.into_iter();
         Ok(parsed
-            .filter_map(|(session, task)| Some((session, task.parse().ok()?)))
+            .filter_map(|(location, session, task)| Some((location, session, task.parse().ok()?)))
             .collect())
     }
 
     /// Forgets a session that has ended.
-    pub(crate) fn release_session(&self, session: SessionId) -> Result<()> {
-        self.connection
-            .execute("DELETE FROM session WHERE id = ?1", [session.cast_signed()])?;
+    pub(crate) fn release_session(&self, location: &str, session: SessionId) -> Result<()> {
+        self.connection.execute(
+            "DELETE FROM session WHERE location = ?1 AND id = ?2",
+            params![location, session.cast_signed()],
+        )?;
         Ok(())
     }
 }
@@ -273,16 +307,19 @@ mod tests {
             for number in 1..=3 {
                 db.append_log(RunKind::Backup, "a", &line(number)).unwrap();
             }
-            db.bind_session(7, task).unwrap();
+            db.bind_session("near", 7, task).unwrap();
+            db.bind_session("far", 7, TaskId::from_bytes([4; 16]))
+                .unwrap();
         }
         let db = StateDb::open(&path).unwrap();
         assert_eq!(db.runs().unwrap(), ["2", "3"]);
         assert_eq!(db.log(RunKind::Backup, "a", 1, 1).unwrap(), [line(2)]);
         assert_eq!(db.last_line(RunKind::Backup, "a").unwrap(), 3);
-        assert_eq!(db.session(7).unwrap(), Some(task));
-        assert_eq!(db.sessions().unwrap(), [(7, task)]);
-        db.release_session(7).unwrap();
-        assert_eq!(db.session(7).unwrap(), None);
+        assert_eq!(db.session("near", 7).unwrap(), Some(task));
+        db.release_session("far", 7).unwrap();
+        assert_eq!(db.sessions().unwrap(), [("near".to_owned(), 7, task)]);
+        db.release_session("near", 7).unwrap();
+        assert_eq!(db.session("near", 7).unwrap(), None);
         db.remove_run(RunKind::Backup, "a").unwrap();
         assert_eq!(db.runs().unwrap(), ["3"]);
         assert_eq!(db.last_line(RunKind::Backup, "a").unwrap(), 0);

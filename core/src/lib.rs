@@ -7,6 +7,7 @@ pub mod time;
 pub mod volume;
 
 pub mod issue;
+pub mod location;
 pub mod progress;
 pub mod restore;
 pub mod retention;
@@ -15,6 +16,7 @@ pub mod schedule;
 
 pub use id::{ParseIdError, SnapshotId, TaskId};
 pub use issue::{Issue, IssueKind};
+pub use location::{LocationSpec, RepositorySecret, S3Keys};
 pub use progress::{Monitor, NoMonitor, Progress};
 pub use restore::RestoreMode;
 pub use time::Timestamp;

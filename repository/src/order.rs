@@ -69,6 +69,8 @@ pub struct FileHead {
     path: PathBuf,
     /// Locked for as long as it is open.
     _lock: File,
+    /// Taken while the head is compared and swapped.
+    swapping: tokio::sync::Mutex<()>,
 }
 
 impl FileHead {
@@ -89,6 +91,7 @@ impl FileHead {
             Ok(()) => Ok(Self {
                 path: path.to_owned(),
                 _lock: lock,
+                swapping: tokio::sync::Mutex::default(),
             }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Invalid(format!(
                 "another process writes this repository (it holds {}): end it first",
@@ -138,7 +141,8 @@ impl LogHead for FileHead {
             action: "write the log's head",
             source,
         };
-        // Nobody else has it: the lock says so.
+        // No other process has it: the lock says so.
+        let _swapping = self.swapping.lock().await;
         if self.load().map_err(fail)?.map(|head| head.seq) != expected {
             return Ok(false);
         }

@@ -4,7 +4,7 @@ pub mod error;
 pub mod identity;
 pub mod logging;
 pub mod mac;
-mod private;
+pub mod private;
 pub mod shutdown;
 pub mod token;
 

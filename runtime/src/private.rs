@@ -10,7 +10,7 @@ use std::{
 use crate::{Error, Result};
 
 /// No secret file of ours is larger, in bytes.
-const LIMIT_BYTES: u64 = 64 * 1024;
+const LIMIT_BYTES: u64 = 256 * 1024;
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     let path = path.to_owned();
@@ -22,7 +22,10 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> E
 }
 
 /// Makes `dir` and what is missing above it; a directory made here has mode 0700.
-pub(crate) fn create_dir(dir: &Path) -> Result<()> {
+///
+/// # Errors
+/// The system refuses.
+pub fn create_dir(dir: &Path) -> Result<()> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -31,7 +34,10 @@ pub(crate) fn create_dir(dir: &Path) -> Result<()> {
 }
 
 /// Replaces `path` by a file with mode 0600: readers see the old bytes or the new ones.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+///
+/// # Errors
+/// The system refuses; the old bytes are then still there.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let fresh = path.with_file_name(name);
@@ -53,11 +59,11 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::rename(&fresh, path).map_err(failed("write", path))
 }
 
-/// The bytes of `path`; `None` if there is no such file.
+/// The text in `path`, of at most 256 KiB; `None` if there is no such file.
 ///
 /// # Errors
 /// It cannot be read, or others than its owner may read or write it.
-pub(crate) fn read(path: &Path) -> Result<Option<String>> {
+pub fn read(path: &Path) -> Result<Option<String>> {
     let file = match fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

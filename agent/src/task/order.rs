@@ -1,8 +1,8 @@
 //! What a task is to do, checked on receipt.
 
-use orlop_core::{RestoreMode, SnapshotId, TaskId, VolumeRef};
+use orlop_core::{RestoreMode, S3Keys, SnapshotId, TaskId, VolumeRef};
 use orlop_proto::{
-    ProtocolError, receive,
+    ProtocolError, locations, receive,
     v1::{StartTask, start_task},
 };
 
@@ -31,8 +31,15 @@ pub(super) struct Order {
 /// The way to the store of the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Route {
-    /// The task opens the store of this URL itself.
-    Direct(String),
+    /// The task opens the store of this URL itself, with these keys or those of the agent's environment.
+    Direct {
+        /// URL of the store.
+        url: String,
+        /// Keys to its bucket.
+        keys: Option<S3Keys>,
+        /// Authorities to trust; empty for those of the system or the URL.
+        ca_pem: String,
+    },
     /// Through the coordinator.
     Gateway,
 }
@@ -90,9 +97,11 @@ impl TryFrom<StartTask> for Order {
             run: receive::some_text("run", start.run, names)?,
             volume: receive::volume("volume", start.volume)?,
             store: match receive::required("store", start.store)? {
-                start_task::Store::StoreUrl(url) => {
-                    Route::Direct(receive::some_text("store_url", url, 4096)?)
-                }
+                start_task::Store::StoreUrl(url) => Route::Direct {
+                    url: receive::some_text("store_url", url, locations::MAX_URL_BYTES)?,
+                    keys: start.s3_keys.map(locations::s3_keys).transpose()?,
+                    ca_pem: locations::ca_pem(&start.ca_pem)?,
+                },
                 start_task::Store::Gateway(_) => Route::Gateway,
             },
             context: receive::blob("context", start.context, MAX_CONTEXT_BYTES)?.to_vec(),
@@ -115,6 +124,8 @@ mod tests {
             store: Some(start_task::Store::StoreUrl("/repo".to_owned())),
             context: vec![1, 2].into(),
             work: Some(start_task::Work::Backup(BackupTask::default())),
+            s3_keys: None,
+            ca_pem: bytes::Bytes::new(),
         }
     }
 
@@ -123,7 +134,14 @@ mod tests {
         let order = Order::try_from(start()).unwrap();
         assert_eq!(order.volume, VolumeRef::new("ns", "p", "v"));
         assert_eq!(order.context, [1, 2]);
-        assert_eq!(order.store, Route::Direct("/repo".to_owned()));
+        assert_eq!(
+            order.store,
+            Route::Direct {
+                url: "/repo".to_owned(),
+                keys: None,
+                ca_pem: String::new(),
+            }
+        );
         let store = Some(start_task::Store::Gateway(v1::Gateway {}));
         let order = Order::try_from(StartTask { store, ..start() }).unwrap();
         assert_eq!(order.store, Route::Gateway);

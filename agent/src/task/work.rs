@@ -8,10 +8,13 @@ use std::{
 };
 
 use orlop_core::{
-    Issue, Monitor, Progress, RestoreMode, SnapshotId,
+    Issue, Monitor, Progress, RestoreMode, S3Keys, SnapshotId,
     run::{Outcome, TaskResult},
 };
-use orlop_repository::{Committer, ObjectStore, ReadSession, Repository, open_store};
+use orlop_repository::{
+    Committer, ObjectStore, ReadSession, Repository, StoreOptions, open_store_with,
+    store::S3Credentials,
+};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -87,10 +90,12 @@ pub(super) fn run(
     let Ways { committer, gateway } = ways;
     let store = match &order.store {
         Route::Gateway => gateway,
-        Route::Direct(url) => match open(url, &tools.handle) {
-            Ok(store) => store,
-            Err(outcome) => return outcome,
-        },
+        Route::Direct { url, keys, ca_pem } => {
+            match open(url, options(keys.as_ref(), ca_pem), &tools.handle) {
+                Ok(store) => store,
+                Err(outcome) => return outcome,
+            }
+        }
     };
     let (volume, marks) = match tools.inventory.find(&order.volume) {
         Ok(found) => found,
@@ -123,14 +128,26 @@ pub(super) fn run(
 
 /// Opens the store of the repository. In a place that only looks like it a backup would leave all its packs
 /// before it is noticed.
-fn open(url: &str, handle: &Handle) -> Result<Arc<dyn ObjectStore>, Outcome> {
-    let store = open_store(url).map_err(|error| failed(with_sources(&error), false))?;
+fn open(
+    url: &str,
+    options: StoreOptions,
+    handle: &Handle,
+) -> Result<Arc<dyn ObjectStore>, Outcome> {
+    let store =
+        open_store_with(url, options).map_err(|error| failed(with_sources(&error), false))?;
     let error = match handle.block_on(Repository::exists(&*store)) {
         Ok(true) => return Ok(store),
         Ok(false) => return Err(failed(elsewhere(url), false)),
         Err(error) => error,
     };
     Err(failed(with_sources(&error), !error.is_permanent()))
+}
+
+fn options(keys: Option<&S3Keys>, ca_pem: &str) -> StoreOptions {
+    StoreOptions {
+        credentials: keys.map(S3Credentials::from),
+        ca_pem: ca_pem.to_owned(),
+    }
 }
 
 fn elsewhere(url: &str) -> String {

@@ -1,18 +1,17 @@
 //! `orlop coordinator`: the coordinator on its own; agents dial it.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use orlop_coordinator::{Coordinator, CoordinatorConfig, Limits, StoreAccess, SystemClock};
-use orlop_repository::{InitOptions, Repository, open_store};
+use orlop_coordinator::{Coordinator, CoordinatorConfig, Home, Limits, StoreAccess, SystemClock};
 use orlop_runtime::{identity::Authority, token};
 use tokio_util::sync::CancellationToken;
 
 use super::{repo::UnlockArgs, standalone};
 use crate::{
     exit::{self, Outcome},
-    node,
+    node, text,
 };
 
 /// How agents get at the repository.
@@ -48,6 +47,29 @@ impl StoreArgs {
     }
 }
 
+/// What the coordinator does by itself.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct UpkeepArgs {
+    /// Free space in each location this often, such as 24h; 0s for never
+    #[arg(
+        long,
+        env = "ORLOP_COLLECT_EVERY",
+        value_name = "TIME",
+        default_value = "24h",
+        value_parser = text::parse_duration
+    )]
+    collect_every: Duration,
+}
+
+impl UpkeepArgs {
+    pub(crate) fn limits(self) -> Limits {
+        Limits {
+            collect_every: self.collect_every,
+            ..Limits::default()
+        }
+    }
+}
+
 /// Where the coordinator listens and keeps its state.
 #[derive(Debug, Args)]
 pub(crate) struct CoordinatorArgs {
@@ -74,6 +96,8 @@ pub(crate) struct CoordinatorArgs {
     #[command(flatten)]
     store: StoreArgs,
     #[command(flatten)]
+    upkeep: UpkeepArgs,
+    #[command(flatten)]
     unlock: UnlockArgs,
 }
 
@@ -81,40 +105,37 @@ impl CoordinatorArgs {
     pub(crate) async fn run(self, cancel: CancellationToken) -> Result<Outcome> {
         let data_dir = standalone::make_dir(&self.data_dir)?;
         let unlock = self.unlock.find()?;
-        let (repository, store_url) = match self.repository {
+        let (url, unlock) = match self.repository {
             None => {
-                let dir = data_dir.join("repo");
-                let repository = standalone::open_or_init(&dir, unlock, &data_dir).await?;
-                (repository, dir.display().to_string())
+                let unlock = standalone::or_key_file(unlock, &data_dir)?;
+                (data_dir.join("repo").display().to_string(), unlock)
             }
             Some(url) => {
                 let unlock = unlock.ok_or_else(|| {
                     exit::usage("no password for the repository: set ORLOP_PASSWORD, or give --password-file or --key-file")
                 })?;
-                let store = open_store(&url)?;
-                let repository = match Repository::open(store.clone(), &unlock).await {
-                    Err(orlop_repository::Error::NoRepository { .. }) => {
-                        Repository::init(store, &unlock, InitOptions::default()).await?
-                    }
-                    opened => opened?,
-                };
-                (repository, url)
+                (url, unlock)
             }
+        };
+        let home = Home {
+            location: self.location,
+            url,
+            repository: None,
         };
         let identity = Authority::load_or_create(&data_dir.join("tls"), &self.tls_names)?;
         let bearer = token::load_or_create(&data_dir.join("token"))?;
         let ca_pem = identity.ca_pem.clone();
         let coordinator = Coordinator::bind(CoordinatorConfig {
             listen: self.listen,
-            repository,
-            store_url,
+            home: Some(home),
+            unlock: Some(unlock),
+            data_dir: data_dir.clone(),
             store_access: self.store.access(),
             own_node: None,
-            location: self.location,
             state_db: data_dir.join("state.db"),
             identity,
             token: bearer.clone(),
-            limits: Limits::default(),
+            limits: self.upkeep.limits(),
             clock: Arc::new(SystemClock::default()),
         })
         .await?;

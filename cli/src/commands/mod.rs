@@ -4,6 +4,7 @@ mod agent;
 mod backup;
 mod completions;
 mod coordinator;
+mod location;
 mod repo;
 mod restore;
 mod restore_wait;
@@ -47,6 +48,9 @@ enum Command {
     /// Make backups again and again through the server, and look at schedules
     #[command(subcommand)]
     Schedule(schedule::ScheduleCommand),
+    /// Say where backups are kept, and look after these places, through the server
+    #[command(subcommand)]
+    Location(location::LocationCommand),
     /// Look into snapshots through the server
     #[command(subcommand)]
     Snapshot(snapshot::SnapshotCommand),
@@ -85,6 +89,7 @@ impl Cli {
             Command::Backup(command) => command.run(cancel).await,
             Command::Restore(command) => command.run(cancel).await,
             Command::Schedule(command) => command.run(cancel).await,
+            Command::Location(command) => command.run(cancel).await,
             Command::Snapshot(command) => command.run(cancel).await,
             Command::Status(args) => args.run().await,
             Command::Standalone(args) => args.run(cancel).await,

@@ -27,6 +27,14 @@ pub(crate) enum SnapshotCommand {
     Get(GetArgs),
 }
 
+/// Where to look.
+#[derive(Debug, Args)]
+struct PlaceArgs {
+    /// Look in this location only
+    #[arg(long, default_value = "", hide_default_value = true)]
+    location: String,
+}
+
 /// Which snapshots.
 #[derive(Debug, Args)]
 pub(crate) struct LsArgs {
@@ -46,6 +54,8 @@ pub(crate) struct LsArgs {
     #[arg(long, value_name = "NS/POD/VOL")]
     volume: Option<VolumeRef>,
     #[command(flatten)]
+    place: PlaceArgs,
+    #[command(flatten)]
     client: ClientArgs,
     #[command(flatten)]
     output: OutputArgs,
@@ -63,6 +73,8 @@ pub(crate) struct BrowseArgs {
     #[arg(short = 'R', long)]
     recursive: bool,
     #[command(flatten)]
+    place: PlaceArgs,
+    #[command(flatten)]
     client: ClientArgs,
     #[command(flatten)]
     output: OutputArgs,
@@ -75,6 +87,8 @@ pub(crate) struct GetArgs {
     snapshot: String,
     /// A regular file, whose bytes are printed
     path: Option<OsString>,
+    #[command(flatten)]
+    place: PlaceArgs,
     #[command(flatten)]
     client: ClientArgs,
     #[command(flatten)]
@@ -102,6 +116,7 @@ async fn list(args: LsArgs) -> Result<Outcome> {
         backup: args.backup,
         namespace: args.namespace,
         volume: args.volume.map(to_wire),
+        location: args.place.location,
     };
     let mut snapshots = args.client.connect().await?.snapshots();
     let answer = snapshots.list(request).await.map_err(refused)?.into_inner();
@@ -121,6 +136,7 @@ async fn browse(args: BrowseArgs) -> Result<Outcome> {
         snapshot: args.snapshot,
         path: path.clone().into(),
         recursive: args.recursive,
+        location: args.place.location,
     };
     let mut snapshots = args.client.connect().await?.snapshots();
     let mut parts = snapshots
@@ -148,6 +164,7 @@ async fn get(args: GetArgs) -> Result<Outcome> {
     let Some(path) = args.path else {
         let request = v1::GetSnapshotRequest {
             snapshot: args.snapshot,
+            location: args.place.location,
         };
         let answer = snapshots.get(request).await.map_err(refused)?.into_inner();
         let shape = SnapshotShape::from(answer.snapshot.unwrap_or_default());
@@ -160,6 +177,7 @@ async fn get(args: GetArgs) -> Result<Outcome> {
     let request = v1::ReadFileRequest {
         snapshot: args.snapshot,
         path: path.into(),
+        location: args.place.location,
     };
     let mut parts = snapshots
         .read_file(request)

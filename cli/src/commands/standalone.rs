@@ -15,13 +15,16 @@ use orlop_agent::{
     app::{self, AgentConfig},
     volumes::DiscoverOptions,
 };
-use orlop_coordinator::{Coordinator, CoordinatorConfig, Limits, StoreAccess, SystemClock};
-use orlop_repository::{InitOptions, Repository, Unlock, open_store};
+use orlop_coordinator::{Coordinator, CoordinatorConfig, Home, Limits, StoreAccess, SystemClock};
+use orlop_repository::Unlock;
 use orlop_runtime::{identity::Authority, token};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{coordinator::StoreArgs, repo::UnlockArgs};
+use super::{
+    coordinator::{StoreArgs, UpkeepArgs},
+    repo::UnlockArgs,
+};
 use crate::{exit::Outcome, node};
 
 /// The kubelet's directory unless another is given.
@@ -84,6 +87,8 @@ pub(crate) struct StandaloneArgs {
     #[command(flatten)]
     store: StoreArgs,
     #[command(flatten)]
+    upkeep: UpkeepArgs,
+    #[command(flatten)]
     unlock: UnlockArgs,
 }
 
@@ -96,6 +101,7 @@ impl StandaloneArgs {
             node: self.node.unwrap_or_else(node::name),
             tls_names: self.tls_names,
             store_access: self.store.access(),
+            limits: self.upkeep.limits(),
             unlock: self.unlock.find()?,
         };
         let server = start(settings, cancel.clone()).await?;
@@ -113,6 +119,7 @@ pub(crate) struct Settings {
     pub(crate) node: String,
     pub(crate) tls_names: Vec<String>,
     pub(crate) store_access: StoreAccess,
+    pub(crate) limits: Limits,
     /// What opens the repository; `None`: the key file in the data directory.
     pub(crate) unlock: Option<Unlock>,
 }
@@ -132,6 +139,7 @@ impl Settings {
             node: "demo-node".to_owned(),
             tls_names: Vec::new(),
             store_access: StoreAccess::Auto,
+            limits: Limits::default(),
             unlock: None,
         }
     }
@@ -174,23 +182,27 @@ impl Server {
 /// answers when this returns.
 pub(crate) async fn start(settings: Settings, cancel: CancellationToken) -> Result<Server> {
     let data_dir = make_dir(&settings.data_dir)?;
-    let repo_dir = data_dir.join("repo");
-    let repository = open_or_init(&repo_dir, settings.unlock, &data_dir).await?;
+    let unlock = or_key_file(settings.unlock, &data_dir)?;
+    let home = Home {
+        location: "default".to_owned(),
+        url: data_dir.join("repo").display().to_string(),
+        repository: None,
+    };
     let identity = Authority::load_or_create(&data_dir.join("tls"), &settings.tls_names)?;
     let token_file = data_dir.join("token");
     let bearer = token::load_or_create(&token_file)?;
     let ca_pem = identity.ca_pem.clone();
     let coordinator = Coordinator::bind(CoordinatorConfig {
         listen: settings.listen,
-        repository,
-        store_url: repo_dir.display().to_string(),
+        home: Some(home),
+        unlock: Some(unlock),
+        data_dir: data_dir.clone(),
         store_access: settings.store_access,
         own_node: Some(settings.node.clone()),
-        location: "default".to_owned(),
         state_db: data_dir.join("state.db"),
         identity,
         token: bearer.clone(),
-        limits: Limits::default(),
+        limits: settings.limits,
         clock: Arc::new(SystemClock::default()),
     })
     .await?;
@@ -240,27 +252,14 @@ pub(crate) fn make_dir(dir: &Path) -> Result<PathBuf> {
     fs::canonicalize(dir).with_context(|| format!("cannot find {}", dir.display()))
 }
 
-/// The repository in `repo_dir`, made if there is none; without `unlock` its key file is
-/// `repository.key` in `data_dir`.
-pub(crate) async fn open_or_init(
-    repo_dir: &Path,
-    unlock: Option<Unlock>,
-    data_dir: &Path,
-) -> Result<Arc<Repository>> {
-    let key_file = data_dir.join("repository.key");
-    let store = open_store(&repo_dir.display().to_string())?;
-    let unlock = if let Some(unlock) = unlock {
-        unlock
-    } else {
-        token::load_or_create(&key_file)?;
-        let bytes = fs::read(&key_file)
-            .with_context(|| format!("cannot read the key file {}", key_file.display()))?;
-        Unlock::KeyFile(bytes)
-    };
-    match Repository::open(store.clone(), &unlock).await {
-        Err(orlop_repository::Error::NoRepository { .. }) => {
-            Ok(Repository::init(store, &unlock, InitOptions::default()).await?)
-        }
-        opened => Ok(opened?),
+/// What opens repositories: `unlock`, or else the key file `repository.key` in `data_dir`, made if there is none.
+pub(crate) fn or_key_file(unlock: Option<Unlock>, data_dir: &Path) -> Result<Unlock> {
+    if let Some(unlock) = unlock {
+        return Ok(unlock);
     }
+    let key_file = data_dir.join("repository.key");
+    token::load_or_create(&key_file)?;
+    let bytes = fs::read(&key_file)
+        .with_context(|| format!("cannot read the key file {}", key_file.display()))?;
+    Ok(Unlock::KeyFile(bytes))
 }

@@ -11,7 +11,7 @@ use crate::{
     client::{ClientArgs, refused},
     exit::Outcome,
     output::OutputArgs,
-    shapes::{ScheduleShape, present, time},
+    shapes::{LocationShape, ScheduleShape, present, time},
     text,
 };
 
@@ -58,16 +58,6 @@ struct VolumeShape {
     skip_reason: Option<String>,
 }
 
-#[derive(Serialize)]
-struct LocationShape {
-    location: String,
-    url: String,
-    repository_id: Option<String>,
-    available: bool,
-    message: Option<String>,
-    snapshots: u64,
-}
-
 impl StatusArgs {
     /// Everything is in order (exit 0) if each agent is connected, each location available, and no schedule waits or
     /// fails.
@@ -80,7 +70,7 @@ impl StatusArgs {
         let status = StatusShape::from(answer.into_inner());
         self.output.print(&status, StatusShape::table)?;
         let healthy = status.nodes.iter().all(|node| node.connected)
-            && status.locations.iter().all(|location| location.available)
+            && status.locations.iter().all(LocationShape::is_healthy)
             && status.schedules.iter().all(ScheduleShape::is_healthy);
         Ok(Outcome::with_errors(!healthy))
     }
@@ -94,11 +84,7 @@ impl From<v1::GetStatusResponse> for StatusShape {
             running_backups: status.running_backups,
             running_restores: status.running_restores,
             nodes: status.nodes.into_iter().map(NodeShape::from).collect(),
-            locations: status
-                .locations
-                .into_iter()
-                .map(LocationShape::from)
-                .collect(),
+            locations: status.locations.into_iter().map(Into::into).collect(),
             schedules: status.schedules.into_iter().map(Into::into).collect(),
         }
     }
@@ -134,19 +120,6 @@ impl From<v1::FoundVolume> for VolumeShape {
     }
 }
 
-impl From<v1::LocationStatus> for LocationShape {
-    fn from(location: v1::LocationStatus) -> Self {
-        Self {
-            location: location.location,
-            url: location.url,
-            repository_id: present(&location.repository_id),
-            available: location.available,
-            message: present(&location.message),
-            snapshots: location.snapshots,
-        }
-    }
-}
-
 impl StatusShape {
     fn table(&self) -> String {
         let mut out = String::new();
@@ -158,28 +131,7 @@ impl StatusShape {
             text::count(u64::from(self.running_backups), "backup"),
             text::count(u64::from(self.running_restores), "restore")
         );
-        let locations: Vec<Vec<String>> = self
-            .locations
-            .iter()
-            .map(|location| {
-                vec![
-                    location.location.clone(),
-                    location.url.clone(),
-                    if location.available {
-                        "available"
-                    } else {
-                        "unavailable"
-                    }
-                    .to_owned(),
-                    location.snapshots.to_string(),
-                    location.message.clone().unwrap_or_default(),
-                ]
-            })
-            .collect();
-        out.push_str(&text::table(
-            &["LOCATION", "URL", "STATE", "SNAPSHOTS", "MESSAGE"],
-            &locations,
-        ));
+        out.push_str(&LocationShape::table(&self.locations));
         out.push('\n');
         if !self.schedules.is_empty() {
             out.push_str(&ScheduleShape::table(&self.schedules));

@@ -1,6 +1,8 @@
 //! What `-o json` prints, field by field; docs and golden tests hold these shapes.
 
 mod forget;
+mod location;
+mod maintenance;
 mod repository;
 mod run;
 mod schedule;
@@ -9,7 +11,9 @@ mod snapshot;
 mod tests;
 
 pub(crate) use forget::ForgetShape;
-pub(crate) use repository::{BackupShape, RestoreShape, check_table, collect_table, stats_table};
+pub(crate) use location::LocationShape;
+pub(crate) use maintenance::{CheckShape, CollectShape};
+pub(crate) use repository::{BackupShape, RestoreShape, stats_table};
 pub(crate) use run::{BackupRunShape, RestoreRunShape, Run, phase_name};
 pub(crate) use schedule::ScheduleShape;
 pub(crate) use snapshot::{EntryShape, SnapshotShape};

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use orlop_agent::{backup::BackupReport, restore::RestoreReport};
 use orlop_core::{Issue, Lineage, VolumeRef};
-use orlop_repository::{CheckReport, CollectReport, CollectState, RepositoryStats};
+use orlop_repository::RepositoryStats;
 use serde::Serialize;
 
 use super::{PathShape, snapshot::state_name};
@@ -283,81 +283,5 @@ pub(crate) fn stats_table(stats: &RepositoryStats) -> String {
     for (name, value) in rows {
         let _ = writeln!(out, "{name:<12} {value}");
     }
-    out
-}
-
-/// `repo check` as people read it.
-pub(crate) fn check_table(report: &CheckReport) -> String {
-    let mut out = String::new();
-    for damage in &report.damage {
-        // A kind's name in JSON is its name for people too.
-        let kind = serde_json::to_value(damage.kind).unwrap_or_default();
-        let kind = kind.as_str().unwrap_or_default().replace('_', " ");
-        let _ = writeln!(out, "{kind}: {}", damage.object);
-        for snapshot in &damage.snapshots {
-            let _ = writeln!(out, "  needed by snapshot {snapshot}");
-        }
-        for path in &damage.paths {
-            let _ = writeln!(out, "  hits {}", text::path(path.as_bytes()));
-        }
-    }
-    let objects = text::count(report.objects, "object");
-    let verdict = if report.ok {
-        "no damage found".to_owned()
-    } else {
-        text::count(report.damage.len() as u64, "damaged object")
-    };
-    let _ = writeln!(
-        out,
-        "{objects}, {} read: {verdict}",
-        text::bytes(report.bytes)
-    );
-    out
-}
-
-/// `repo collect` for people.
-pub(crate) fn collect_table(report: &CollectReport) -> String {
-    let mut out = String::new();
-    let (dead, moved) = (report.dead_packs, report.moved_packs);
-    let _ = writeln!(
-        out,
-        "{} need what they need; {} needed by nobody, {} to write anew ({})",
-        text::count(report.snapshots, "snapshot"),
-        text::count(dead, "pack"),
-        text::count(moved, "pack"),
-        text::bytes(report.moved_bytes),
-    );
-    if report.postponed_bytes > 0 {
-        let bytes = text::bytes(report.postponed_bytes);
-        let _ = writeln!(
-            out,
-            "{bytes} more are worth moving: they are over the budget"
-        );
-    }
-    for session in &report.fenced {
-        let _ = writeln!(
-            out,
-            "session {session} was shut out: a backup that runs begins again"
-        );
-    }
-    let freed = report.removed_bytes.saturating_sub(report.moved_bytes);
-    let _ = match report.state {
-        CollectState::Planned => {
-            let bytes = report.removable_bytes.saturating_sub(report.moved_bytes);
-            writeln!(out, "would free {} (dry run)", text::bytes(bytes))
-        }
-        CollectState::Clean => writeln!(out, "nothing to remove"),
-        CollectState::Collected => writeln!(
-            out,
-            "removed {}, freed {}",
-            text::count(report.removed_objects, "object"),
-            text::bytes(freed)
-        ),
-        CollectState::Waiting => writeln!(
-            out,
-            "{} that began before still run: nothing of this round is removed yet; run `orlop repo collect` again later, or with --fence-after 0s",
-            text::count(report.waiting.len() as u64, "session")
-        ),
-    };
     out
 }

@@ -28,6 +28,9 @@ pub(crate) struct SnapshotShape {
     pub(crate) uploaded_bytes: u64,
     pub(crate) warnings: u64,
     pub(crate) errors: u64,
+    /// Where it is, if a server with locations tells of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) location: Option<String>,
 }
 
 pub(crate) fn state_name(state: SnapshotState) -> &'static str {
@@ -59,6 +62,7 @@ impl From<&SnapshotInfo> for SnapshotShape {
             uploaded_bytes: info.stats.uploaded_bytes,
             warnings: info.stats.warnings,
             errors: info.stats.errors,
+            location: None,
         }
     }
 }
@@ -91,6 +95,7 @@ impl From<v1::Snapshot> for SnapshotShape {
             uploaded_bytes: stats.uploaded_bytes,
             warnings: stats.warnings,
             errors: stats.errors,
+            location: present(&snapshot.location),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Commands to agents, and the context by which a task is known again when the state database is gone.
 
+use bytes::Bytes;
 use orlop_core::{
     Lineage, RestoreMode, SnapshotId, TaskId, VolumeRef,
     run::{Event, NewTask, Run, RunKind, RunSpec, Task},
@@ -9,7 +10,7 @@ use orlop_runtime::mac::{self, MacKey};
 use serde::{Deserialize, Serialize};
 
 use super::agents::command;
-use crate::records::Document;
+use crate::{locations::Reach, records::Document};
 
 /// Larger contexts name only their own task; with its code a context is at most 256 KiB.
 const MAX_CONTEXT_BYTES: usize = (256 << 10) - mac::CODE_BYTES;
@@ -36,11 +37,11 @@ struct ContextTask {
     snapshot: Option<SnapshotId>,
 }
 
-/// Begin `task` of the run in `document`.
+/// Begin `task` of the run in `document`, whose store it reaches as told or through the coordinator.
 pub(super) fn start(
     document: &Document,
     task: &Task,
-    store: v1::start_task::Store,
+    reach: Option<Reach>,
     key: &MacKey,
 ) -> v1::AgentCommand {
     let work = match &document.spec {
@@ -56,14 +57,22 @@ pub(super) fn start(
             marks_expected: volumes_of_pod(&document.run, &task.volume),
         }),
     };
-    command(v1::agent_command::Command::Start(v1::StartTask {
+    let mut start = v1::StartTask {
         task_id: task.id.to_string(),
         run: document.run.name.clone(),
         volume: Some((&task.volume).into()),
-        store: Some(store),
+        store: Some(v1::start_task::Store::Gateway(v1::Gateway {})),
         context: key.seal(context(document, task)).into(),
         work: Some(work),
-    }))
+        s3_keys: None,
+        ca_pem: Bytes::new(),
+    };
+    if let Some(reach) = reach {
+        start.store = Some(v1::start_task::Store::StoreUrl(reach.url));
+        start.s3_keys = reach.keys.as_ref().map(Into::into);
+        start.ca_pem = reach.ca_pem.into();
+    }
+    command(v1::agent_command::Command::Start(start))
 }
 
 /// Names of the volumes of the pod of `volume` that the run restores.

@@ -24,52 +24,70 @@ const INVENTORY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A run that was planned.
 struct Plan {
+    location: String,
     tasks: Vec<NewTask>,
     skipped: Vec<(VolumeRef, String)>,
 }
 
+/// A location, and snapshots there with the targets that were asked for.
+type Sources = (String, Vec<(SnapshotInfo, Option<VolumeRef>)>);
+
 impl Runs {
-    /// Begins the run that is asked for, unless the same request was accepted before. True if it is new.
+    /// Begins the run that is asked for, unless the same request was accepted before. True if it is new. An empty
+    /// location is the default one's for a backup, and that of the snapshots for a restore.
     pub(crate) async fn create(
         &self,
         name: String,
         location: &str,
         spec: RunSpec,
     ) -> Result<(Document, bool), Refusal> {
-        self.check_location(location)?;
+        let locations = &self.parts.locations;
+        let location = match spec.kind() {
+            RunKind::Restore if location.is_empty() => String::new(),
+            _ => locations.name_of(location)?,
+        };
         let key = RunKey::new(spec.kind(), name);
-        if let Some(existing) = self.same_request(&key, &spec)? {
+        if let Some(existing) = self.same_request(&key, &location, &spec)? {
             return Ok((existing, false));
+        }
+        if spec.kind() == RunKind::Backup {
+            locations.writable(&location)?;
         }
         if !self.refresh_inventories(INVENTORY_PATIENCE).await {
             let message = "no agent is connected: start one on the node that has the volumes";
             return Err(Refusal::Unavailable(message.to_owned()));
         }
         let plan = match &spec {
-            RunSpec::Backup(spec) => self.plan_backup(spec)?,
-            RunSpec::Restore(spec) => self.plan_restore(spec).await?,
+            RunSpec::Backup(spec) => self.plan_backup(spec, location)?,
+            RunSpec::Restore(spec) => self.plan_restore(spec, &location).await?,
         };
+        if self.records(&plan.location)?.has(&key).await? {
+            // Another coordinator has made it since this one looked.
+            self.sync(&plan.location, false).await?;
+            if self.lock().document(&key).is_none() {
+                return Err(Refusal::Exists {
+                    kind: key.kind.as_str(),
+                    name: key.name,
+                });
+            }
+        }
         self.accept(&key, spec, plan)
     }
 
-    /// Whether there is such a location; an empty name is the default one's.
-    pub(crate) fn check_location(&self, location: &str) -> Result<(), Refusal> {
-        let own = self.parts.location.as_str();
-        if location.is_empty() || location == own {
-            return Ok(());
-        }
-        Err(Refusal::NotFound {
-            kind: "location",
-            name: location.to_owned(),
-            message: not_found("location", location, [own]),
-        })
-    }
-
-    fn same_request(&self, key: &RunKey, spec: &RunSpec) -> Result<Option<Document>, Refusal> {
+    fn same_request(
+        &self,
+        key: &RunKey,
+        location: &str,
+        spec: &RunSpec,
+    ) -> Result<Option<Document>, Refusal> {
         let table = self.lock();
+        let same = |existing: &Document| {
+            let there = &existing.run.location;
+            existing.spec == *spec && (location.is_empty() || location == there)
+        };
         match table.document(key) {
             None => Ok(None),
-            Some(existing) if existing.spec == *spec => Ok(Some(existing.clone())),
+            Some(existing) if same(existing) => Ok(Some(existing.clone())),
             Some(_) => Err(Refusal::Exists {
                 kind: key.kind.as_str(),
                 name: key.name.clone(),
@@ -78,7 +96,7 @@ impl Runs {
     }
 
     fn accept(&self, key: &RunKey, spec: RunSpec, plan: Plan) -> Result<(Document, bool), Refusal> {
-        if let Some(existing) = self.same_request(key, &spec)? {
+        if let Some(existing) = self.same_request(key, &plan.location, &spec)? {
             return Ok((existing, false));
         }
         let now = self.now_ms();
@@ -89,7 +107,7 @@ impl Runs {
                 name: key.name.clone(),
             });
         }
-        let run = Run::new(key.kind, &key.name, &self.parts.location, now);
+        let run = Run::new(key.kind, &key.name, &plan.location, now);
         table.insert(Document::new(spec, run), 0);
         for (volume, reason) in &plan.skipped {
             let line = format!("{volume}: left out: {reason}");
@@ -117,7 +135,7 @@ impl Runs {
             .ok_or_else(|| Refusal::unknown_run(key, &[]))
     }
 
-    fn plan_backup(&self, spec: &BackupSpec) -> Result<Plan, Refusal> {
+    fn plan_backup(&self, spec: &BackupSpec, location: String) -> Result<Plan, Refusal> {
         let selection = select(spec, &self.parts.cluster.volumes())?;
         if selection.taken.is_empty() {
             let message = "no volume is eligible: `orlop status` shows what the agents have found";
@@ -131,13 +149,14 @@ impl Runs {
             snapshot: None,
         });
         Ok(Plan {
+            location,
             tasks: tasks.collect(),
             skipped: selection.skipped,
         })
     }
 
-    async fn plan_restore(&self, spec: &RestoreSpec) -> Result<Plan, Refusal> {
-        let sources = self.sources(spec).await?;
+    async fn plan_restore(&self, spec: &RestoreSpec, location: &str) -> Result<Plan, Refusal> {
+        let (location, sources) = self.sources(spec, location).await?;
         let known = self.parts.cluster.volumes();
         let mut tasks: BTreeMap<VolumeRef, NewTask> = BTreeMap::new();
         for (snapshot, target) in sources {
@@ -159,38 +178,74 @@ impl Runs {
             }
         }
         Ok(Plan {
+            location,
             tasks: tasks.into_values().collect(),
             skipped: Vec::new(),
         })
     }
 
-    /// The snapshots to restore, each with the target that was asked for.
-    async fn sources(
-        &self,
-        spec: &RestoreSpec,
-    ) -> Result<Vec<(SnapshotInfo, Option<VolumeRef>)>, Refusal> {
-        let repository = &self.parts.repository;
+    /// The snapshots to restore, each with the target that was asked for, and their location.
+    async fn sources(&self, spec: &RestoreSpec, location: &str) -> Result<Sources, Refusal> {
         if spec.from_backup.is_empty() {
-            let mut sources = Vec::with_capacity(spec.volumes.len());
-            for volume in &spec.volumes {
-                let snapshot = repository.resolve(&volume.snapshot).await?;
-                sources.push((snapshot, volume.target.clone()));
-            }
-            return Ok(sources);
+            self.named_sources(spec, location).await
+        } else {
+            let (location, found) = self.backup_sources(&spec.from_backup, location).await?;
+            let found = found.into_iter().map(|snapshot| (snapshot, None));
+            Ok((location, found.collect()))
         }
-        let backup = RunKey::new(RunKind::Backup, spec.from_backup.clone());
-        let snapshots = repository.snapshots().await?;
-        let found = match self.get(&backup) {
-            Ok(document) => made_by(&document.run, snapshots)?,
-            Err(unknown) => {
-                let held = held_by(&backup.name, snapshots);
-                if held.is_empty() {
-                    return Err(unknown);
-                }
-                held
+    }
+
+    async fn named_sources(&self, spec: &RestoreSpec, location: &str) -> Result<Sources, Refusal> {
+        let locations = &self.parts.locations;
+        let (mut at, mut sources) = (location.to_owned(), Vec::with_capacity(spec.volumes.len()));
+        for volume in &spec.volumes {
+            let (found_at, snapshot) = locations.resolve(location, &volume.snapshot).await?;
+            if at.is_empty() {
+                at = found_at;
+            } else if at != found_at {
+                let message = format!(
+                    "snapshots of two locations, {at} and {found_at}: restore them one after the other"
+                );
+                return Err(Refusal::Invalid {
+                    field: "volumes",
+                    message,
+                });
             }
+            sources.push((snapshot, volume.target.clone()));
+        }
+        Ok((at, sources))
+    }
+
+    async fn backup_sources(
+        &self,
+        backup: &str,
+        location: &str,
+    ) -> Result<(String, Vec<SnapshotInfo>), Refusal> {
+        let locations = &self.parts.locations;
+        let unknown = match self.get(&RunKey::backup(backup)) {
+            Ok(document) => {
+                let at = document.run.location.clone();
+                if !location.is_empty() && location != at {
+                    let message = format!("backup {backup} is in location {at}");
+                    return Err(Refusal::Invalid {
+                        field: "location",
+                        message,
+                    });
+                }
+                let snapshots = locations.repository(&at)?.snapshots().await?;
+                return Ok((at, made_by(&document.run, snapshots)?));
+            }
+            Err(unknown) => unknown,
         };
-        Ok(found.into_iter().map(|snapshot| (snapshot, None)).collect())
+        for (at, repository) in locations.open_ones() {
+            if location.is_empty() || location == at {
+                let held = held_by(backup, repository.snapshots().await?);
+                if !held.is_empty() {
+                    return Ok((at, held));
+                }
+            }
+        }
+        Err(unknown)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The loop that gives tasks to agents when it is their turn.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use orlop_core::{
     SnapshotId, TaskId, VolumeRef,
@@ -9,7 +9,7 @@ use orlop_core::{
 use orlop_repository::{SnapshotInfo, SnapshotState};
 use tokio_util::sync::CancellationToken;
 
-use super::{RunKey, Runs};
+use super::{Refusal, RunKey, Runs};
 
 /// Silent agents are looked for this often.
 const TICK: Duration = Duration::from_secs(1);
@@ -19,6 +19,8 @@ struct Turn {
     key: RunKey,
     task: TaskId,
     volume: VolumeRef,
+    /// Location of its run.
+    location: String,
     /// When its run was accepted.
     created_ms: i64,
     /// An earlier attempt may have made its snapshot.
@@ -41,22 +43,19 @@ impl Runs {
 
     async fn assign_due(&self) {
         let turns = self.due();
-        let mut snapshots = Some(Vec::new());
-        if turns.iter().any(|turn| turn.tried) {
-            snapshots = match self.parts.repository.snapshots().await {
-                Ok(snapshots) => Some(snapshots),
-                Err(error) => {
-                    tracing::warn!(error = %error, "cannot look for snapshots of earlier attempts");
-                    None
-                }
-            };
+        let mut snapshots: BTreeMap<String, Option<Vec<SnapshotInfo>>> = BTreeMap::new();
+        for turn in turns.iter().filter(|turn| turn.tried) {
+            if !snapshots.contains_key(&turn.location) {
+                let there = self.snapshots_at(&turn.location).await;
+                snapshots.insert(turn.location.clone(), there);
+            }
         }
         for turn in turns {
-            let made = match (&snapshots, turn.tried) {
+            let made = match (snapshots.get(&turn.location), turn.tried) {
                 (_, false) => None,
-                (Some(snapshots), true) => made_by(&turn, snapshots),
+                (Some(Some(snapshots)), true) => made_by(&turn, snapshots),
                 // Its turn comes again when the snapshots can be listed.
-                (None, true) => continue,
+                (_, true) => continue,
             };
             let task = turn.task;
             let event = match made {
@@ -68,6 +67,18 @@ impl Runs {
             };
             self.lock().apply(&turn.key, event, self.now_ms());
         }
+    }
+
+    async fn snapshots_at(&self, location: &str) -> Option<Vec<SnapshotInfo>> {
+        let listed = match self.parts.locations.repository(location) {
+            Ok(repository) => repository.snapshots().await.map_err(Refusal::from),
+            Err(refusal) => Err(refusal),
+        };
+        listed
+            .inspect_err(|reason| {
+                tracing::warn!(location, %reason, "cannot look for snapshots of earlier attempts");
+            })
+            .ok()
     }
 
     fn due(&self) -> Vec<Turn> {
@@ -97,6 +108,7 @@ impl Runs {
                 key,
                 task: due.task,
                 volume: task.volume.clone(),
+                location: due.run.location.clone(),
                 created_ms: due.run.created_ms,
                 tried,
             })
@@ -144,6 +156,7 @@ mod tests {
             key: RunKey::new(RunKind::Backup, "nightly"),
             task: TaskId::from_bytes([1; 16]),
             volume: volume.clone(),
+            location: "default".to_owned(),
             created_ms,
             tried: true,
         };

@@ -18,7 +18,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64};
 
 pub(crate) use agents::{Connection, NodeView, Registration};
 use orlop_core::run::{Event, RunKind};
-use orlop_repository::Repository;
 use orlop_runtime::mac::MacKey;
 pub(crate) use refusal::{Refusal, with_sources};
 pub(crate) use sessions::Holder;
@@ -30,6 +29,7 @@ use crate::{
     clock::Clock,
     cluster::Cluster,
     config::{Limits, StoreAccess},
+    locations::Locations,
     records::{Document, Records},
     state::LogLine,
 };
@@ -38,18 +38,14 @@ use crate::{
 pub(crate) struct Parts {
     /// Pods and volumes.
     pub(crate) cluster: Arc<dyn Cluster>,
-    /// The repository of the location.
-    pub(crate) repository: Arc<Repository>,
-    /// URL by which agents reach its store if they open it themselves.
-    pub(crate) store_url: String,
-    /// Whether they do.
+    /// Where repositories are.
+    pub(crate) locations: Arc<Locations>,
+    /// Whether agents open stores themselves.
     pub(crate) store_access: StoreAccess,
     /// The node whose agent runs in this process.
     pub(crate) own_node: Option<String>,
     /// Proves that contexts which agents tell are the coordinator's own.
     pub(crate) context_key: MacKey,
-    /// The location's name.
-    pub(crate) location: String,
     /// Limits.
     pub(crate) limits: Limits,
     /// The time.
@@ -75,7 +71,6 @@ pub(crate) struct Signals {
 pub(crate) struct Runs {
     /// What they work with.
     pub(crate) parts: Parts,
-    records: Records,
     signals: Signals,
     table: Mutex<Table>,
     /// Number of the last inventory that was asked for.
@@ -97,9 +92,29 @@ impl Runs {
         self.signals.changes.subscribe()
     }
 
-    /// The repository that holds the coordinator's own records.
-    pub(crate) fn home(&self) -> &Arc<Repository> {
-        &self.parts.repository
+    /// Where repositories are.
+    pub(crate) fn locations(&self) -> &Arc<Locations> {
+        &self.parts.locations
+    }
+
+    /// The records in the store of a location.
+    fn records(&self, location: &str) -> Result<Records, Refusal> {
+        let repository = self.parts.locations.repository(location)?;
+        Ok(Records::new(Arc::clone(repository.store())))
+    }
+
+    /// Why a location cannot be changed now: something is going on there.
+    pub(crate) fn busy_at(&self, location: &str) -> Option<String> {
+        let table = self.lock();
+        let mut open = table.entries.values().filter(|entry| {
+            let run = &entry.document.run;
+            run.location == location && !run.phase.is_final()
+        });
+        let run = &open.next()?.document.run;
+        Some(format!(
+            "{} {} of location {location} has not ended: wait for it or cancel it",
+            run.kind, run.name
+        ))
     }
 
     /// One run, or why there is none.

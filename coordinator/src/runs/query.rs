@@ -77,9 +77,14 @@ impl Runs {
             .collect()
     }
 
-    /// Whether a backup that is not to be kept can be deleted now: no restore is about to read it.
+    /// Whether a backup that is not to be kept can be deleted now: no restore is about to read it, and its location
+    /// may be written.
     pub(crate) fn may_delete(&self, key: &RunKey) -> bool {
         let table = self.lock();
+        let backup = table.document(key).map(|backup| &backup.run);
+        if backup.is_some_and(|run| self.parts.locations.is_read_only(&run.location)) {
+            return false;
+        }
         let tasks = table.document(key).map(|backup| &backup.run.tasks);
         let made: BTreeSet<SnapshotId> = tasks
             .into_iter()
@@ -92,6 +97,21 @@ impl Runs {
             let mut wanted = document.run.tasks.iter().filter_map(|task| task.snapshot);
             !document.run.phase.is_final() && (named || wanted.any(|id| made.contains(&id)))
         })
+    }
+
+    /// What came of freeing space, as it was written down.
+    pub(crate) fn collected(&self) -> BTreeMap<String, String> {
+        self.lock().db.collected().unwrap_or_else(|error| {
+            tracing::error!(error = %error, "cannot read the state database");
+            BTreeMap::new()
+        })
+    }
+
+    /// Writes down what came of freeing space. A failure is logged: it is done again sooner.
+    pub(crate) fn save_collected(&self, location: &str, document: &str) {
+        if let Err(error) = self.lock().db.save_collected(location, document) {
+            tracing::error!(location, error = %error, "cannot write the state database");
+        }
     }
 
     /// How far each schedule has come, as it was written down.

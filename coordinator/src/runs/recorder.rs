@@ -10,16 +10,15 @@ use orlop_core::{
     SnapshotId,
     run::{Event, RunKind},
 };
-use orlop_repository::Result;
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    RunKey, Runs,
+    Refusal, RunKey, Runs,
     jobs::{Job, Work},
     table::run_line,
 };
-use crate::state::LogLine;
+use crate::{records::Records, state::LogLine};
 
 /// A store that failed is left alone for this long.
 const STORE_PAUSE: Duration = Duration::from_secs(5);
@@ -72,21 +71,21 @@ impl Runs {
         let done = match jobs[0].work {
             Work::Record => {
                 for job in jobs {
-                    if let Err(error) = self.record(&job.key).await {
-                        self.postpone(vec![job], &error);
+                    if let Err(refusal) = self.record(&job.key).await {
+                        self.postpone(vec![job], &refusal);
                     }
                 }
                 return;
             }
             Work::Remove => self.remove(&jobs).await,
         };
-        if let Err(error) = done {
-            self.postpone(jobs, &error);
+        if let Err(refusal) = done {
+            self.postpone(jobs, &refusal);
         }
     }
 
-    fn postpone(&self, jobs: Vec<Job>, error: &orlop_repository::Error) {
-        let reason = super::refusal::with_sources(error);
+    fn postpone(&self, jobs: Vec<Job>, refusal: &Refusal) {
+        let reason = refusal.to_string();
         tracing::warn!(reason, "cannot write records and will try again");
         let (now_ms, until) = (self.now_ms(), Instant::now() + STORE_PAUSE);
         let mut table = self.lock();
@@ -99,7 +98,12 @@ impl Runs {
         }
     }
 
-    async fn record(&self, key: &RunKey) -> orlop_repository::Result<()> {
+    /// Restores from a location that is read-only are known to the state database alone.
+    pub(super) fn keeps_no_record(&self, kind: RunKind, location: &str) -> bool {
+        kind == RunKind::Restore && self.parts.locations.is_read_only(location)
+    }
+
+    async fn record(&self, key: &RunKey) -> Result<(), Refusal> {
         let now = self.now_ms();
         let (document, log) = {
             let table = self.lock();
@@ -132,14 +136,18 @@ impl Runs {
             });
             (document, log)
         };
-        self.records.put(&document, &log).await?;
+        if !self.keeps_no_record(key.kind, &document.run.location) {
+            let records = self.records(&document.run.location)?;
+            records.put(&document, &log).await?;
+        }
         self.lock().apply(key, Event::Recorded, now);
         Ok(())
     }
 
     /// Removes runs that were deleted: their snapshots first, then their records. As long as a record is there, the
     /// removal can be asked for again.
-    async fn remove(&self, jobs: &[Job]) -> Result<()> {
+    async fn remove(&self, jobs: &[Job]) -> Result<(), Refusal> {
+        let (location, locations) = (&jobs[0].location, &self.parts.locations);
         let gone: BTreeSet<&RunKey> = {
             let table = self.lock();
             let here = |key: &&RunKey| table.document(key).is_some();
@@ -150,8 +158,17 @@ impl Runs {
             .filter(|key| key.kind == RunKind::Backup)
             .map(|key| key.name.as_str())
             .collect();
-        if !backups.is_empty() {
-            let repository = &self.parts.repository;
+        let repository = match locations.repository(location) {
+            // Nothing can be removed where nobody can go any more.
+            Err(Refusal::NotFound { .. }) => None,
+            other => Some(other?),
+        };
+        if !backups.is_empty() && locations.is_read_only(location) {
+            return Err(Refusal::Precondition(format!(
+                "location {location} is read-only"
+            )));
+        }
+        if let Some(repository) = repository.as_ref().filter(|_| !backups.is_empty()) {
             let all = repository.snapshots().await?;
             let held = all.iter().filter(|s| backups.contains(s.backup.as_str()));
             let held: Vec<SnapshotId> = held.map(|snapshot| snapshot.id).collect();
@@ -164,7 +181,11 @@ impl Runs {
             }
         }
         for key in gone {
-            self.records.remove(key.kind, &key.name).await?;
+            let recorded = !self.keeps_no_record(key.kind, location);
+            if let Some(repository) = repository.as_ref().filter(|_| recorded) {
+                let records = Records::new(Arc::clone(repository.store()));
+                records.remove(key.kind, &key.name).await?;
+            }
             self.lock().forget(key);
         }
         Ok(())

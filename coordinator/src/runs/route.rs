@@ -2,62 +2,80 @@
 
 use std::sync::Arc;
 
-use orlop_proto::v1::{self, start_task};
-use orlop_repository::Repository;
+use orlop_repository::{Committer, Repository};
 
-use super::{Holder, Runs};
-use crate::config::StoreAccess;
+use super::{Holder, Refusal, Runs};
+use crate::{
+    config::StoreAccess,
+    locations::{Locations, Reach},
+};
 
-/// How agents reach the store.
+/// How agents reach stores.
 pub(super) struct Route {
-    /// Its URL.
-    pub(super) url: String,
-    /// Who opens it.
+    /// Where stores are.
+    pub(super) locations: Arc<Locations>,
+    /// Who opens them.
     pub(super) access: StoreAccess,
     /// The node whose agent runs in this process.
     pub(super) own_node: Option<String>,
 }
 
 impl Route {
-    /// What the agent of `node` is told.
-    pub(super) fn of(&self, node: &str) -> start_task::Store {
+    /// How the agent of `node` reaches a location; `None` through the coordinator.
+    pub(super) fn of(&self, node: &str, location: &str) -> Option<Reach> {
         let direct = match self.access {
             StoreAccess::Auto => self.own_node.as_deref() == Some(node),
             StoreAccess::Direct => true,
             StoreAccess::Gateway => false,
         };
-        if direct {
-            start_task::Store::StoreUrl(self.url.clone())
-        } else {
-            start_task::Store::Gateway(v1::Gateway {})
-        }
+        self.locations.reach(location).filter(|_| direct)
     }
 }
 
 impl Runs {
     /// The repository of a task's sessions.
-    pub(crate) fn repository_of(&self, _holder: &Holder) -> Arc<Repository> {
-        Arc::clone(&self.parts.repository)
+    pub(crate) fn repository_of(&self, holder: &Holder) -> Result<Arc<Repository>, Refusal> {
+        self.parts.locations.repository(&holder.location)
+    }
+
+    /// What grants sessions to a task.
+    pub(crate) fn committer_of(&self, holder: &Holder) -> Result<Arc<dyn Committer>, Refusal> {
+        self.committer_at(&holder.location)
+    }
+
+    /// What grants sessions of a location: one that is read-only leaves no trace of them.
+    pub(super) fn committer_at(&self, location: &str) -> Result<Arc<dyn Committer>, Refusal> {
+        let repository = self.parts.locations.repository(location)?;
+        if self.parts.locations.is_read_only(location) {
+            return Ok(repository.browser());
+        }
+        Ok(repository)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{clock::SystemClock, locations::Home};
 
     fn direct(access: StoreAccess, own_node: Option<&str>, node: &str) -> bool {
-        let route = Route {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home {
+            location: "near".to_owned(),
             url: "/srv/repo".to_owned(),
+            repository: None,
+        };
+        let clock = Arc::new(SystemClock::default());
+        let locations = Locations::load(dir.path(), Some(home), None, clock).unwrap();
+        let route = Route {
+            locations: Arc::new(locations),
             access,
             own_node: own_node.map(str::to_owned),
         };
-        match route.of(node) {
-            start_task::Store::StoreUrl(url) => {
-                assert_eq!(url, "/srv/repo");
-                true
-            }
-            start_task::Store::Gateway(_) => false,
-        }
+        assert!(route.of(node, "far").is_none());
+        let reach = route.of(node, "near");
+        assert!(reach.as_ref().is_none_or(|reach| reach.url == "/srv/repo"));
+        reach.is_some()
     }
 
     #[test]

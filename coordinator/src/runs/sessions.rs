@@ -1,12 +1,16 @@
 //! Which task may use which repository session, and for how long.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use orlop_core::{
     TaskId,
     run::{Event, RunKind, RunSpec, Task, TaskPhase},
 };
-use orlop_repository::{Committer as _, SessionId};
+use orlop_repository::SessionId;
 use tokio_util::sync::CancellationToken;
 
 use super::{Refusal, RunKey, Runs};
@@ -22,6 +26,8 @@ pub(crate) struct Holder {
     pub(crate) run: String,
     /// What was asked of it.
     pub(crate) spec: RunSpec,
+    /// Location of its repository.
+    pub(crate) location: String,
 }
 
 impl Runs {
@@ -47,6 +53,7 @@ impl Runs {
             task: task.clone(),
             run: document.run.name.clone(),
             spec: document.spec.clone(),
+            location: document.run.location.clone(),
         })
     }
 
@@ -60,7 +67,7 @@ impl Runs {
     ) -> Result<(Holder, bool), Refusal> {
         let holder = self.holder(node, task)?;
         let table = self.lock();
-        match table.db.session(session) {
+        match table.db.session(&holder.location, session) {
             Ok(Some(owner)) if owner == task => Ok((holder, false)),
             Ok(Some(_)) => Err(Refusal::Forbidden(format!(
                 "session {session} is not of task {task}"
@@ -87,8 +94,9 @@ impl Runs {
     }
 
     /// Remembers that a task has begun a session.
-    pub(crate) fn bind_session(&self, session: SessionId, task: TaskId) {
-        if let Err(error) = self.lock().db.bind_session(session, task) {
+    pub(crate) fn bind_session(&self, holder: &Holder, session: SessionId) {
+        let (location, task) = (&holder.location, holder.task.id);
+        if let Err(error) = self.lock().db.bind_session(location, session, task) {
             tracing::error!(task_id = %task, error = %error, "cannot write the state database");
         }
         self.signals.sessions.notify_one();
@@ -97,16 +105,20 @@ impl Runs {
     /// Ends sessions that no task uses any more, until `shutdown`: collection would wait for them.
     pub(crate) async fn run_session_ender(self: Arc<Self>, shutdown: CancellationToken) {
         loop {
-            for session in self.left_sessions() {
+            let mut failed = BTreeSet::new();
+            for (location, session) in self.left_sessions() {
+                if failed.contains(&location) {
+                    continue;
+                }
                 let ended = tokio::select! {
                     () = shutdown.cancelled() => return,
-                    ended = self.parts.repository.end(session) => ended,
+                    ended = self.end(&location, session) => ended,
                 };
                 match ended {
-                    Ok(()) => self.release(session),
-                    Err(error) => {
-                        tracing::warn!(session, %error, "cannot end a session and will try again");
-                        break;
+                    Ok(()) => self.release(&location, session),
+                    Err(reason) => {
+                        tracing::warn!(session, location, %reason, "cannot end a session and will try again");
+                        failed.insert(location);
                     }
                 }
             }
@@ -118,15 +130,25 @@ impl Runs {
         }
     }
 
+    async fn end(&self, location: &str, session: SessionId) -> Result<(), Refusal> {
+        match self.committer_at(location) {
+            Ok(committer) => Ok(committer.end(session).await?),
+            // Its location is no more, and nobody waits for it.
+            Err(Refusal::NotFound { .. }) => Ok(()),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
     /// Sessions of tasks that do not run, and those of running tasks that are not the task's last: an attempt
     /// before this one has left them.
-    fn left_sessions(&self) -> Vec<SessionId> {
+    fn left_sessions(&self) -> Vec<(String, SessionId)> {
         let table = self.lock();
         let held = table.db.sessions().unwrap_or_else(|error| {
             tracing::error!(error = %error, "cannot read the state database");
             Vec::new()
         });
-        let last: HashMap<TaskId, SessionId> = held.iter().map(|(s, task)| (*task, *s)).collect();
+        let last: HashMap<TaskId, SessionId> =
+            held.iter().map(|(_, s, task)| (*task, *s)).collect();
         let runs = |task: &TaskId| {
             let document = table.tasks.get(task).and_then(|key| table.document(key));
             let task = document.and_then(|document| document.run.task(*task));
@@ -134,12 +156,13 @@ impl Runs {
         };
         let left = held
             .iter()
-            .filter(|(s, task)| !runs(task) || last[task] != *s);
-        left.map(|(session, _)| *session).collect()
+            .filter(|(_, s, task)| !runs(task) || last[task] != *s);
+        left.map(|(location, session, _)| (location.clone(), *session))
+            .collect()
     }
 
-    fn release(&self, session: SessionId) {
-        if let Err(error) = self.lock().db.release_session(session) {
+    fn release(&self, location: &str, session: SessionId) {
+        if let Err(error) = self.lock().db.release_session(location, session) {
             tracing::error!(session, error = %error, "cannot write the state database");
         }
     }

@@ -171,8 +171,8 @@ impl Table {
                     return;
                 };
                 let node = task.node.clone();
-                let store = self.route.of(&node);
-                let command = commands::start(&entry.document, task, store, &self.context_key);
+                let reach = self.route.of(&node, &entry.document.run.location);
+                let command = commands::start(&entry.document, task, reach, &self.context_key);
                 self.send(&node, command);
             }
             Action::Stop(id) => self.send_to_task(key, *id, commands::cancel(*id)),

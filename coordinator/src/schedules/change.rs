@@ -74,7 +74,7 @@ impl Schedules {
         if !self.lock().contains_key(name) {
             return Ok(());
         }
-        self.records.remove_up_to(name, u64::MAX).await?;
+        self.home()?.records.remove_up_to(name, u64::MAX).await?;
         self.lock().remove(name);
         self.runs.remove_schedule(name);
         Ok(())
@@ -82,7 +82,9 @@ impl Schedules {
 
     /// What can be checked of a spec only here.
     fn check(&self, spec: &ScheduleSpec) -> Result<Timetable, Refusal> {
-        self.runs.check_location(&spec.location)?;
+        if !spec.location.is_empty() {
+            self.runs.locations().name_of(&spec.location)?;
+        }
         spec.timetable().map_err(|error| Refusal::Invalid {
             field: "cron",
             message: error.to_string(),
@@ -116,7 +118,8 @@ impl Schedules {
         record.updated_ms = self.runs.now_ms();
         let timetable = self.check(&record.spec)?;
         self.put(&record).await?;
-        if let Err(error) = self.records.remove_up_to(name, old.version).await {
+        let records = self.home()?.records;
+        if let Err(error) = records.remove_up_to(name, old.version).await {
             tracing::warn!(schedule = name, error = %error, "an older version of a schedule stays");
         }
         state.follow(&record);
@@ -124,7 +127,7 @@ impl Schedules {
     }
 
     async fn put(&self, record: &Record) -> Result<(), Refusal> {
-        if self.records.put(record).await? {
+        if self.home()?.records.put(record).await? {
             return Ok(());
         }
         Err(Refusal::Unavailable(format!(

@@ -1,7 +1,7 @@
 //! Schedules: what they are to do, when their turns come, and which of their backups stay.
 //!
-//! What somebody wants of a schedule is in the object store (`record`); how far it has come is in the state database
-//! (`state`).
+//! What somebody wants of a schedule is in the store of the default location (`record`); how far it has come is in
+//! the state database (`state`).
 
 mod change;
 mod record;
@@ -11,10 +11,14 @@ mod upkeep;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use orlop_core::run::{RunPhase, not_found};
+use orlop_repository::Repository;
 pub(crate) use record::Record;
 use record::Records;
 use state::{Entry, State};
@@ -22,14 +26,14 @@ use tokio::sync::Notify;
 
 use crate::{
     clock::Steadiness,
-    error::Result,
     runs::{Refusal, Runs},
 };
 
 /// All schedules.
 pub(crate) struct Schedules {
     runs: Arc<Runs>,
-    records: Records,
+    /// Where they are kept, as soon as the default location was available.
+    home: Mutex<Option<Kept>>,
     table: Mutex<BTreeMap<String, Entry>>,
     /// Changes and turns are made one after the other.
     changing: tokio::sync::Mutex<()>,
@@ -38,6 +42,14 @@ pub(crate) struct Schedules {
     /// Keep rules are to be looked at again.
     unkept: AtomicBool,
     steadiness: Steadiness,
+}
+
+/// Where schedules are kept.
+#[derive(Clone)]
+struct Kept {
+    /// Id of the repository.
+    repository: String,
+    records: Records,
 }
 
 /// What is shown of a schedule.
@@ -69,48 +81,104 @@ pub(crate) struct LastBackup {
 }
 
 impl Schedules {
-    /// Reads the schedules from the store and how far they have come from the state database.
-    pub(crate) async fn load(runs: Arc<Runs>) -> Result<Self> {
-        let records = Records::new(Arc::clone(runs.home().store()));
-        let mut states = runs.schedule_states()?;
-        let mut table = BTreeMap::new();
-        for record in records.load().await? {
-            let timetable = match record.spec.timetable() {
-                Ok(timetable) => timetable,
-                Err(error) => {
-                    tracing::warn!(schedule = record.name, error = %error, "a schedule is left alone");
-                    continue;
-                }
-            };
-            let known = states.remove(&record.name);
-            let mut state = known
-                .and_then(|json| State::from_json(&json))
-                .unwrap_or_else(|| {
-                    let newest = runs.newest_of(&record.name);
-                    State::new(&record, newest.map(|document| document.run.created_ms))
-                });
-            state.follow(&record);
-            runs.save_schedule(&record.name, &state.to_json());
-            let entry = Entry {
-                state,
-                timetable,
-                waiting: String::new(),
-                retry_at: None,
-                record,
-            };
-            table.insert(entry.record.name.clone(), entry);
-        }
-        for gone in states.keys() {
-            runs.remove_schedule(gone);
-        }
-        Ok(Self {
+    /// No schedules yet: [`Self::adopt`] reads them.
+    pub(crate) fn new(runs: Arc<Runs>) -> Self {
+        Self {
             runs,
-            records,
-            table: Mutex::new(table),
+            home: Mutex::default(),
+            table: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             changed: Notify::new(),
             unkept: AtomicBool::new(true),
             steadiness: Steadiness::default(),
+        }
+    }
+
+    /// Keeps schedules in the store of this repository from now on, if they are not kept there already: those that are
+    /// there are read, those that were kept elsewhere are put there too.
+    pub(crate) async fn adopt(&self, repository: &Repository) -> Result<(), Refusal> {
+        let _turn = self.changing.lock().await;
+        let (id, old) = (repository.id(), self.home().ok());
+        if old.as_ref().is_some_and(|old| old.repository == id) {
+            let records = Records::new(Arc::clone(repository.store()));
+            self.keep_in(Kept {
+                repository: id,
+                records,
+            });
+            return Ok(());
+        }
+        let records = Records::new(Arc::clone(repository.store()));
+        let mut states = self.runs.schedule_states().unwrap_or_else(|error| {
+            tracing::error!(error = %error, "cannot read the state database");
+            BTreeMap::new()
+        });
+        for record in records.load().await? {
+            let state = states.remove(&record.name);
+            self.take(record, state.as_deref());
+        }
+        let elsewhere: Vec<Record> = {
+            let table = self.lock();
+            let mut elsewhere = Vec::new();
+            for entry in table.values() {
+                states.remove(&entry.record.name);
+                elsewhere.push(entry.record.clone());
+            }
+            elsewhere
+        };
+        if old.is_some() {
+            for record in elsewhere {
+                // One that was there already stays.
+                records.put(&record).await?;
+            }
+        }
+        for gone in states.keys() {
+            self.runs.remove_schedule(gone);
+        }
+        self.keep_in(Kept {
+            repository: id,
+            records,
+        });
+        self.unkept.store(true, Ordering::Relaxed);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    fn take(&self, record: Record, state: Option<&str>) {
+        let timetable = match record.spec.timetable() {
+            Ok(timetable) => timetable,
+            Err(error) => {
+                tracing::warn!(schedule = record.name, error = %error, "a schedule is left alone");
+                return;
+            }
+        };
+        let known = state.and_then(State::from_json);
+        let mut state = known.unwrap_or_else(|| {
+            let newest = self.runs.newest_of(&record.name);
+            State::new(&record, newest.map(|document| document.run.created_ms))
+        });
+        state.follow(&record);
+        self.runs.save_schedule(&record.name, &state.to_json());
+        let entry = Entry {
+            state,
+            timetable,
+            waiting: String::new(),
+            retry_at: None,
+            record,
+        };
+        self.lock().insert(entry.record.name.clone(), entry);
+    }
+
+    fn keep_in(&self, kept: Kept) {
+        *self.home.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+    }
+
+    /// Where schedules are kept.
+    fn home(&self) -> Result<Kept, Refusal> {
+        let home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
+        home.clone().ok_or_else(|| {
+            Refusal::Unavailable(
+                "schedules are kept in the default location, which was not available yet: `orlop location get` says why".to_owned(),
+            )
         })
     }
 

@@ -90,7 +90,7 @@ pub(super) fn stats(stats: SnapshotStats) -> v1::SnapshotStats {
 }
 
 /// A snapshot on the wire.
-pub(super) fn snapshot(info: &SnapshotInfo) -> v1::Snapshot {
+pub(super) fn snapshot(info: &SnapshotInfo, location: &str) -> v1::Snapshot {
     let state = match info.state {
         SnapshotState::Complete => v1::SnapshotState::Complete,
         SnapshotState::Partial => v1::SnapshotState::Partial,
@@ -107,6 +107,7 @@ pub(super) fn snapshot(info: &SnapshotInfo) -> v1::Snapshot {
         node: info.node.clone(),
         tags: info.tags.clone(),
         stats: Some(stats(info.stats)),
+        location: location.to_owned(),
     }
 }
 

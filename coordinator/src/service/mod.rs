@@ -5,6 +5,8 @@ mod agents;
 mod auth;
 mod backups;
 mod listing;
+mod locations;
+mod maintain;
 mod restores;
 mod schedules;
 mod sessions;
@@ -19,6 +21,7 @@ use std::{pin::Pin, sync::Arc};
 pub(crate) use agents::AgentsService;
 pub(crate) use auth::Auth;
 pub(crate) use backups::BackupsService;
+pub(crate) use locations::LocationsService;
 pub(crate) use restores::RestoresService;
 pub(crate) use schedules::SchedulesService;
 pub(crate) use sessions::SessionsService;
@@ -30,7 +33,7 @@ use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::{runs::Runs, schedules::Schedules, tasks::Tasks};
+use crate::{maintenance::Maintenance, runs::Runs, schedules::Schedules, tasks::Tasks};
 
 /// What every service works with.
 #[derive(Clone)]
@@ -39,6 +42,8 @@ pub(crate) struct Context {
     pub(crate) runs: Arc<Runs>,
     /// Schedules.
     pub(crate) schedules: Arc<Schedules>,
+    /// What looks after locations.
+    pub(crate) maintenance: Arc<Maintenance>,
     /// Owner of what runs beside a call.
     pub(crate) tasks: Arc<Tasks>,
     /// Streams that may read snapshots at once: each holds a blocking thread as long as its client takes.

@@ -45,8 +45,13 @@ impl Restores for RestoresService {
         let mut request = request.into_inner();
         let name =
             receive::run_name("name", std::mem::take(&mut request.name)).map_err(malformed)?;
+        let location = std::mem::take(&mut request.location);
         let spec = RestoreSpec::try_from(request).map_err(malformed)?;
-        let created = self.0.runs.create(name, "", RunSpec::Restore(spec)).await;
+        let created = self
+            .0
+            .runs
+            .create(name, &location, RunSpec::Restore(spec))
+            .await;
         let (document, created) = created.map_err(refused)?;
         let restore = Some(message(&document));
         Ok(Response::new(v1::CreateRestoreResponse {

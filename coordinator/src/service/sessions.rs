@@ -12,7 +12,7 @@ use orlop_proto::{
     v1::{self, sessions_server::Sessions},
 };
 use orlop_repository::{
-    BeginWrite, ChunkId, CommitRequest, Committer, Location, Secret, SnapshotState, SnapshotStats,
+    BeginWrite, ChunkId, CommitRequest, Location, Secret, SnapshotState, SnapshotStats,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -79,15 +79,10 @@ impl Sessions for SessionsService {
         }
         let lineage = lineage(request.lineage)?;
         same_lineage(&holder, &lineage)?;
-        let grant = self
-            .0
-            .runs
-            .parts
-            .repository
-            .begin_write(BeginWrite { volume, lineage })
-            .await;
+        let committer = self.0.runs.committer_of(&holder).map_err(refused)?;
+        let grant = committer.begin_write(BeginWrite { volume, lineage }).await;
         let grant = grant.map_err(|error| repository(&error))?;
-        self.0.runs.bind_session(grant.session, holder.task.id);
+        self.0.runs.bind_session(&holder, grant.session);
         let key = |key: &[u8; 32]| Bytes::copy_from_slice(key);
         Ok(Response::new(v1::BeginWriteResponse {
             session: grant.session,
@@ -124,9 +119,10 @@ impl Sessions for SessionsService {
             let message = format!("task {} does not restore {snapshot}", holder.task.id);
             return Err(refused(Refusal::Forbidden(message)));
         }
-        let grant = self.0.runs.parts.repository.begin_read(snapshot).await;
+        let committer = self.0.runs.committer_of(&holder).map_err(refused)?;
+        let grant = committer.begin_read(snapshot).await;
         let grant = grant.map_err(|error| repository(&error))?;
-        self.0.runs.bind_session(grant.session, holder.task.id);
+        self.0.runs.bind_session(&holder, grant.session);
         Ok(Response::new(v1::BeginReadResponse {
             session: grant.session,
             root: Bytes::copy_from_slice(grant.root.as_bytes()),
@@ -181,7 +177,8 @@ impl Sessions for SessionsService {
         }
         same_lineage(&holder, &commit.lineage)?;
         // The repository refuses a session that was begun for another volume.
-        let snapshot = self.0.runs.parts.repository.commit(session, commit).await;
+        let committer = self.0.runs.committer_of(&holder).map_err(refused)?;
+        let snapshot = committer.commit(session, commit).await;
         let snapshot_id = snapshot.map_err(|error| repository(&error))?.to_string();
         Ok(Response::new(v1::CommitResponse { snapshot_id }))
     }
@@ -196,14 +193,16 @@ impl Sessions for SessionsService {
             .0
             .runs
             .session_holder(&node(&metadata)?, task, request.session);
-        if let (_, true) = holder.map_err(refused)? {
+        let (holder, unknown) = holder.map_err(refused)?;
+        if unknown {
             let message = format!(
                 "session {} is not known: it is collected in time",
                 request.session
             );
             return Err(refused(Refusal::Precondition(message)));
         }
-        let ended = self.0.runs.parts.repository.end(request.session).await;
+        let committer = self.0.runs.committer_of(&holder).map_err(refused)?;
+        let ended = committer.end(request.session).await;
         ended.map_err(|error| repository(&error))?;
         Ok(Response::new(v1::EndResponse {}))
     }
@@ -227,12 +226,8 @@ async fn look_up(
         return Err(malformed(ProtocolError::new("chunk_ids", reason)));
     }
     let ids: Vec<ChunkId> = ids.iter().map(|id| ChunkId::from_bytes(*id)).collect();
-    let found = context
-        .runs
-        .parts
-        .repository
-        .locate(request.session, &ids, request.fresh)
-        .await;
+    let committer = context.runs.committer_of(&holder).map_err(refused)?;
+    let found = committer.locate(request.session, &ids, request.fresh).await;
     Ok(locations(&found.map_err(|error| repository(&error))?))
 }
 

@@ -11,7 +11,7 @@ use orlop_proto::{
     receive,
     v1::{self, snapshots_server::Snapshots},
 };
-use orlop_repository::{Error, ReadSession, SnapshotInfo};
+use orlop_repository::{Error, ReadSession, Repository, SnapshotInfo};
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status};
 use super::{
     Answers, Context,
     listing::{Diff, entry, snapshot},
-    status::{malformed, repository},
+    status::{malformed, refused, repository},
 };
 
 /// Entries in one message.
@@ -33,6 +33,13 @@ const WAITING: usize = 4;
 
 /// Serves snapshots.
 pub(crate) struct SnapshotsService(pub(crate) Context);
+
+/// A snapshot and where it is.
+struct Found {
+    location: String,
+    repository: Arc<Repository>,
+    info: SnapshotInfo,
+}
 
 type Sender<T> = mpsc::Sender<Result<T, Status>>;
 
@@ -51,20 +58,25 @@ impl From<Error> for Stop {
 }
 
 impl SnapshotsService {
-    async fn resolve(&self, field: &str, text: String) -> Result<SnapshotInfo, Status> {
+    async fn resolve(&self, field: &str, text: String, location: &str) -> Result<Found, Status> {
         let text = receive::some_text(field, text, 1024).map_err(malformed)?;
-        let found = self.0.runs.parts.repository.resolve(&text).await;
-        found.map_err(|error| repository(&error))
+        let locations = self.0.runs.locations();
+        let (location, info) = locations.resolve(location, &text).await.map_err(refused)?;
+        let repository = locations.repository(&location).map_err(refused)?;
+        Ok(Found {
+            location,
+            repository,
+            info,
+        })
     }
 
     /// Reads snapshots on a blocking thread when there is one to spare; what `read` sends is the answer.
     fn stream<T: Send + 'static>(
         &self,
-        snapshots: Vec<SnapshotId>,
+        snapshots: Vec<Found>,
         read: impl FnOnce(&[ReadSession], &Sender<T>) -> Result<(), Stop> + Send + 'static,
     ) -> Answers<T> {
         let (sender, receiver) = mpsc::channel(WAITING);
-        let repo = Arc::clone(&self.0.runs.parts.repository);
         let cancel = self.0.shutdown.child_token();
         let handle = Handle::current();
         let (turns, waiting, shutdown) = (
@@ -73,9 +85,10 @@ impl SnapshotsService {
             self.0.shutdown.clone(),
         );
         let work = move || {
-            let open = |id| {
-                let committer = repo.browser();
-                let store = Arc::clone(repo.store());
+            let open = |found: Found| {
+                let committer = found.repository.browser();
+                let store = Arc::clone(found.repository.store());
+                let id = found.info.id;
                 ReadSession::open(committer, store, id, handle.clone(), cancel.clone())
             };
             let sessions = snapshots
@@ -127,17 +140,37 @@ impl Snapshots for SnapshotsService {
             backup,
             namespace,
             volume,
+            location,
         } = request.into_inner();
         let volume = volume.map(|volume| receive::volume("volume", Some(volume)));
         let volume = volume.transpose().map_err(malformed)?;
-        let all = self.0.runs.parts.repository.snapshots().await;
+        let locations = self.0.runs.locations();
+        let places = if location.is_empty() {
+            locations.open_ones()
+        } else {
+            let repository = locations.repository(&location).map_err(refused)?;
+            vec![(location.clone(), repository)]
+        };
         let wanted = |info: &&SnapshotInfo| {
             (backup.is_empty() || info.backup == backup)
                 && (namespace.is_empty() || info.volume.namespace == namespace)
                 && volume.as_ref().is_none_or(|volume| info.volume == *volume)
         };
-        let all = all.map_err(|error| repository(&error))?;
-        let snapshots = all.iter().filter(wanted).map(snapshot).collect();
+        let mut snapshots = Vec::new();
+        for (at, place) in places {
+            let all = match place.snapshots().await {
+                Ok(all) => all,
+                // What one location cannot tell hides nothing of the others.
+                Err(error) if location.is_empty() => {
+                    tracing::warn!(location = at, error = %error, "cannot list snapshots");
+                    continue;
+                }
+                Err(error) => return Err(repository(&error)),
+            };
+            let wanted = all.iter().filter(wanted);
+            snapshots.extend(wanted.map(|info| snapshot(info, &at)));
+        }
+        snapshots.sort_by(|a, b| a.snapshot_id.cmp(&b.snapshot_id));
         Ok(Response::new(v1::ListSnapshotsResponse { snapshots }))
     }
 
@@ -145,11 +178,13 @@ impl Snapshots for SnapshotsService {
         &self,
         request: Request<v1::GetSnapshotRequest>,
     ) -> Result<Response<v1::GetSnapshotResponse>, Status> {
-        let info = self
-            .resolve("snapshot", request.into_inner().snapshot)
-            .await?;
+        let v1::GetSnapshotRequest {
+            snapshot: text,
+            location,
+        } = request.into_inner();
+        let found = self.resolve("snapshot", text, &location).await?;
         Ok(Response::new(v1::GetSnapshotResponse {
-            snapshot: Some(snapshot(&info)),
+            snapshot: Some(snapshot(&found.info, &found.location)),
         }))
     }
 
@@ -163,11 +198,13 @@ impl Snapshots for SnapshotsService {
             snapshot,
             path,
             recursive,
+            location,
         } = request.into_inner();
-        let info = self.resolve("snapshot", snapshot).await?;
+        let snapshot = self.resolve("snapshot", snapshot, &location).await?;
+        let id = snapshot.info.id;
         let path = receive::blob("path", path, receive::MAX_PATH_BYTES).map_err(malformed)?;
         Ok(Response::new(self.stream(
-            vec![info.id],
+            vec![snapshot],
             move |sessions, sender| {
                 let mut batch = Batch::new(sender, |entries| v1::ListEntriesResponse { entries });
                 let mut found = false;
@@ -182,7 +219,7 @@ impl Snapshots for SnapshotsService {
                     }
                 }
                 if !found {
-                    return Err(no_path(&path, info.id).into());
+                    return Err(no_path(&path, id).into());
                 }
                 batch.finish()
             },
@@ -195,11 +232,15 @@ impl Snapshots for SnapshotsService {
         &self,
         request: Request<v1::ReadFileRequest>,
     ) -> Result<Response<Self::ReadFileStream>, Status> {
-        let v1::ReadFileRequest { snapshot, path } = request.into_inner();
-        let info = self.resolve("snapshot", snapshot).await?;
+        let v1::ReadFileRequest {
+            snapshot,
+            path,
+            location,
+        } = request.into_inner();
+        let snapshot = self.resolve("snapshot", snapshot, &location).await?;
         let path = receive::blob("path", path, receive::MAX_PATH_BYTES).map_err(malformed)?;
         Ok(Response::new(self.stream(
-            vec![info.id],
+            vec![snapshot],
             move |sessions, sender| {
                 let file = sessions[0].entry(&path)?;
                 let mut out = FileSender {
@@ -222,13 +263,13 @@ impl Snapshots for SnapshotsService {
         &self,
         request: Request<v1::DiffRequest>,
     ) -> Result<Response<Self::DiffStream>, Status> {
-        let v1::DiffRequest { old, new } = request.into_inner();
+        let v1::DiffRequest { old, new, location } = request.into_inner();
         let (old, new) = (
-            self.resolve("old", old).await?,
-            self.resolve("new", new).await?,
+            self.resolve("old", old, &location).await?,
+            self.resolve("new", new, &location).await?,
         );
         Ok(Response::new(self.stream(
-            vec![old.id, new.id],
+            vec![old, new],
             |sessions, sender| {
                 let mut batch = Batch::new(sender, |entries| v1::DiffResponse { entries });
                 let changes = Diff::new(sessions[0].entries(), sessions[1].entries());

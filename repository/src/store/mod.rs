@@ -187,12 +187,29 @@ pub trait ObjectStore: Send + Sync {
     fn set_capabilities(&self, _capabilities: Capabilities) {}
 }
 
+/// What a store on the network is opened with besides its URL.
+#[derive(Debug, Clone, Default)]
+pub struct StoreOptions {
+    /// Keys; `None` for those of the environment.
+    pub credentials: Option<S3Credentials>,
+    /// Certificates in PEM of the authorities to trust; empty for the URL's file or those of the system.
+    pub ca_pem: String,
+}
+
 /// Opens the store that `url` names: a directory, `file:///directory`, or `s3://bucket/prefix`. Only the
 /// first call of a store on the network connects.
 ///
 /// # Errors
 /// The URL is not understood.
 pub fn open_store(url: &str) -> Result<Arc<dyn ObjectStore>> {
+    open_store_with(url, StoreOptions::default())
+}
+
+/// As [`open_store`], with keys and authorities of its own. A directory needs none of them.
+///
+/// # Errors
+/// The URL is not understood.
+pub fn open_store_with(url: &str, options: StoreOptions) -> Result<Arc<dyn ObjectStore>> {
     let fail = |reason: &str| {
         Err(Error::Url {
             url: url.to_owned(),
@@ -206,7 +223,7 @@ pub fn open_store(url: &str) -> Result<Arc<dyn ObjectStore>> {
         return Ok(Arc::new(DirectoryStore::new(PathBuf::from(path))));
     }
     if S3Url::is_meant(url) {
-        let store = Arc::new(S3Store::new(S3Url::parse(url)?));
+        let store = Arc::new(S3Store::new(S3Url::parse(url)?).with_options(options));
         return Ok(Arc::new(RetryStore::new(store)));
     }
     if let Some((scheme, _)) = url.split_once("://") {

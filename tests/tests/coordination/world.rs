@@ -13,7 +13,9 @@ use orlop_agent::{
     app::{self, AgentConfig},
     volumes::DiscoverOptions,
 };
-use orlop_coordinator::{Clock, Coordinator, CoordinatorConfig, Limits, StoreAccess, SystemClock};
+use orlop_coordinator::{
+    Clock, Coordinator, CoordinatorConfig, Home, Limits, StoreAccess, SystemClock,
+};
 use orlop_proto::v1::{
     self, RunPhase, backups_client::BackupsClient, restores_client::RestoresClient,
     sessions_client::SessionsClient, snapshots_client::SnapshotsClient,
@@ -77,6 +79,14 @@ pub(crate) struct World {
     pub(crate) clock: Arc<dyn Clock>,
     /// How the coordinator's store fails from its next start on.
     pub(crate) faults: Plan,
+    /// URL of the location that the coordinator opens itself; without one it is given an open repository.
+    pub(crate) home: Option<String>,
+    /// Name of the data directory: another one is another coordinator's.
+    pub(crate) data: String,
+    /// The coordinator's limits.
+    pub(crate) limits: Limits,
+    /// How agents reach stores.
+    pub(crate) access: StoreAccess,
 }
 
 /// Bytes that do not compress, always the same for a seed.
@@ -114,6 +124,13 @@ impl World {
             agent: None,
             clock: Arc::new(SystemClock::default()),
             faults: Plan::Never,
+            home: None,
+            data: "data".to_owned(),
+            limits: Limits {
+                tick: Duration::from_millis(10),
+                ..Limits::default()
+            },
+            access: StoreAccess::Direct,
         }
     }
 
@@ -132,7 +149,7 @@ impl World {
         world
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -175,8 +192,8 @@ impl World {
     }
 
     pub(crate) fn remove_state(&self) {
-        for name in ["state.db", "state.db-wal", "state.db-shm"] {
-            let _ = fs::remove_file(self.path(name));
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = fs::remove_file(self.path(&format!("state-{}.db{suffix}", self.data)));
         }
     }
 
@@ -204,23 +221,29 @@ impl World {
     }
 
     pub(crate) async fn start_coordinator(&mut self) {
-        let url = self.path("repo").to_str().unwrap().to_owned();
-        let store = FaultyStore::new(open_store(&url).unwrap(), self.faults);
-        let repository = Repository::open(Arc::new(store), &unlock()).await.unwrap();
+        let (url, repository) = if let Some(url) = &self.home {
+            (url.clone(), None)
+        } else {
+            let url = self.path("repo").to_str().unwrap().to_owned();
+            let store = FaultyStore::new(open_store(&url).unwrap(), self.faults);
+            let repository = Repository::open(Arc::new(store), &unlock()).await;
+            (url, Some(repository.unwrap()))
+        };
         let config = CoordinatorConfig {
             listen: self.address,
-            repository: Arc::clone(&repository),
-            store_url: url,
-            store_access: StoreAccess::Direct,
+            home: Some(Home {
+                location: "default".to_owned(),
+                url,
+                repository,
+            }),
+            unlock: Some(unlock()),
+            data_dir: self.path(&self.data),
+            store_access: self.access,
             own_node: None,
-            location: "default".to_owned(),
-            state_db: self.path("state.db"),
+            state_db: self.path(&format!("state-{}.db", self.data)),
             identity: self.identity.clone(),
             token: TOKEN.to_owned(),
-            limits: Limits {
-                tick: Duration::from_millis(10),
-                ..Limits::default()
-            },
+            limits: self.limits.clone(),
             clock: Arc::clone(&self.clock),
         };
         let coordinator = Coordinator::bind(config).await.unwrap();
@@ -451,6 +474,7 @@ impl World {
         let request = v1::ReadFileRequest {
             snapshot: snapshot.to_owned(),
             path,
+            ..Default::default()
         };
         let mut client = SnapshotsClient::new(self.client(TOKEN).await);
         let mut parts = client.read_file(request).await.unwrap().into_inner();
@@ -465,6 +489,7 @@ impl World {
         let request = v1::DiffRequest {
             old: old.to_owned(),
             new: new.to_owned(),
+            ..Default::default()
         };
         let mut client = SnapshotsClient::new(self.client(TOKEN).await);
         let mut parts = client.diff(request).await.unwrap().into_inner();
@@ -503,6 +528,6 @@ fn path_of(entry: &v1::Entry) -> String {
     String::from_utf8_lossy(&entry.path).into_owned()
 }
 
-fn unlock() -> Unlock {
+pub(crate) fn unlock() -> Unlock {
     Unlock::KeyFile(vec![7; 32])
 }

@@ -7,7 +7,7 @@ use orlop_agent::{
     volumes::DiscoverOptions,
 };
 use orlop_coordinator::{
-    Coordinator, CoordinatorConfig, GatewayLimits, Limits, StoreAccess, SystemClock,
+    Coordinator, CoordinatorConfig, GatewayLimits, Home, Limits, StoreAccess, SystemClock,
 };
 use orlop_proto::v1::{self, backups_client::BackupsClient, restores_client::RestoresClient};
 use orlop_repository::{InitOptions, ObjectStore, Repository};
@@ -111,12 +111,16 @@ impl World {
         let repository = Repository::open(Arc::clone(&self.store), &key_file()).await;
         let config = CoordinatorConfig {
             listen: self.address,
-            repository: repository.unwrap(),
-            // Who follows it comes to a place where there is nothing.
-            store_url: self.dir.path().join("nowhere").display().to_string(),
+            home: Some(Home {
+                location: "default".to_owned(),
+                // Who follows it comes to a place where there is nothing.
+                url: self.dir.path().join("nowhere").display().to_string(),
+                repository: Some(repository.unwrap()),
+            }),
+            unlock: None,
+            data_dir: self.dir.path().join("data"),
             store_access: StoreAccess::Auto,
             own_node: None,
-            location: "default".to_owned(),
             state_db: self.dir.path().join("state.db"),
             identity: self.identity.clone(),
             token: TOKEN.to_owned(),

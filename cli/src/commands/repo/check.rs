@@ -9,7 +9,7 @@ use orlop_repository::CheckOptions;
 use tokio_util::sync::CancellationToken;
 
 use super::RepoArgs;
-use crate::{exit::Outcome, output::OutputArgs, progress::Display, shapes::check_table};
+use crate::{exit::Outcome, output::OutputArgs, progress::Display, shapes::CheckShape};
 
 /// How deep to look.
 #[derive(Debug, Args)]
@@ -37,7 +37,9 @@ impl CheckArgs {
         let report = repository.check(options, monitor, cancel).await;
         display.finish();
         let report = report?;
-        self.output.print(&report, check_table)?;
-        Ok(Outcome::with_errors(!report.ok))
+        let ok = report.ok;
+        self.output
+            .print(&CheckShape::from(report), CheckShape::table)?;
+        Ok(Outcome::with_errors(!ok))
     }
 }

@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Result;
 use clap::Args;
 use orlop_core::Monitor;
-use orlop_repository::{CollectOptions, CollectState};
+use orlop_repository::CollectOptions;
 use tokio_util::sync::CancellationToken;
 
 use super::WriteArgs;
-use crate::{exit::Outcome, output::OutputArgs, progress::Display, shapes::collect_table, text};
+use crate::{exit::Outcome, output::OutputArgs, progress::Display, shapes::CollectShape, text};
 
 /// How far to go.
 #[derive(Debug, Args)]
@@ -56,8 +56,8 @@ impl CollectArgs {
         };
         let report = repository.collect(options, monitor, cancel).await;
         display.finish();
-        let report = report?;
-        self.output.print(&report, collect_table)?;
-        Ok(Outcome::with_errors(report.state == CollectState::Waiting))
+        let shape = CollectShape::from(report?);
+        self.output.print(&shape, CollectShape::table)?;
+        Ok(Outcome::with_errors(shape.waits()))
     }
 }

@@ -131,6 +131,11 @@ pub(crate) struct UnlockArgs {
 }
 
 impl UnlockArgs {
+    /// Whether an option names a key or password.
+    pub(crate) fn is_given(&self) -> bool {
+        self.key_file.is_some() || self.password_file.is_some()
+    }
+
     /// The key or password; `None` if neither is given.
     pub(crate) fn find(&self) -> Result<Option<Unlock>> {
         if let Some(path) = &self.key_file {

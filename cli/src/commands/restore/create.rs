@@ -52,6 +52,9 @@ pub(crate) struct CreateArgs {
         hide_default_value = true
     )]
     path: OsString,
+    /// Location of the snapshots; that of the backup, or the one that has them, if left out
+    #[arg(long, default_value = "", hide_default_value = true)]
+    location: String,
     /// Wait until the restore has ended
     #[arg(short, long)]
     wait: bool,
@@ -94,6 +97,7 @@ impl CreateArgs {
             pod_mapping: self.pod_mapping.into_iter().collect::<HashMap<_, _>>(),
             mode: mode.into(),
             path: self.path.as_bytes().to_vec().into(),
+            location: self.location,
         };
         let client = self.client.connect().await?;
         let answer = client

@@ -18,7 +18,7 @@ pub(crate) fn for_sessions(runs: &Arc<Runs>) -> Doorkeeper {
         // A session of which nothing is known (the state database was lost) writes only if the repository says that
         // it was begun for the task's volume, and reads what every session may.
         let (holder, _) = runs.session_holder(node, task, session)?;
-        let repository = runs.repository_of(&holder);
+        let repository = runs.repository_of(&holder)?;
         let store = Arc::clone(repository.store());
         let rules = match (holder.spec.kind(), holder.task.lineage) {
             (RunKind::Backup, Some(lineage)) => Rules::Write(Writer {

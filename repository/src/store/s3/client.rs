@@ -44,6 +44,7 @@ pub(super) struct Connection {
 pub(super) async fn connect(
     url: &S3Url,
     credentials: Option<&S3Credentials>,
+    ca_pem: &str,
 ) -> Result<Connection, AccessError> {
     let region = url.region.clone().map(Region::new);
     let profile = url.profile.clone();
@@ -77,7 +78,7 @@ pub(super) async fn connect(
     }
     let shared = loader.load().await;
     let mut config = aws_sdk_s3::config::Builder::from(&shared)
-        .http_client(http_client(url)?)
+        .http_client(http_client(url, ca_pem)?)
         // One decorator tries again, nobody else.
         .retry_config(RetryConfig::disabled())
         .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build())
@@ -108,8 +109,16 @@ impl S3Credentials {
     }
 }
 
-fn http_client(url: &S3Url) -> Result<SharedHttpClient, AccessError> {
+fn http_client(url: &S3Url, ca_pem: &str) -> Result<SharedHttpClient, AccessError> {
     let trusted = match &url.ca_file {
+        _ if !ca_pem.is_empty() => {
+            let pem = checked_ca(ca_pem.as_bytes().to_vec());
+            let pem = pem.map_err(|reason| AccessError::CaFile {
+                path: "of the location".to_owned(),
+                reason,
+            })?;
+            TrustStore::empty().with_pem_certificate(pem)
+        }
         Some(path) => TrustStore::empty().with_pem_certificate(read_ca(path)?),
         None => TrustStore::default(),
     };
@@ -136,20 +145,25 @@ fn http_client(url: &S3Url) -> Result<SharedHttpClient, AccessError> {
     )
 }
 
-/// The file of own authorities. It is read and tried here, as the client would panic on a bad one.
+/// The file of own authorities.
 fn read_ca(path: &Path) -> Result<Vec<u8>, AccessError> {
-    let fail = |reason: String| AccessError::CaFile {
-        path: path.display().to_string(),
-        reason,
-    };
-    let pem = std::fs::read(path).map_err(|e| fail(e.to_string()))?;
+    let pem = std::fs::read(path).map_err(|e| e.to_string());
+    pem.and_then(checked_ca)
+        .map_err(|reason| AccessError::CaFile {
+            path: path.display().to_string(),
+            reason,
+        })
+}
+
+/// The certificates are tried here, as the client would panic on a bad one.
+fn checked_ca(pem: Vec<u8>) -> Result<Vec<u8>, String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|e| fail(e.to_string()))?;
-        roots.add(certificate).map_err(|e| fail(e.to_string()))?;
+        let certificate = certificate.map_err(|e| e.to_string())?;
+        roots.add(certificate).map_err(|e| e.to_string())?;
     }
     if roots.is_empty() {
-        return Err(fail("it has no certificate in PEM".to_owned()));
+        return Err("it has no certificate in PEM".to_owned());
     }
     Ok(pem)
 }

@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use bytes::Bytes;
+use orlop_core::S3Keys;
 use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
@@ -29,7 +30,8 @@ use self::{
     request::{OBJECT_MAX, Range, Read, status},
 };
 use super::{
-    Capabilities, Durability, ListPage, ObjectInfo, ObjectStore, Put, check_name, check_prefix,
+    Capabilities, Durability, ListPage, ObjectInfo, ObjectStore, Put, StoreOptions, check_name,
+    check_prefix,
 };
 use crate::error::{AccessError, Error, Result};
 
@@ -54,6 +56,13 @@ impl S3Credentials {
     }
 }
 
+impl From<&S3Keys> for S3Credentials {
+    fn from(keys: &S3Keys) -> Self {
+        let token = Some(keys.session_token.as_str()).filter(|token| !token.is_empty());
+        Self::new(&keys.access_key_id, &keys.secret_access_key, token)
+    }
+}
+
 impl fmt::Debug for S3Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("S3Credentials(…)")
@@ -65,6 +74,8 @@ impl fmt::Debug for S3Credentials {
 pub struct S3Store {
     url: S3Url,
     credentials: Option<S3Credentials>,
+    /// Authorities to trust instead of those of the URL or the system; may be empty.
+    ca_pem: String,
     connection: OnceCell<Connection>,
     capabilities: RwLock<Capabilities>,
 }
@@ -76,6 +87,7 @@ impl S3Store {
         Self {
             url,
             credentials: None,
+            ca_pem: String::new(),
             connection: OnceCell::new(),
             capabilities: RwLock::default(),
         }
@@ -85,6 +97,14 @@ impl S3Store {
     #[must_use]
     pub fn with_credentials(mut self, credentials: S3Credentials) -> Self {
         self.credentials = Some(credentials);
+        self
+    }
+
+    /// The same with keys and authorities of its own, as far as there are any.
+    #[must_use]
+    pub(crate) fn with_options(mut self, options: StoreOptions) -> Self {
+        self.credentials = options.credentials;
+        self.ca_pem = options.ca_pem;
         self
     }
 
@@ -105,7 +125,7 @@ impl S3Store {
 
     async fn connection(&self, want: Want, name: &str) -> Result<&Connection> {
         self.connection
-            .get_or_try_init(|| client::connect(&self.url, self.credentials.as_ref()))
+            .get_or_try_init(|| client::connect(&self.url, self.credentials.as_ref(), &self.ca_pem))
             .await
             .map_err(|cause| self.fail(want, name, cause))
     }

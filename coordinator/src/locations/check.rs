@@ -1,0 +1,155 @@
+//! Looking whether locations answer; those that were never open are opened.
+
+use std::{sync::Arc, time::Duration};
+
+use orlop_repository::{Error as RepositoryError, ObjectStore, Repository};
+use rand::Rng as _;
+use tokio::time::timeout;
+
+use super::{Entry, Locations, known::Trouble, unknown};
+use crate::runs::Refusal;
+
+/// A store that does not answer for so long does not answer.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// How a location is.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Health {
+    /// Whether the store answers.
+    pub(crate) available: bool,
+    /// Why it does not; empty if it does.
+    pub(crate) message: String,
+    /// Whether only a person can mend that.
+    pub(crate) permanent: bool,
+    /// Snapshots in the repository.
+    pub(crate) snapshots: u64,
+    /// When it was looked at last, milliseconds since 1970; 0 if never.
+    pub(crate) checked_ms: i64,
+    /// Since when it is as it is.
+    pub(crate) since_ms: i64,
+}
+
+/// What a look has found.
+pub(crate) struct Checked {
+    /// The repository, if it is open.
+    pub(crate) repository: Option<Arc<Repository>>,
+    /// How the location is now.
+    pub(crate) health: Health,
+}
+
+/// A look at a repository that succeeded.
+struct Seen {
+    repository: Arc<Repository>,
+    snapshots: u64,
+}
+
+impl Locations {
+    /// Looks whether a location answers. With `write` also whether its store takes an object.
+    ///
+    /// # Errors
+    /// There is no such location; that it does not answer is no error.
+    pub(crate) async fn check(&self, name: &str, write: bool) -> Result<Checked, Refusal> {
+        let name = self.name_of(name)?;
+        let looking = {
+            let table = self.lock();
+            let entry = table.get(&name).ok_or_else(|| unknown(&name, &table))?;
+            Arc::clone(&entry.looking)
+        };
+        let _looking = looking.lock().await;
+        let (spec, version, known) = {
+            let table = self.lock();
+            let entry = table.get(&name).ok_or_else(|| unknown(&name, &table))?;
+            let Entry {
+                record, repository, ..
+            } = entry;
+            (record.spec.clone(), record.version, repository.clone())
+        };
+        let look = async || -> Result<Seen, Trouble> {
+            let repository = match known {
+                Some(repository) => {
+                    self.opener.order(&repository).await?;
+                    repository
+                }
+                None => self.opener.open(&spec).await?,
+            };
+            repository.refresh().await?;
+            let snapshots = repository.snapshots().await?.len() as u64;
+            if write && !spec.read_only {
+                try_write(&**repository.store()).await?;
+            }
+            Ok(Seen {
+                repository,
+                snapshots,
+            })
+        };
+        let seen = timeout(PATIENCE, look()).await;
+        Ok(self.note(&name, version, seen.map_err(|_| ())))
+    }
+
+    fn note(&self, name: &str, version: u64, seen: Result<Result<Seen, Trouble>, ()>) -> Checked {
+        let now_ms = self.clock.now_ms();
+        let mut health = Health {
+            checked_ms: now_ms,
+            since_ms: now_ms,
+            ..Health::default()
+        };
+        let mut repository = None;
+        match seen {
+            Ok(Ok(seen)) => {
+                health.available = true;
+                health.snapshots = seen.snapshots;
+                repository = Some(seen.repository);
+            }
+            Ok(Err(trouble)) => {
+                health.permanent = trouble.permanent;
+                health.message = trouble.message;
+            }
+            Err(()) => {
+                let seconds = PATIENCE.as_secs();
+                health.message = format!("the store has not answered within {seconds} s");
+            }
+        }
+        let mut table = self.lock();
+        let Some(entry) = table.get_mut(name).filter(|e| e.record.version == version) else {
+            // It was changed or forgotten meanwhile.
+            return Checked {
+                repository: None,
+                health,
+            };
+        };
+        let before = &entry.health;
+        if !health.available {
+            health.snapshots = before.snapshots;
+        }
+        if before.checked_ms > 0 && before.available == health.available {
+            health.since_ms = before.since_ms;
+        } else if health.available {
+            tracing::info!(location = name, "the location is available");
+        } else {
+            tracing::warn!(
+                location = name,
+                reason = health.message,
+                "the location is unavailable"
+            );
+        }
+        entry.health = health.clone();
+        if repository.is_some() {
+            entry.repository.clone_from(&repository);
+        }
+        Checked {
+            repository: entry.repository.clone(),
+            health,
+        }
+    }
+}
+
+/// Puts a small object where `init` puts its own trials, and removes it.
+async fn try_write(store: &dyn ObjectStore) -> Result<(), RepositoryError> {
+    let name = format!("probe/{:016x}", rand::rng().random::<u64>());
+    let bytes = vec![bytes::Bytes::from_static(b"a trial: may be removed")];
+    let put = store
+        .put(&name, bytes, orlop_repository::store::Durability::Now)
+        .await;
+    let removed = store.delete(&name).await;
+    put.map(drop).and(removed)
+}

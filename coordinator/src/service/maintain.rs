@@ -1,0 +1,237 @@
+//! What `Maintain` does to a repository, and its reports as messages.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use orlop_core::{Issue, Monitor, Progress};
+use orlop_proto::{
+    ProtocolError,
+    v1::{self, MaintainResponse, maintain_request::Operation, maintain_response::Event},
+};
+use orlop_repository::{
+    CheckOptions, CheckReport, CollectOptions, CollectReport, CollectState, DamageKind, Repository,
+    WaitingSession,
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::status::repository as failed;
+use crate::maintenance::Maintenance;
+
+/// Most damaged objects in a report.
+const MAX_DAMAGE: usize = 10_000;
+
+/// A message of the stream, or its end.
+type Answer = Result<MaintainResponse, Status>;
+
+/// What is done.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Work {
+    /// Look for damage.
+    Check(CheckOptions),
+    /// Free space.
+    Collect(CollectOptions),
+}
+
+impl TryFrom<Option<Operation>> for Work {
+    type Error = ProtocolError;
+
+    fn try_from(operation: Option<Operation>) -> Result<Self, ProtocolError> {
+        Ok(match operation {
+            None => return Err(ProtocolError::missing("operation")),
+            Some(Operation::Check(check)) => Self::Check(CheckOptions {
+                read_data: check.read_data,
+            }),
+            Some(Operation::Collect(collect)) => Self::Collect(collect_options(collect)?),
+        })
+    }
+}
+
+impl Work {
+    /// Whether it changes the repository.
+    pub(super) fn writes(self) -> bool {
+        matches!(self, Self::Collect(CollectOptions { dry_run: false, .. }))
+    }
+
+    /// Does it; gives the last message.
+    pub(super) async fn run(
+        self,
+        location: &str,
+        repository: &Arc<Repository>,
+        maintenance: &Maintenance,
+        monitor: Arc<dyn Monitor>,
+        cancel: CancellationToken,
+    ) -> Answer {
+        let event = match self {
+            Self::Check(options) => {
+                let report = repository.check(options, monitor, cancel).await;
+                report.map(|report| Event::Check(check_message(report, options.read_data)))
+            }
+            Self::Collect(options) => {
+                let report = repository.collect(options, monitor, cancel).await;
+                if self.writes() {
+                    maintenance.note_collected(location, &report);
+                }
+                report.map(|report| Event::Collect(collect_message(report)))
+            }
+        };
+        event.map(message).map_err(|error| failed(&error))
+    }
+}
+
+fn collect_options(wanted: v1::CollectOperation) -> Result<CollectOptions, ProtocolError> {
+    let usual = CollectOptions::default();
+    let percent = |field, value: u32, usual: u8, most: u8| match u8::try_from(value) {
+        Ok(0) => Ok(usual),
+        Ok(value) if value <= most => Ok(value),
+        _ => Err(ProtocolError::new(field, format!("must be up to {most}"))),
+    };
+    let seconds = |value: u64, usual: Duration| match value {
+        0 => usual,
+        seconds => Duration::from_secs(seconds),
+    };
+    Ok(CollectOptions {
+        dry_run: wanted.dry_run,
+        dead_percent: percent(
+            "collect.dead_percent",
+            wanted.dead_percent,
+            usual.dead_percent,
+            99,
+        )?,
+        budget_bytes: match wanted.budget_bytes {
+            0 => usual.budget_bytes,
+            bytes => bytes,
+        },
+        max_removed_percent: percent(
+            "collect.max_removed_percent",
+            wanted.max_removed_percent,
+            usual.max_removed_percent,
+            100,
+        )?,
+        patience: seconds(wanted.wait_seconds, usual.patience),
+        fence_after: seconds(wanted.fence_after_seconds, usual.fence_after),
+    })
+}
+
+fn collect_message(report: CollectReport) -> v1::CollectReport {
+    let state = match report.state {
+        CollectState::Planned => v1::CollectState::Planned,
+        CollectState::Clean => v1::CollectState::Clean,
+        CollectState::Collected => v1::CollectState::Collected,
+        CollectState::Waiting => v1::CollectState::Waiting,
+    };
+    let waiting = |one: &WaitingSession| v1::WaitingSession {
+        session: one.session,
+        since_ms: one.since_ms,
+    };
+    v1::CollectReport {
+        dry_run: report.dry_run,
+        state: state.into(),
+        snapshots: report.snapshots,
+        dead_packs: report.dead_packs,
+        moved_packs: report.moved_packs,
+        moved_bytes: report.moved_bytes,
+        postponed_bytes: report.postponed_bytes,
+        removable_bytes: report.removable_bytes,
+        rescued_packs: report.rescued_packs,
+        removed_objects: report.removed_objects,
+        removed_bytes: report.removed_bytes,
+        waiting: report.waiting.iter().map(waiting).collect(),
+        fenced: report.fenced,
+    }
+}
+
+fn message(event: Event) -> MaintainResponse {
+    MaintainResponse { event: Some(event) }
+}
+
+/// Sends progress as far as there is room.
+pub(super) struct Forward {
+    sender: mpsc::Sender<Answer>,
+    last: Mutex<Progress>,
+}
+
+impl Forward {
+    /// Sends to `sender`.
+    pub(super) fn to(sender: mpsc::Sender<Answer>) -> Self {
+        Self {
+            sender,
+            last: Mutex::default(),
+        }
+    }
+}
+
+impl Monitor for Forward {
+    fn progress(&self, progress: Progress) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last != progress {
+            *last = progress;
+            // Progress that finds no room is replaced by later progress.
+            let _ = self
+                .sender
+                .try_send(Ok(message(Event::Progress(progress.into()))));
+        }
+    }
+
+    fn issue(&self, _issue: &Issue) {}
+}
+
+fn check_message(report: CheckReport, read_data: bool) -> v1::CheckReport {
+    let damage = report
+        .damage
+        .into_iter()
+        .take(MAX_DAMAGE)
+        .map(|damage| v1::Damage {
+            object: damage.object,
+            kind: match damage.kind {
+                DamageKind::MissingPack => "missing_pack",
+                DamageKind::DamagedPack => "damaged_pack",
+                DamageKind::DamagedSnapshot => "damaged_snapshot",
+                DamageKind::MissingChunk => "missing_chunk",
+                DamageKind::DamagedIndex => "damaged_index",
+            }
+            .to_owned(),
+            snapshots: damage.snapshots.iter().map(ToString::to_string).collect(),
+            paths: damage.paths.into_iter().map(Into::into).collect(),
+            repairable: damage.repairable,
+        });
+    v1::CheckReport {
+        read_data,
+        ok: report.ok,
+        objects: report.objects,
+        bytes: report.bytes,
+        damage: damage.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_given_is_as_usual() {
+        let options = collect_options(v1::CollectOperation::default()).unwrap();
+        assert_eq!(options, CollectOptions::default());
+    }
+
+    #[test]
+    fn shares_are_shares() {
+        let wanted = |dead_percent, max_removed_percent| v1::CollectOperation {
+            dead_percent,
+            max_removed_percent,
+            ..Default::default()
+        };
+        let error = collect_options(wanted(100, 1)).unwrap_err();
+        assert_eq!(error.field, "collect.dead_percent");
+        let error = collect_options(wanted(99, 300)).unwrap_err();
+        assert_eq!(error.field, "collect.max_removed_percent");
+        let options = collect_options(wanted(99, 100)).unwrap();
+        assert_eq!(
+            (options.dead_percent, options.max_removed_percent),
+            (99, 100)
+        );
+    }
+}
