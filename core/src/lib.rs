@@ -6,6 +6,7 @@ pub mod id;
 pub mod time;
 pub mod volume;
 
+pub mod hook;
 pub mod issue;
 pub mod location;
 pub mod progress;
