@@ -56,13 +56,14 @@ const ARROWS: [(&str, &[&str]); 9] = [
 ];
 
 /// Which crates may name a library that marks a boundary. `orlop-tests` may name all.
-const BOUNDARIES: [(&str, &[&str]); 13] = [
+const BOUNDARIES: [(&str, &[&str]); 14] = [
     ("aws-sdk-s3", &["orlop-repository"]),
     ("fastcdc", &["orlop-repository"]),
     ("zstd", &["orlop-repository"]),
     ("blake3", &["orlop-repository"]),
     ("aws-lc-rs", &["orlop-repository", "orlop-runtime"]),
     ("kube", &["orlop-kubernetes"]),
+    ("k8s-openapi", &["orlop-kubernetes"]),
     ("walkdir", &["orlop-agent", "orlop-repository"]),
     ("nix", &["orlop-agent", "orlop-repository"]),
     ("rustix", &["orlop-agent", "orlop-repository"]),

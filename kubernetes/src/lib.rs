@@ -1,0 +1,7 @@
+//! What Orlop knows of Kubernetes: Velero's custom resources and files, and what a backup takes of a cluster.
+//!
+//! A module may use only modules listed above it. Nothing here decides about the repository or speaks the wire.
+
+pub mod velero;
+
+pub mod crds;
