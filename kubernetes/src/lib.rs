@@ -5,3 +5,5 @@
 pub mod velero;
 
 pub mod crds;
+
+pub mod files;

@@ -56,7 +56,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
 ];
 
 /// Which crates may name a library that marks a boundary. `orlop-tests` may name all.
-const BOUNDARIES: [(&str, &[&str]); 14] = [
+const BOUNDARIES: [(&str, &[&str]); 15] = [
     ("aws-sdk-s3", &["orlop-repository"]),
     ("fastcdc", &["orlop-repository"]),
     ("zstd", &["orlop-repository"]),
@@ -64,6 +64,7 @@ const BOUNDARIES: [(&str, &[&str]); 14] = [
     ("aws-lc-rs", &["orlop-repository", "orlop-runtime"]),
     ("kube", &["orlop-kubernetes"]),
     ("k8s-openapi", &["orlop-kubernetes"]),
+    ("tar", &["orlop-kubernetes"]),
     ("walkdir", &["orlop-agent", "orlop-repository"]),
     ("nix", &["orlop-agent", "orlop-repository"]),
     ("rustix", &["orlop-agent", "orlop-repository"]),
