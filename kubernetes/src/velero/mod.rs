@@ -4,8 +4,10 @@
 //! patch of the object itself, never of a subresource. An object that cannot be read, for a duration that
 //! is none, breaks the list it is in; list `DeserializeGuard<Backup>` where strangers write.
 
-mod kind;
 pub(crate) mod shape;
+
+mod kind;
+mod known;
 
 pub mod backup;
 pub mod data_mover;
