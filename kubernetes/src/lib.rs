@@ -7,3 +7,5 @@ pub mod velero;
 pub mod crds;
 
 pub mod files;
+
+pub mod selection;
