@@ -101,6 +101,15 @@ pub enum StoreAccess {
     Gateway,
 }
 
+/// Where artifacts are downloaded by who speaks only HTTP.
+#[derive(Debug, Clone)]
+pub struct DownloadEndpoint {
+    /// Where to listen; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Scheme, host and port by which clients reach it; `None`: by the address that it listens on.
+    pub url: Option<String>,
+}
+
 /// What a coordinator is made of.
 pub struct CoordinatorConfig {
     /// Where to listen; port 0 lets the system choose.
@@ -121,6 +130,8 @@ pub struct CoordinatorConfig {
     pub identity: Authority,
     /// What clients and agents show to the server.
     pub token: String,
+    /// Where artifacts are downloaded; `None` for nowhere.
+    pub downloads: Option<DownloadEndpoint>,
     /// Limits.
     pub limits: Limits,
     /// What tells the time.

@@ -5,10 +5,11 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use orlop_proto::{
     DESCRIPTORS,
     v1::{
-        agents_server::AgentsServer, backups_server::BackupsServer,
-        locations_server::LocationsServer, restores_server::RestoresServer,
-        schedules_server::SchedulesServer, sessions_server::SessionsServer,
-        snapshots_server::SnapshotsServer, store_server::StoreServer, system_server::SystemServer,
+        agents_server::AgentsServer, artifacts_server::ArtifactsServer,
+        backups_server::BackupsServer, locations_server::LocationsServer,
+        restores_server::RestoresServer, schedules_server::SchedulesServer,
+        sessions_server::SessionsServer, snapshots_server::SnapshotsServer,
+        store_server::StoreServer, system_server::SystemServer,
     },
 };
 use orlop_runtime::private;
@@ -24,16 +25,19 @@ use tonic::{
 use tonic_reflection::server::Builder as Reflection;
 
 use crate::{
+    clock::Clock,
     cluster::Directory,
-    config::CoordinatorConfig,
+    config::{CoordinatorConfig, DownloadEndpoint},
+    downloads::{self, Downloads},
     error::{Error, Result},
     locations::Locations,
     maintenance::Maintenance,
     runs::{Parts, Refusal, Runs},
     schedules::Schedules,
     service::{
-        AgentsService, Auth, BackupsService, Context, LocationsService, RestoresService,
-        SchedulesService, SessionsService, SnapshotsService, StoreService, SystemService, store,
+        AgentsService, ArtifactsService, Auth, BackupsService, Context, LocationsService,
+        RestoresService, SchedulesService, SessionsService, SnapshotsService, StoreService,
+        SystemService, store,
     },
     tasks::Tasks,
 };
@@ -53,6 +57,8 @@ pub struct Coordinator {
     address: SocketAddr,
     router: Router,
     context: Context,
+    /// Where downloads are served.
+    endpoint: Option<TcpListener>,
 }
 
 impl Coordinator {
@@ -71,6 +77,7 @@ impl Coordinator {
         let listener = TcpListener::bind(listen).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
         private::create_dir(&config.data_dir)?;
+        let (endpoint, downloads) = downloads(config.downloads, &config.clock).await?;
         let clock = Arc::clone(&config.clock);
         let locations = Locations::load(&config.data_dir, config.home, config.unlock, clock)?;
         let parts = Parts {
@@ -79,6 +86,7 @@ impl Coordinator {
             store_access: config.store_access,
             own_node: config.own_node,
             context_key: config.identity.own_key("task contexts"),
+            spool_dir: config.data_dir.join("spool"),
             limits: config.limits,
             clock: config.clock,
         };
@@ -94,6 +102,7 @@ impl Coordinator {
         let context = Context {
             schedules,
             maintenance,
+            downloads: Arc::new(downloads),
             runs,
             tasks: Arc::default(),
             readers: Arc::new(Semaphore::new(READERS)),
@@ -112,6 +121,7 @@ impl Coordinator {
             address,
             router,
             context,
+            endpoint,
         })
     }
 
@@ -130,6 +140,7 @@ impl Coordinator {
             address,
             router,
             context,
+            endpoint,
         } = self;
         let own: Tasks = Tasks::default();
         own.spawn(Arc::clone(&context.runs).run_scheduler(context.shutdown.clone()));
@@ -137,6 +148,11 @@ impl Coordinator {
         own.spawn(Arc::clone(&context.runs).run_session_ender(context.shutdown.clone()));
         own.spawn(Arc::clone(&context.maintenance).run_health(context.shutdown.clone()));
         own.spawn(Arc::clone(&context.maintenance).run_collector(context.shutdown.clone()));
+        own.spawn(Arc::clone(&context.runs).run_hooks(context.shutdown.clone()));
+        if let Some(endpoint) = endpoint {
+            let (context, shutdown) = (context.clone(), context.shutdown.clone());
+            own.spawn(downloads::serve(endpoint, context, shutdown));
+        }
         own.spawn(Arc::clone(&context.schedules).run_turns(context.shutdown.clone()));
         own.spawn(Arc::clone(&context.schedules).run_upkeep(context.shutdown.clone()));
         tracing::info!(%address, "coordinator listens");
@@ -201,6 +217,7 @@ async fn services(mut server: Server, context: &Context, auth: &Auth) -> Result<
         .add_service(guarded!(RestoresServer, RestoresService))
         .add_service(guarded!(SchedulesServer, SchedulesService))
         .add_service(guarded!(LocationsServer, LocationsService))
+        .add_service(guarded!(ArtifactsServer, ArtifactsService))
         .add_service(guarded!(SnapshotsServer, SnapshotsService))
         .add_service(guarded!(SystemServer, SystemService))
         .add_service(guarded!(AgentsServer, AgentsService))

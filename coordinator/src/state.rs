@@ -127,7 +127,9 @@ impl StateDb {
     /// Appends a line to a run's log.
     pub(crate) fn append_log(&self, kind: RunKind, name: &str, line: &LogLine) -> Result<()> {
         self.connection
-            .prepare_cached("INSERT OR IGNORE INTO log_line VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
+            .prepare_cached(
+                "INSERT OR IGNORE INTO log_line VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
             .execute(params![
                 kind.as_str(),
                 name,

@@ -79,8 +79,7 @@ impl Inventory {
         };
         let marks = found.into_iter().find(|other| {
             let same_pod = place.is_some()
-                || (&other.volume.pod, &other.volume.namespace)
-                    == (&volume.pod, &volume.namespace);
+                || (&other.volume.pod, &other.volume.namespace) == (&volume.pod, &volume.namespace);
             other.volume.volume == marks::VOLUME
                 && same_pod
                 && other.pod_uid == target.pod_uid

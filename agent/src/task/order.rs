@@ -188,7 +188,10 @@ mod tests {
         };
         let order = Order::try_from(at("pv-1", "")).unwrap();
         let place = order.place.unwrap();
-        assert_eq!((place.pod_uid.as_str(), place.directory.as_str()), ("uid", "pv-1"));
+        assert_eq!(
+            (place.pod_uid.as_str(), place.directory.as_str()),
+            ("uid", "pv-1")
+        );
         assert_eq!(place.lineage, Lineage("pvc:1".to_owned()));
         assert!(Order::try_from(at("", "/opt/local/pv")).is_ok());
         for (directory, host_path) in [("a/b", ""), ("", ""), ("", "opt"), ("../x", "")] {

@@ -134,6 +134,7 @@ impl CoordinatorArgs {
             own_node: None,
             state_db: data_dir.join("state.db"),
             identity,
+            downloads: None,
             token: bearer.clone(),
             limits: self.upkeep.limits(),
             clock: Arc::new(SystemClock::default()),

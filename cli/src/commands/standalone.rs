@@ -203,6 +203,7 @@ pub(crate) async fn start(settings: Settings, cancel: CancellationToken) -> Resu
         own_node: Some(settings.node.clone()),
         state_db: data_dir.join("state.db"),
         identity,
+        downloads: None,
         token: bearer.clone(),
         limits: settings.limits,
         clock: Arc::new(SystemClock::default()),

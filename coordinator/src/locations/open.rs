@@ -8,8 +8,8 @@ use std::{
 
 use orlop_core::{LocationSpec, RepositorySecret};
 use orlop_repository::{
-    Error, FileHead, InitOptions, ObjectStore, Order, Repository, Result, StoreOptions, Unlock, open_store_with, url_below,
-    store::S3Credentials,
+    Error, FileHead, InitOptions, ObjectStore, Order, Repository, Result, StoreOptions, Unlock,
+    open_store_with, store::S3Credentials, url_below,
 };
 use tokio::sync::Mutex;
 

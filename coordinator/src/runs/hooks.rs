@@ -78,8 +78,9 @@ impl Runs {
             Level::Error => LogLevel::Error,
         };
         let fields = record.fields.into_iter();
-        let fields: BTreeMap<String, String> =
-            fields.map(|(name, value)| (name.to_owned(), value)).collect();
+        let fields: BTreeMap<String, String> = fields
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
         let now_ms = record.time.as_millisecond();
         self.lock()
             .log_fields(&pod.run, level, None, record.message, fields, now_ms);

@@ -2,6 +2,7 @@
 //! `google.rpc.Status` with details.
 
 mod agents;
+mod artifacts;
 mod auth;
 mod backups;
 mod listing;
@@ -19,6 +20,7 @@ mod watch;
 use std::{pin::Pin, sync::Arc};
 
 pub(crate) use agents::AgentsService;
+pub(crate) use artifacts::{ArtifactsService, download};
 pub(crate) use auth::Auth;
 pub(crate) use backups::BackupsService;
 pub(crate) use locations::LocationsService;
@@ -33,7 +35,9 @@ use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::{maintenance::Maintenance, runs::Runs, schedules::Schedules, tasks::Tasks};
+use crate::{
+    downloads::Downloads, maintenance::Maintenance, runs::Runs, schedules::Schedules, tasks::Tasks,
+};
 
 /// What every service works with.
 #[derive(Clone)]
@@ -44,6 +48,8 @@ pub(crate) struct Context {
     pub(crate) schedules: Arc<Schedules>,
     /// What looks after locations.
     pub(crate) maintenance: Arc<Maintenance>,
+    /// URLs for downloads.
+    pub(crate) downloads: Arc<Downloads>,
     /// Owner of what runs beside a call.
     pub(crate) tasks: Arc<Tasks>,
     /// Streams that may read snapshots at once: each holds a blocking thread as long as its client takes.

@@ -182,9 +182,7 @@ impl Run {
     pub(super) fn cancel_pods(&mut self) {
         for pod in &mut self.pods {
             let began = |task: &Task| task.attempts > 0 && pod.has(task);
-            let begun = pod.running
-                || !pod.progress.pre.is_empty()
-                || self.tasks.iter().any(began);
+            let begun = pod.running || !pod.progress.pre.is_empty() || self.tasks.iter().any(began);
             if begun {
                 pod.canceled = true;
             } else {

@@ -82,8 +82,14 @@ mod tests {
         for plain in [&b""[..], b"secrets", &[7; 100_000]] {
             let sealed = one.seal_artifact("backups/b/b.tar.gz", plain).unwrap();
             assert!(Repository::is_sealed_artifact(&sealed));
-            assert_ne!(sealed, one.seal_artifact("backups/b/b.tar.gz", plain).unwrap());
-            assert_eq!(one.open_artifact("backups/b/b.tar.gz", &sealed).unwrap(), plain);
+            assert_ne!(
+                sealed,
+                one.seal_artifact("backups/b/b.tar.gz", plain).unwrap()
+            );
+            assert_eq!(
+                one.open_artifact("backups/b/b.tar.gz", &sealed).unwrap(),
+                plain
+            );
             assert!(one.open_artifact("backups/c/c.tar.gz", &sealed).is_err());
             assert!(other.open_artifact("backups/b/b.tar.gz", &sealed).is_err());
         }

@@ -288,7 +288,11 @@ mod tests {
             ("/srv/store/", "kopia/orlop", "/srv/store/kopia/orlop"),
             ("/srv/what?", "a", "/srv/what?/a"),
             ("s3://b", "a/b", "s3://b/a/b"),
-            ("s3://b/p/?region=x&profile=y", "a", "s3://b/p/a?region=x&profile=y"),
+            (
+                "s3://b/p/?region=x&profile=y",
+                "a",
+                "s3://b/p/a?region=x&profile=y",
+            ),
         ] {
             assert_eq!(url_below(url, path), wanted);
         }

@@ -242,6 +242,7 @@ impl World {
             own_node: None,
             state_db: self.path(&format!("state-{}.db", self.data)),
             identity: self.identity.clone(),
+            downloads: None,
             token: TOKEN.to_owned(),
             limits: self.limits.clone(),
             clock: Arc::clone(&self.clock),

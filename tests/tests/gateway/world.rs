@@ -123,6 +123,7 @@ impl World {
             own_node: None,
             state_db: self.dir.path().join("state.db"),
             identity: self.identity.clone(),
+            downloads: None,
             token: TOKEN.to_owned(),
             limits: self.limits.clone(),
             clock: Arc::new(SystemClock::default()),
