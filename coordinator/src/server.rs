@@ -13,7 +13,10 @@ use orlop_proto::{
     },
 };
 use orlop_runtime::private;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::Semaphore,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     service::interceptor::InterceptedService,
@@ -44,6 +47,8 @@ use crate::{
 
 /// Inventories and commits of large volumes are larger than gRPC's default of 4 MiB.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
+/// Connections that wait to be taken.
+const BACKLOG: u32 = 1024;
 /// Streams get so long to end at a shutdown.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
 /// Streams that read snapshots at once; the runtime has 512 blocking threads for everything.
@@ -74,8 +79,9 @@ impl Coordinator {
             address: listen,
             source,
         };
-        let listener = TcpListener::bind(listen).await.map_err(fail)?;
-        let address = listener.local_addr().map_err(fail)?;
+        // The address is taken at once, so that no second coordinator goes on, but nobody is let in before all is open.
+        let socket = taken(listen).map_err(fail)?;
+        let address = socket.local_addr().map_err(fail)?;
         private::create_dir(&config.data_dir)?;
         let (endpoint, downloads) = downloads(config.downloads, &config.clock).await?;
         let clock = Arc::clone(&config.clock);
@@ -116,6 +122,7 @@ impl Coordinator {
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE));
         let router = services(server, &context, &Auth::new(&config.token)).await?;
+        let listener = socket.listen(BACKLOG).map_err(fail)?;
         Ok(Self {
             listener,
             address,
@@ -179,6 +186,16 @@ impl Coordinator {
         tracing::info!("coordinator has ended");
         served.map_err(|error| Error::Serve(error.to_string()))
     }
+}
+
+fn taken(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 async fn services(mut server: Server, context: &Context, auth: &Auth) -> Result<Router> {
