@@ -9,3 +9,5 @@ pub mod crds;
 pub mod files;
 
 pub mod selection;
+
+pub mod client;
