@@ -11,3 +11,5 @@ pub mod files;
 pub mod selection;
 
 pub mod client;
+
+pub mod exec;

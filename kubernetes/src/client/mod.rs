@@ -12,3 +12,5 @@ pub use connection::Connection;
 pub use error::ClientError;
 pub use objects::{Listing, ObjectKind, Objects, UnreadableObject};
 pub use watch::Change;
+
+pub(crate) use connection::CALL_LIMIT;
