@@ -83,7 +83,7 @@ impl Coordinator {
         let socket = taken(listen).map_err(fail)?;
         let address = socket.local_addr().map_err(fail)?;
         private::create_dir(&config.data_dir)?;
-        let (endpoint, downloads) = downloads(config.downloads, &config.clock).await?;
+        let (endpoint, downloads) = open_downloads(config.downloads, &config.clock).await?;
         let clock = Arc::clone(&config.clock);
         let locations = Locations::load(&config.data_dir, config.home, config.unlock, clock)?;
         let parts = Parts {
@@ -186,6 +186,25 @@ impl Coordinator {
         tracing::info!("coordinator has ended");
         served.map_err(|error| Error::Serve(error.to_string()))
     }
+}
+
+/// The endpoint of downloads, and what makes their URLs.
+async fn open_downloads(
+    wanted: Option<DownloadEndpoint>,
+    clock: &Arc<dyn Clock>,
+) -> Result<(Option<TcpListener>, Downloads)> {
+    let Some(wanted) = wanted else {
+        return Ok((None, Downloads::new(None, Arc::clone(clock))));
+    };
+    let fail = |source| Error::Bind {
+        address: wanted.listen,
+        source,
+    };
+    let endpoint = TcpListener::bind(wanted.listen).await.map_err(fail)?;
+    let address = endpoint.local_addr().map_err(fail)?;
+    let url = wanted.url.unwrap_or_else(|| format!("http://{address}"));
+    let url = url.trim_end_matches('/').to_owned();
+    Ok((Some(endpoint), Downloads::new(Some(url), Arc::clone(clock))))
 }
 
 fn taken(address: SocketAddr) -> std::io::Result<TcpSocket> {

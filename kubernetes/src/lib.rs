@@ -11,3 +11,7 @@ pub mod files;
 pub mod selection;
 
 pub mod record;
+
+pub mod client;
+
+pub mod exec;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use orlop_core::run::{Run, TaskPhase};
 
 pub use status::backup_status;
-pub use volumes::{pod_volume_backup, pod_volume_backups, volume_infos};
+pub use volumes::{TASK, pod_volume_backup, pod_volume_backups, volume_infos};
 
 use crate::{
     files::{
