@@ -5,6 +5,7 @@ mod commands;
 mod create;
 mod hooks;
 mod jobs;
+mod lines;
 mod load;
 mod loops;
 mod presence;

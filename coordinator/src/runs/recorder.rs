@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Refusal, RunKey, Runs,
     jobs::{Job, Work},
-    table::run_line,
+    lines::run_line,
 };
 use crate::{
     artifacts,
