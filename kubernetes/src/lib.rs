@@ -13,3 +13,5 @@ pub mod selection;
 pub mod client;
 
 pub mod exec;
+
+pub mod collect;
