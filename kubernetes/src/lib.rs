@@ -15,3 +15,5 @@ pub mod record;
 pub mod client;
 
 pub mod exec;
+
+pub mod collect;

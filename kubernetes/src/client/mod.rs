@@ -14,3 +14,4 @@ pub use objects::{Listing, ObjectKind, Objects, UnreadableObject};
 pub use watch::Change;
 
 pub(crate) use connection::CALL_LIMIT;
+pub(crate) use objects::list_page;
