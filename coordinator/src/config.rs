@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use orlop_kubernetes::client::Connection;
 use orlop_repository::Unlock;
 use orlop_runtime::identity::Authority;
 
@@ -110,6 +111,15 @@ pub struct DownloadEndpoint {
     pub url: Option<String>,
 }
 
+/// The cluster that a coordinator looks after.
+#[derive(Debug, Clone)]
+pub struct ClusterAccess {
+    /// The way to its API server.
+    pub connection: Connection,
+    /// Directories of nodes below which agents read persistent volumes of type hostPath.
+    pub host_roots: Vec<String>,
+}
+
 /// What a coordinator is made of.
 pub struct CoordinatorConfig {
     /// Where to listen; port 0 lets the system choose.
@@ -130,6 +140,8 @@ pub struct CoordinatorConfig {
     pub identity: Authority,
     /// What clients and agents show to the server.
     pub token: String,
+    /// The cluster; `None` if there is no Kubernetes API.
+    pub cluster: Option<ClusterAccess>,
     /// Where artifacts are downloaded; `None` for nowhere.
     pub downloads: Option<DownloadEndpoint>,
     /// Limits.

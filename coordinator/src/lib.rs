@@ -26,7 +26,9 @@ mod tasks;
 pub mod testing;
 
 pub use clock::{Clock, Reading, SystemClock};
-pub use config::{CoordinatorConfig, DownloadEndpoint, GatewayLimits, Limits, StoreAccess};
+pub use config::{
+    ClusterAccess, CoordinatorConfig, DownloadEndpoint, GatewayLimits, Limits, StoreAccess,
+};
 pub use error::{Error, Result};
 pub use locations::Home;
 pub use server::Coordinator;

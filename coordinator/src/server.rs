@@ -29,7 +29,7 @@ use tonic_reflection::server::Builder as Reflection;
 
 use crate::{
     clock::Clock,
-    cluster::Directory,
+    cluster::{Cluster, Directory, KubeCluster},
     config::{CoordinatorConfig, DownloadEndpoint},
     downloads::{self, Downloads},
     error::{Error, Result},
@@ -86,13 +86,22 @@ impl Coordinator {
         let (endpoint, downloads) = open_downloads(config.downloads, &config.clock).await?;
         let clock = Arc::clone(&config.clock);
         let locations = Locations::load(&config.data_dir, config.home, config.unlock, clock)?;
+        let spool_dir = config.data_dir.join("spool");
+        let cluster: Arc<dyn Cluster> = match config.cluster {
+            None => Arc::new(Directory::default()),
+            Some(access) => Arc::new(KubeCluster::new(
+                access.connection,
+                access.host_roots,
+                spool_dir.clone(),
+            )),
+        };
         let parts = Parts {
-            cluster: Arc::new(Directory::default()),
+            cluster,
             locations: Arc::new(locations),
             store_access: config.store_access,
             own_node: config.own_node,
             context_key: config.identity.own_key("task contexts"),
-            spool_dir: config.data_dir.join("spool"),
+            spool_dir,
             limits: config.limits,
             clock: config.clock,
         };

@@ -16,4 +16,6 @@ pub mod client;
 
 pub mod exec;
 
+pub mod plan;
+
 pub mod collect;

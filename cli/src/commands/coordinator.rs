@@ -135,6 +135,7 @@ impl CoordinatorArgs {
             state_db: data_dir.join("state.db"),
             identity,
             downloads: None,
+            cluster: None,
             token: bearer.clone(),
             limits: self.upkeep.limits(),
             clock: Arc::new(SystemClock::default()),

@@ -204,6 +204,7 @@ pub(crate) async fn start(settings: Settings, cancel: CancellationToken) -> Resu
         state_db: data_dir.join("state.db"),
         identity,
         downloads: None,
+        cluster: None,
         token: bearer.clone(),
         limits: settings.limits,
         clock: Arc::new(SystemClock::default()),

@@ -1,11 +1,13 @@
 //! What the coordinator knows of pods and volumes, wherever it knows it from, and what it does in pods.
 
 mod directory;
+mod kube;
 
 use std::path::PathBuf;
 
 use async_trait::async_trait;
 pub(crate) use directory::Directory;
+pub(crate) use kube::KubeCluster;
 use orlop_core::{
     Lineage, VolumeRef,
     hook::{Hook, HookOutcome},

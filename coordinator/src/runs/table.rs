@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use orlop_core::{
     TaskId,
-    run::{Action, Event, Run, RunKind, RunPhase, Task, TaskPhase},
+    run::{Action, Event, Run, RunKind, RunPhase, TaskPhase},
 };
 use orlop_proto::v1::LogLevel;
 use orlop_runtime::mac::MacKey;

@@ -44,7 +44,7 @@ impl PodRun {
         }
     }
 
-    fn has(&self, task: &Task) -> bool {
+    pub(super) fn has(&self, task: &Task) -> bool {
         task.volume.namespace == self.namespace && task.volume.pod == self.pod
     }
 

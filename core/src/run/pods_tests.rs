@@ -17,6 +17,7 @@ fn hook(name: &str, phase: HookPhase, on_error: Option<OnError>) -> Hook {
         command: vec!["/bin/sync".to_owned()],
         on_error,
         timeout: DEFAULT_TIMEOUT,
+        kill: false,
         source: HookSource::Annotation,
         phase,
     }

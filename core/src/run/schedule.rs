@@ -6,7 +6,7 @@ use super::{
     pods::PodRun,
     state::{Run, RunPhase, Task, TaskPhase},
 };
-use crate::{TaskId, VolumeRef};
+use crate::{TaskId, VolumeRef, hook::Step};
 
 /// How much may run at once.
 #[derive(Debug, Clone, Default)]
@@ -71,6 +71,15 @@ pub fn schedule<'a>(
                 })),
             }
         }
+        // Hooks of pods without volumes take no room.
+        let bare = run.pods.iter().filter(|pod| {
+            let waits = !pod.running && pod.progress.pre.is_empty();
+            waits && matches!(pod.next(), Step::Run(_)) && !run.tasks.iter().any(|t| pod.has(t))
+        });
+        due.extend(bare.map(|pod| Due {
+            run,
+            turn: Turn::Hooks(pod),
+        }));
     }
     due
 }
@@ -208,6 +217,7 @@ mod tests {
             command: vec!["x".to_owned()],
             on_error: None,
             timeout: DEFAULT_TIMEOUT,
+            kill: false,
             source: HookSource::Annotation,
             phase,
         };
@@ -259,6 +269,13 @@ mod tests {
         assert_eq!(ids(&schedule(&runs, &limits)), [1, 2]);
         let away = Limits::default();
         assert_eq!(ids(&schedule(&runs, &away)), [0; 0], "its agent is away");
+    }
+
+    #[test]
+    fn hooks_of_a_pod_without_volumes_run_too() {
+        let volumes = [("n", "x/p2/a", 3)];
+        let runs = [with_hooks("a", &volumes, vec![hooked("p1")])];
+        assert_eq!(ids(&schedule(&runs, &limits(&[("n", 1)], 0))), [3, 0]);
     }
 
     #[test]

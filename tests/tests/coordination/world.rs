@@ -243,6 +243,7 @@ impl World {
             state_db: self.path(&format!("state-{}.db", self.data)),
             identity: self.identity.clone(),
             downloads: None,
+            cluster: None,
             token: TOKEN.to_owned(),
             limits: self.limits.clone(),
             clock: Arc::clone(&self.clock),

@@ -124,6 +124,7 @@ impl World {
             state_db: self.dir.path().join("state.db"),
             identity: self.identity.clone(),
             downloads: None,
+            cluster: None,
             token: TOKEN.to_owned(),
             limits: self.limits.clone(),
             clock: Arc::new(SystemClock::default()),
