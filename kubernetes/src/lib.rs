@@ -15,3 +15,11 @@ pub mod client;
 pub mod exec;
 
 pub mod collect;
+
+pub mod access;
+
+pub mod events;
+
+pub mod lease;
+
+pub mod cluster_info;
