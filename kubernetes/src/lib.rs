@@ -19,3 +19,11 @@ pub mod exec;
 pub mod plan;
 
 pub mod collect;
+
+pub mod access;
+
+pub mod events;
+
+pub mod lease;
+
+pub mod cluster_info;

@@ -13,5 +13,5 @@ pub use error::ClientError;
 pub use objects::{Listing, ObjectKind, Objects, UnreadableObject};
 pub use watch::Change;
 
-pub(crate) use connection::CALL_LIMIT;
+pub(crate) use connection::{CALL_LIMIT, with_jitter};
 pub(crate) use objects::list_page;
