@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use orlop_kubernetes::access::Reviewer;
 use orlop_proto::{
     DESCRIPTORS,
     v1::{
@@ -18,12 +19,9 @@ use tokio::{
     sync::Semaphore,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    service::interceptor::InterceptedService,
-    transport::{
-        Identity, Server, ServerTlsConfig,
-        server::{Router, TcpIncoming},
-    },
+use tonic::transport::{
+    Identity, Server, ServerTlsConfig,
+    server::{Router, TcpIncoming},
 };
 use tonic_reflection::server::Builder as Reflection;
 
@@ -38,9 +36,9 @@ use crate::{
     runs::{Parts, Refusal, Runs},
     schedules::Schedules,
     service::{
-        AgentsService, ArtifactsService, Auth, BackupsService, Context, LocationsService,
-        RestoresService, SchedulesService, SessionsService, SnapshotsService, StoreService,
-        SystemService, store,
+        AgentsService, ArtifactsService, BackupsService, ClusterGate, Context, Gate,
+        LocationsService, RestoresService, SchedulesService, SessionsService, SnapshotsService,
+        StoreService, SystemService, store,
     },
     tasks::Tasks,
 };
@@ -87,6 +85,11 @@ impl Coordinator {
         let clock = Arc::clone(&config.clock);
         let locations = Locations::load(&config.data_dir, config.home, config.unlock, clock)?;
         let spool_dir = config.data_dir.join("spool");
+        let tokens = config.cluster.as_ref().map(|access| ClusterGate {
+            reviewer: Reviewer::new(&access.connection),
+            namespace: access.connection.namespace().to_owned(),
+        });
+        let gate = Gate::new(&config.token, tokens);
         let cluster: Arc<dyn Cluster> = match config.cluster {
             None => Arc::new(Directory::default()),
             Some(access) => Arc::new(KubeCluster::new(
@@ -130,7 +133,7 @@ impl Coordinator {
             .map_err(|error| Error::Serve(error.to_string()))?
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE));
-        let router = services(server, &context, &Auth::new(&config.token)).await?;
+        let router = services(server, &context, &gate).await?;
         let listener = socket.listen(BACKLOG).map_err(fail)?;
         Ok(Self {
             listener,
@@ -226,13 +229,13 @@ fn taken(address: SocketAddr) -> std::io::Result<TcpSocket> {
     Ok(socket)
 }
 
-async fn services(mut server: Server, context: &Context, auth: &Auth) -> Result<Router> {
+async fn services(mut server: Server, context: &Context, gate: &Gate) -> Result<Router> {
     macro_rules! guarded {
         ($server:ident, $service:ident) => {{
             let service = $server::new($service(context.clone()))
                 .max_decoding_message_size(MAX_MESSAGE_BYTES)
                 .max_encoding_message_size(MAX_MESSAGE_BYTES);
-            InterceptedService::new(service, auth.clone())
+            gate.before(service)
         }};
     }
     let reflection = || {
@@ -256,8 +259,8 @@ async fn services(mut server: Server, context: &Context, auth: &Auth) -> Result<
         .await;
     Ok(server
         .add_service(health)
-        .add_service(InterceptedService::new(v1, auth.clone()))
-        .add_service(InterceptedService::new(v1alpha, auth.clone()))
+        .add_service(gate.before(v1))
+        .add_service(gate.before(v1alpha))
         .add_service(guarded!(BackupsServer, BackupsService))
         .add_service(guarded!(RestoresServer, RestoresService))
         .add_service(guarded!(SchedulesServer, SchedulesService))
@@ -267,5 +270,5 @@ async fn services(mut server: Server, context: &Context, auth: &Auth) -> Result<
         .add_service(guarded!(SystemServer, SystemService))
         .add_service(guarded!(AgentsServer, AgentsService))
         .add_service(guarded!(SessionsServer, SessionsService))
-        .add_service(InterceptedService::new(gateway, auth.clone())))
+        .add_service(gate.before(gateway)))
 }

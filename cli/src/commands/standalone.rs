@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::Args;
 use orlop_agent::{
-    app::{self, AgentConfig},
+    app::{self, AgentConfig, TokenSource},
     volumes::DiscoverOptions,
 };
 use orlop_coordinator::{Coordinator, CoordinatorConfig, Home, Limits, StoreAccess, SystemClock};
@@ -215,7 +215,7 @@ pub(crate) async fn start(settings: Settings, cancel: CancellationToken) -> Resu
     let agent = AgentConfig {
         server: format!("https://{}", dialled(address)),
         ca_pem: ca_pem.clone(),
-        token: bearer.clone(),
+        token: TokenSource::Fixed(bearer.clone()),
         node: settings.node,
         discover: settings.discover,
         memory_bytes: MEMORY_BYTES,

@@ -5,6 +5,7 @@ mod agents;
 mod artifacts;
 mod auth;
 mod backups;
+mod gate;
 mod listing;
 mod locations;
 mod maintain;
@@ -21,8 +22,8 @@ use std::{pin::Pin, sync::Arc};
 
 pub(crate) use agents::AgentsService;
 pub(crate) use artifacts::{ArtifactsService, download};
-pub(crate) use auth::Auth;
 pub(crate) use backups::BackupsService;
+pub(crate) use gate::{ClusterGate, Gate};
 pub(crate) use locations::LocationsService;
 pub(crate) use restores::RestoresService;
 pub(crate) use schedules::SchedulesService;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use orlop_agent::{
-    app::{self, AgentConfig},
+    app::{self, AgentConfig, TokenSource},
     volumes::DiscoverOptions,
 };
 use orlop_coordinator::{
@@ -261,7 +261,7 @@ impl World {
         let config = AgentConfig {
             server: format!("https://{address}"),
             ca_pem: self.identity.ca_pem.clone(),
-            token: TOKEN.to_owned(),
+            token: TokenSource::Fixed(TOKEN.to_owned()),
             node: "node-1".to_owned(),
             discover: DiscoverOptions {
                 kubelet_dir: self.path("kubelet"),

@@ -3,7 +3,7 @@
 use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use orlop_agent::{
-    app::{self, AgentConfig},
+    app::{self, AgentConfig, TokenSource},
     volumes::DiscoverOptions,
 };
 use orlop_coordinator::{
@@ -147,7 +147,7 @@ impl World {
         let config = AgentConfig {
             server: format!("https://{}", relay.address),
             ca_pem: self.identity.ca_pem.clone(),
-            token: TOKEN.to_owned(),
+            token: TokenSource::Fixed(TOKEN.to_owned()),
             node: "node-1".to_owned(),
             discover: DiscoverOptions {
                 kubelet_dir: self.dir.path().join("kubelet"),
