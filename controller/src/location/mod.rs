@@ -1,0 +1,3 @@
+//! `BackupStorageLocation`: where backups live, as locations of the coordinator.
+
+mod ini;
