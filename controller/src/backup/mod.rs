@@ -1,0 +1,5 @@
+//! `Backup`: a run over many pods.
+
+mod admit;
+mod mirror;
+mod volumes;

@@ -1,0 +1,4 @@
+//! Loops.
+
+mod known;
+mod queue;
