@@ -11,3 +11,5 @@ pub mod crds;
 pub mod files;
 
 pub mod selection;
+
+pub mod client;
