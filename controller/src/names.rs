@@ -48,6 +48,9 @@ mod tests {
     fn a_name_with_an_end_is_still_a_name() {
         assert_eq!(with_end("nightly", "-expired"), "nightly-expired");
         assert_eq!(with_end(&"a".repeat(253), "-expired").len(), 253);
-        assert_eq!(with_end(&format!("{}.b", "a".repeat(244)), "-expired").len(), 252);
+        assert_eq!(
+            with_end(&format!("{}.b", "a".repeat(244)), "-expired").len(),
+            252
+        );
     }
 }

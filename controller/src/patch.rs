@@ -55,6 +55,9 @@ mod tests {
     fn a_condition_joins_what_the_patch_says_of_metadata() {
         let patch = json!({"metadata": {"labels": {"a": "b"}}});
         let with = only_if(patch, Some("7"));
-        assert_eq!(with, json!({"metadata": {"labels": {"a": "b"}, "resourceVersion": "7"}}));
+        assert_eq!(
+            with,
+            json!({"metadata": {"labels": {"a": "b"}, "resourceVersion": "7"}})
+        );
     }
 }

@@ -33,7 +33,7 @@ pub struct ClusterVersion {
 }
 
 /// What is known when a backup is looked at.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Facts<'a> {
     pub(crate) now_ms: i64,
     /// All locations.
@@ -63,7 +63,10 @@ pub(crate) fn admit(backup: &Backup, facts: &Facts<'_>) -> Admission {
     let name = filled.spec.storage_location.clone();
     let mut problems = Vec::new();
     if filled.spec.ttl.as_nanos() < 0 {
-        problems.push(format!("ttl {} is negative: write how long to keep the backup", filled.spec.ttl));
+        problems.push(format!(
+            "ttl {} is negative: write how long to keep the backup",
+            filled.spec.ttl
+        ));
     }
     if let Err(invalid) = Filters::of_backup(&filled.spec) {
         problems.extend(invalid.problems);
@@ -71,9 +74,15 @@ pub(crate) fn admit(backup: &Backup, facts: &Facts<'_>) -> Admission {
     if let Some(policy) = &filled.spec.resource_policy
         && !policy.kind.eq_ignore_ascii_case("configmap")
     {
-        problems.push(format!("resourcePolicy: {} is no kind of policy: name a ConfigMap", policy.kind));
+        problems.push(format!(
+            "resourcePolicy: {} is no kind of policy: name a ConfigMap",
+            policy.kind
+        ));
     }
-    let location = facts.locations.iter().find(|one| one.metadata.name.as_deref() == Some(&name));
+    let location = facts
+        .locations
+        .iter()
+        .find(|one| one.metadata.name.as_deref() == Some(&name));
     match location {
         None => problems.push(no_location(&name, facts.locations)),
         Some(location) if location.spec.access_mode == LocationAccessMode::ReadOnly => {
@@ -82,9 +91,13 @@ pub(crate) fn admit(backup: &Backup, facts: &Facts<'_>) -> Admission {
             ));
         }
         // Before the coordinator knows where a location is now, a backup would go to where it was.
-        Some(location) if !(facts.is_applied)(location) || location.status.phase == LocationPhase::Unset => {
+        Some(location)
+            if !(facts.is_applied)(location) || location.status.phase == LocationPhase::Unset =>
+        {
             if problems.is_empty() {
-                return Admission::Wait(format!("backup storage location {name} is not checked yet"));
+                return Admission::Wait(format!(
+                    "backup storage location {name} is not checked yet"
+                ));
             }
         }
         Some(location) if location.status.phase != LocationPhase::Available => {
@@ -104,11 +117,19 @@ pub(crate) fn admit(backup: &Backup, facts: &Facts<'_>) -> Admission {
 }
 
 fn no_location(name: &str, locations: &[BackupStorageLocation]) -> String {
-    let names: Vec<&str> = locations.iter().filter_map(|one| one.metadata.name.as_deref()).collect();
+    let names: Vec<&str> = locations
+        .iter()
+        .filter_map(|one| one.metadata.name.as_deref())
+        .collect();
     if names.is_empty() {
-        return format!("there is no backup storage location {name}, nor any other: make one first");
+        return format!(
+            "there is no backup storage location {name}, nor any other: make one first"
+        );
     }
-    format!("there is no backup storage location {name}; there is {}", names.join(", "))
+    format!(
+        "there is no backup storage location {name}; there is {}",
+        names.join(", ")
+    )
 }
 
 /// What a backup that names no location means.
@@ -136,7 +157,8 @@ fn fill(backup: &mut Backup, facts: &Facts<'_>) {
         spec.included_namespaces = vec!["*".to_owned()];
     }
     let old = spec.default_volumes_to_restic;
-    spec.default_volumes_to_fs_backup.get_or_insert(old.unwrap_or(facts.all_volumes));
+    spec.default_volumes_to_fs_backup
+        .get_or_insert(old.unwrap_or(facts.all_volumes));
     spec.snapshot_move_data.get_or_insert(false);
     let label = valid_name(&spec.storage_location);
     let ttl_ms = spec.ttl.as_secs().saturating_mul(1000);
@@ -181,7 +203,10 @@ mod tests {
     }
 
     fn backup(spec: &Value) -> Backup {
-        serde_json::from_value(json!({"metadata": {"name": "b", "labels": {"a": "b"}}, "spec": spec})).unwrap()
+        serde_json::from_value(
+            json!({"metadata": {"name": "b", "labels": {"a": "b"}}, "spec": spec}),
+        )
+        .unwrap()
     }
 
     fn admitted(spec: &Value, locations: &[BackupStorageLocation]) -> Admission {
@@ -248,7 +273,8 @@ mod tests {
             location("a", &json!({}), "Available"),
             location("b", &json!({"default": true}), "Available"),
         ];
-        let spec = json!({"ttl": "1h", "includedNamespaces": ["x"], "defaultVolumesToRestic": true});
+        let spec =
+            json!({"ttl": "1h", "includedNamespaces": ["x"], "defaultVolumesToRestic": true});
         let Admission::Admitted(filled) = admitted(&spec, &locations) else {
             panic!("nothing is wrong with it");
         };
@@ -263,13 +289,45 @@ mod tests {
         let good = [location("default", &json!({}), "Available")];
         let cases = [
             (json!({}), Vec::new(), "nor any other: make one first"),
-            (json!({"storageLocation": "x"}), good.to_vec(), "there is no backup storage location x; there is default"),
-            (json!({}), vec![location("default", &json!({}), "Unavailable")], "the bucket is gone"),
-            (json!({}), vec![location("default", &json!({"accessMode": "ReadOnly"}), "Available")], "read-only"),
-            (json!({"ttl": "-1h"}), good.to_vec(), "ttl -1h0m0s is negative"),
-            (json!({"labelSelector": {}, "orLabelSelectors": [{}]}), good.to_vec(), "cannot be used together"),
-            (json!({"includedNamespaces": ["A_B"]}), good.to_vec(), "no namespace's name"),
-            (json!({"resourcePolicy": {"kind": "Secret", "name": "x"}}), good.to_vec(), "name a ConfigMap"),
+            (
+                json!({"storageLocation": "x"}),
+                good.to_vec(),
+                "there is no backup storage location x; there is default",
+            ),
+            (
+                json!({}),
+                vec![location("default", &json!({}), "Unavailable")],
+                "the bucket is gone",
+            ),
+            (
+                json!({}),
+                vec![location(
+                    "default",
+                    &json!({"accessMode": "ReadOnly"}),
+                    "Available",
+                )],
+                "read-only",
+            ),
+            (
+                json!({"ttl": "-1h"}),
+                good.to_vec(),
+                "ttl -1h0m0s is negative",
+            ),
+            (
+                json!({"labelSelector": {}, "orLabelSelectors": [{}]}),
+                good.to_vec(),
+                "cannot be used together",
+            ),
+            (
+                json!({"includedNamespaces": ["A_B"]}),
+                good.to_vec(),
+                "no namespace's name",
+            ),
+            (
+                json!({"resourcePolicy": {"kind": "Secret", "name": "x"}}),
+                good.to_vec(),
+                "name a ConfigMap",
+            ),
         ];
         for (spec, locations, want) in cases {
             let errors = errors(&spec, &locations);
@@ -291,6 +349,9 @@ mod tests {
             cluster: None,
             all_volumes: false,
         };
-        assert!(matches!(admit(&backup(&json!({})), &facts), Admission::Wait(_)));
+        assert!(matches!(
+            admit(&backup(&json!({})), &facts),
+            Admission::Wait(_)
+        ));
     }
 }

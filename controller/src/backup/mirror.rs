@@ -1,9 +1,7 @@
 //! What the coordinator says of a backup, as the status of a `Backup`.
 
 use orlop_kubernetes::velero::{
-    Backup, BackupPhase, BackupStatus,
-    backup::BackupProgress,
-    hooks::HookStatus,
+    Backup, BackupPhase, BackupStatus, backup::BackupProgress, hooks::HookStatus,
 };
 use orlop_proto::v1::{self, RunPhase};
 
@@ -43,7 +41,11 @@ pub(crate) fn status(backup: &Backup, run: &v1::Backup, now_ms: i64) -> BackupSt
         status.start_timestamp = clock::time(started_ms(run, now_ms));
     }
     if ends && status.completion_timestamp.is_none() {
-        let ended_ms = if run.completed_ms == 0 { now_ms } else { run.completed_ms };
+        let ended_ms = if run.completed_ms == 0 {
+            now_ms
+        } else {
+            run.completed_ms
+        };
         status.completion_timestamp = clock::time(ended_ms);
     }
     status.warnings = count(run.warnings);
@@ -72,7 +74,10 @@ pub(crate) fn status(backup: &Backup, run: &v1::Backup, now_ms: i64) -> BackupSt
 
 /// The console sorts by when a backup began: by when it was accepted, which every backup has.
 fn started_ms(run: &v1::Backup, now_ms: i64) -> i64 {
-    [run.created_ms, run.started_ms].into_iter().find(|ms| *ms > 0).unwrap_or(now_ms)
+    [run.created_ms, run.started_ms]
+        .into_iter()
+        .find(|ms| *ms > 0)
+        .unwrap_or(now_ms)
 }
 
 fn count(number: u64) -> i32 {
@@ -117,7 +122,10 @@ mod tests {
         for (phase, want) in cases {
             let status = status(&Backup::default(), &run(phase), NOW);
             assert_eq!(status.phase.as_str(), want);
-            assert_eq!(status.start_timestamp.is_some(), !["", "Deleting"].contains(&want));
+            assert_eq!(
+                status.start_timestamp.is_some(),
+                !["", "Deleting"].contains(&want)
+            );
             let ended = ["Completed", "PartiallyFailed", "Failed"].contains(&want);
             assert_eq!(status.completion_timestamp.is_some(), ended);
         }
@@ -130,7 +138,10 @@ mod tests {
             warnings: 3,
             errors: u64::MAX,
             objects: Some(v1::ObjectCounts { total: 9, done: 9 }),
-            hooks: Some(v1::HookCounts { attempted: 2, failed: 1 }),
+            hooks: Some(v1::HookCounts {
+                attempted: 2,
+                failed: 1,
+            }),
             ..run(RunPhase::PartiallyFailed)
         };
         let mut backup = Backup::default();

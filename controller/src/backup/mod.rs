@@ -2,4 +2,4 @@
 
 mod admit;
 mod mirror;
-mod volumes;
+pub(crate) mod volumes;

@@ -27,7 +27,12 @@ pub(crate) enum Step {
 }
 
 /// Compares the objects that belong to `backup` with its tasks.
-pub(crate) fn next(backup: &Backup, run: &v1::Backup, objects: &[PodVolumeBackup], now_ms: i64) -> Vec<Step> {
+pub(crate) fn next(
+    backup: &Backup,
+    run: &v1::Backup,
+    objects: &[PodVolumeBackup],
+    now_ms: i64,
+) -> Vec<Step> {
     let by_task: BTreeMap<&str, &PodVolumeBackup> = objects
         .iter()
         .filter_map(|object| Some((task_of(object)?, object)))
@@ -55,7 +60,10 @@ fn task_of(object: &PodVolumeBackup) -> Option<&str> {
 
 /// Whether somebody wants every volume of a backup to stop: this is how Velero is told to stop one.
 pub(crate) fn all_canceled(objects: &[PodVolumeBackup]) -> bool {
-    let live: Vec<_> = objects.iter().filter(|one| !one.status.phase.is_final()).collect();
+    let live: Vec<_> = objects
+        .iter()
+        .filter(|one| !one.status.phase.is_final())
+        .collect();
     !live.is_empty() && live.iter().all(|one| one.spec.cancel)
 }
 
@@ -65,7 +73,8 @@ fn created(backup: &Backup, task: &v1::Task, now_ms: i64) -> PodVolumeBackup {
     let volume = task.volume.clone().unwrap_or_default();
     let pairs = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
         let told = pairs.iter().filter(|(_, value)| !value.is_empty());
-        told.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        told.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     };
     PodVolumeBackup {
         metadata: ObjectMeta {
@@ -134,7 +143,11 @@ fn status(before: &PodVolumeBackupStatus, task: &v1::Task, now_ms: i64) -> PodVo
         TaskPhase::Failed => PodVolumePhase::Failed,
         TaskPhase::Canceled => PodVolumePhase::Canceled,
     };
-    let ended_ms = if task.completed_ms == 0 { now_ms } else { task.completed_ms };
+    let ended_ms = if task.completed_ms == 0 {
+        now_ms
+    } else {
+        task.completed_ms
+    };
     let ends = status.phase.is_final();
     if status.phase != PodVolumePhase::New && status.start_timestamp.is_none() {
         // A task that never began has no length, but its times are what clients draw.
@@ -146,7 +159,9 @@ fn status(before: &PodVolumeBackupStatus, task: &v1::Task, now_ms: i64) -> PodVo
             now_ms
         };
         status.start_timestamp = clock::time(began_ms);
-        status.accepted_timestamp.clone_from(&status.start_timestamp);
+        status
+            .accepted_timestamp
+            .clone_from(&status.start_timestamp);
     }
     if ends && status.completion_timestamp.is_none() {
         status.completion_timestamp = clock::time(ended_ms);
@@ -274,14 +289,20 @@ mod tests {
         let mut object = made(task(TaskPhase::Queued));
         object.metadata.name = Some("nightly-x7b2k".to_owned());
         let objects = [object];
-        assert_eq!(next(&backup(), &run(task(TaskPhase::Queued)), &objects, NOW), []);
+        assert_eq!(
+            next(&backup(), &run(task(TaskPhase::Queued)), &objects, NOW),
+            []
+        );
         let moved = v1::Task {
             node: "n2".to_owned(),
             ..task(TaskPhase::Running)
         };
         match &next(&backup(), &run(moved), &objects, NOW)[..] {
             [Step::Change(name, changed)] => {
-                assert_eq!((name.as_str(), changed.spec.node.as_str()), ("nightly-x7b2k", "n2"));
+                assert_eq!(
+                    (name.as_str(), changed.spec.node.as_str()),
+                    ("nightly-x7b2k", "n2")
+                );
                 assert_eq!(changed.status.phase, PodVolumePhase::InProgress);
             }
             other => panic!("{other:?}"),
@@ -372,7 +393,10 @@ mod tests {
         };
         let (running, done) = (TaskPhase::Running, TaskPhase::Completed);
         assert!(!all_canceled(&[]));
-        assert!(!all_canceled(&[object(true, running), object(false, running)]));
+        assert!(!all_canceled(&[
+            object(true, running),
+            object(false, running)
+        ]));
         assert!(all_canceled(&[object(true, running), object(false, done)]));
         assert!(!all_canceled(&[object(true, done)]));
     }

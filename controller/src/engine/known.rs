@@ -42,7 +42,9 @@ impl<K: ObjectKind> Known<K> {
     /// All of them; `None` as long as they were never listed, when nobody may conclude that one is missing.
     pub(crate) fn all(&self) -> Option<Vec<Arc<K>>> {
         let table = self.lock();
-        table.listed.then(|| table.objects.values().cloned().collect())
+        table
+            .listed
+            .then(|| table.objects.values().cloned().collect())
     }
 
     /// One of them.
@@ -57,7 +59,10 @@ impl<K: ObjectKind> Known<K> {
             .map(|object| (name_of(&object), Arc::new(slim(object))))
             .collect();
         let mut table = self.lock();
-        let gone = table.objects.keys().filter(|name| !objects.contains_key(*name));
+        let gone = table
+            .objects
+            .keys()
+            .filter(|name| !objects.contains_key(*name));
         let mut names: Vec<String> = gone.cloned().collect();
         names.extend(objects.keys().cloned());
         table.objects = objects;

@@ -138,7 +138,9 @@ impl Queue {
 
 /// Half a second, doubled for each failure up to a minute, less up to a quarter.
 fn wait_after(failures: u32, jitter: u8) -> Duration {
-    let wait = FIRST_WAIT.saturating_mul(1 << failures.min(10)).min(LONGEST_WAIT);
+    let wait = FIRST_WAIT
+        .saturating_mul(1 << failures.min(10))
+        .min(LONGEST_WAIT);
     wait - wait * u32::from(jitter) / 1024
 }
 
@@ -192,11 +194,17 @@ mod tests {
             waits.push((next - now).as_millis());
             now = next;
         }
-        assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
+        assert_eq!(
+            waits,
+            [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]
+        );
         queue.take(now).unwrap();
         queue.finish("a", Ended::After(SECOND), now);
         assert_eq!(queue.next(), Some(now + SECOND));
-        assert_eq!(wait_after(3, 255), Duration::from_millis(4000 - 4000 * 255 / 1024));
+        assert_eq!(
+            wait_after(3, 255),
+            Duration::from_millis(4000 - 4000 * 255 / 1024)
+        );
     }
 
     #[test]

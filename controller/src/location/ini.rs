@@ -46,7 +46,9 @@ pub(crate) enum IniError {
         missing: &'static str,
     },
     /// A profile gets its keys elsewhere.
-    #[error("profile [{profile}] uses {setting}, which is not supported: give keys, or no credentials at all for the instance's role")]
+    #[error(
+        "profile [{profile}] uses {setting}, which is not supported: give keys, or no credentials at all for the instance's role"
+    )]
     Unsupported {
         /// The profile.
         profile: String,
@@ -79,7 +81,9 @@ pub(crate) fn keys(file: &[u8], profile: &str) -> Result<Option<Keys>, IniError>
     };
     let value = |wanted: &str| {
         let found = settings.iter().rev().find(|(name, _)| name == wanted);
-        found.map(|(_, value)| value.clone()).filter(|v| !v.is_empty())
+        found
+            .map(|(_, value)| value.clone())
+            .filter(|v| !v.is_empty())
     };
     let half = |missing| IniError::Half {
         profile: profile.to_owned(),
@@ -94,7 +98,12 @@ pub(crate) fn keys(file: &[u8], profile: &str) -> Result<Option<Keys>, IniError>
         (None, Some(_)) => Err(half("aws_access_key_id")),
         (Some(_), None) => Err(half("aws_secret_access_key")),
         (None, None) => {
-            let elsewhere = ["role_arn", "credential_process", "sso_session", "sso_account_id"];
+            let elsewhere = [
+                "role_arn",
+                "credential_process",
+                "sso_session",
+                "sso_account_id",
+            ];
             match elsewhere.into_iter().find(|name| value(name).is_some()) {
                 None => Ok(None),
                 Some(setting) => Err(IniError::Unsupported {
@@ -150,7 +159,9 @@ fn profiles(file: &[u8]) -> Result<Vec<(String, Settings)>, IniError> {
 /// The name of a profile: `[name]`, or `[profile name]` as in the other of the tools' two files.
 fn section(text: &str) -> String {
     let text = text.trim();
-    let name = text.strip_prefix("profile").filter(|rest| rest.starts_with([' ', '\t']));
+    let name = text
+        .strip_prefix("profile")
+        .filter(|rest| rest.starts_with([' ', '\t']));
     name.unwrap_or(text).trim().trim_matches('"').to_owned()
 }
 
@@ -171,19 +182,55 @@ mod tests {
     #[test]
     fn what_people_write_is_read() {
         let cases = [
-            ("[default]\naws_access_key_id=a\naws_secret_access_key=s\n", "default", some("a", "s", "")),
-            ("\u{feff}[default]\r\naws_access_key_id = a\r\naws_secret_access_key = s=/+=\r\n", "default", some("a", "s=/+=", "")),
-            ("# c\n; d\n\n[ default ] # e\nAWS_ACCESS_KEY_ID=a\naws_secret_access_key=s\naws_session_token=t", "default", some("a", "s", "t")),
-            ("[default]\naws_access_key_id=a\naws_secret_access_key=s\n[other]\naws_access_key_id=b\naws_secret_access_key=r", "other", some("b", "r", "")),
-            ("[profile other]\naws_access_key_id=b\naws_secret_access_key=r", "other", some("b", "r", "")),
-            ("[profiles]\naws_access_key_id=b\naws_secret_access_key=r", "profiles", some("b", "r", "")),
+            (
+                "[default]\naws_access_key_id=a\naws_secret_access_key=s\n",
+                "default",
+                some("a", "s", ""),
+            ),
+            (
+                "\u{feff}[default]\r\naws_access_key_id = a\r\naws_secret_access_key = s=/+=\r\n",
+                "default",
+                some("a", "s=/+=", ""),
+            ),
+            (
+                "# c\n; d\n\n[ default ] # e\nAWS_ACCESS_KEY_ID=a\naws_secret_access_key=s\naws_session_token=t",
+                "default",
+                some("a", "s", "t"),
+            ),
+            (
+                "[default]\naws_access_key_id=a\naws_secret_access_key=s\n[other]\naws_access_key_id=b\naws_secret_access_key=r",
+                "other",
+                some("b", "r", ""),
+            ),
+            (
+                "[profile other]\naws_access_key_id=b\naws_secret_access_key=r",
+                "other",
+                some("b", "r", ""),
+            ),
+            (
+                "[profiles]\naws_access_key_id=b\naws_secret_access_key=r",
+                "profiles",
+                some("b", "r", ""),
+            ),
             // A setting that comes twice counts the last time, a profile that comes twice is one.
-            ("[default]\naws_access_key_id=x\naws_access_key_id=a\n[o]\n[default]\naws_secret_access_key=s", "default", some("a", "s", "")),
-            ("  [default]\n  aws_access_key_id=a\naws_secret_access_key=s\ns3 =\n  region = nowhere\n", "default", some("a", "s", "")),
+            (
+                "[default]\naws_access_key_id=x\naws_access_key_id=a\n[o]\n[default]\naws_secret_access_key=s",
+                "default",
+                some("a", "s", ""),
+            ),
+            (
+                "  [default]\n  aws_access_key_id=a\naws_secret_access_key=s\ns3 =\n  region = nowhere\n",
+                "default",
+                some("a", "s", ""),
+            ),
             ("", "default", Ok(None)),
             ("\n# nothing\n", "default", Ok(None)),
             ("[default]\nregion=us-east-1\n", "default", Ok(None)),
-            ("[default]\naws_access_key_id=\naws_secret_access_key=\n", "default", Ok(None)),
+            (
+                "[default]\naws_access_key_id=\naws_secret_access_key=\n",
+                "default",
+                Ok(None),
+            ),
         ];
         for (text, profile, want) in cases {
             assert_eq!(keys(text.as_bytes(), profile), want, "{text:?}");
@@ -198,10 +245,22 @@ mod tests {
             ("[default\nx=hush", "line 1"),
             ("[default] hush", "line 1"),
             ("[default]\nhush", "line 2"),
-            ("[a]\nx=hush\n[b]\ny=hush", "no profile [default]; it has a, b"),
-            ("[default]\naws_access_key_id=hush", "no aws_secret_access_key"),
-            ("[default]\naws_secret_access_key=hush", "no aws_access_key_id"),
-            ("[default]\nrole_arn=hush", "role_arn, which is not supported"),
+            (
+                "[a]\nx=hush\n[b]\ny=hush",
+                "no profile [default]; it has a, b",
+            ),
+            (
+                "[default]\naws_access_key_id=hush",
+                "no aws_secret_access_key",
+            ),
+            (
+                "[default]\naws_secret_access_key=hush",
+                "no aws_access_key_id",
+            ),
+            (
+                "[default]\nrole_arn=hush",
+                "role_arn, which is not supported",
+            ),
             ("[default]\nx=\0hush", "not a text"),
         ];
         for (text, want) in cases {

@@ -126,7 +126,10 @@ pub(crate) fn rollout(deployment: &Value, wanted: &[Mount]) -> Rollout {
     let mut containers = list(&pod["containers"]);
     let had: Vec<Value> = volumes.iter().filter(|v| ours(v)).cloned().collect();
     let want: Vec<Value> = wanted.iter().map(Mount::volume).collect();
-    let mounts = containers.first().map(|main| list(&main["volumeMounts"])).unwrap_or_default();
+    let mounts = containers
+        .first()
+        .map(|main| list(&main["volumeMounts"]))
+        .unwrap_or_default();
     let had_mounts: Vec<Value> = mounts.iter().filter(|m| ours(m)).cloned().collect();
     let want_mounts: Vec<Value> = wanted
         .iter()
@@ -140,7 +143,10 @@ pub(crate) fn rollout(deployment: &Value, wanted: &[Mount]) -> Rollout {
         };
     }
     let keep = |all: Vec<Value>, more: Vec<Value>| -> Vec<Value> {
-        all.into_iter().filter(|one| !ours(one)).chain(more).collect()
+        all.into_iter()
+            .filter(|one| !ours(one))
+            .chain(more)
+            .collect()
     };
     if let Some(main) = containers.first_mut() {
         main["volumeMounts"] = keep(mounts, want_mounts).into();
@@ -246,7 +252,8 @@ mod tests {
 
     #[test]
     fn a_directory_that_moved_is_replaced_and_one_that_nobody_wants_removed() {
-        let Rollout::Patch(first) = rollout(&deployment(), &[nfs("a", "/1"), nfs("b", "/2")]) else {
+        let Rollout::Patch(first) = rollout(&deployment(), &[nfs("a", "/1"), nfs("b", "/2")])
+        else {
             panic!("nothing is mounted yet");
         };
         let mounted = apply(deployment(), &first);
@@ -306,6 +313,10 @@ mod tests {
         unique.sort();
         unique.dedup();
         assert_eq!(unique.len(), names.len(), "{names:?}");
-        assert!(names.iter().all(|name| name.len() <= NAME_MAX && !name.contains('.')));
+        assert!(
+            names
+                .iter()
+                .all(|name| name.len() <= NAME_MAX && !name.contains('.'))
+        );
     }
 }

@@ -126,13 +126,19 @@ mod tests {
             (Some(PUBLIC), opened, used(PUBLIC)),
         ];
         for (secret, known, want) in cases {
-            assert_eq!(decide(secret.map(str::as_bytes), known, "velero"), want, "{secret:?}");
+            assert_eq!(
+                decide(secret.map(str::as_bytes), known, "velero"),
+                want,
+                "{secret:?}"
+            );
         }
         for secret in [None, Some(&[0xff][..])] {
             let Password::Refuse(reason) = decide(secret, others, "velero") else {
                 panic!("{secret:?} opens nothing");
             };
-            assert!(reason.contains("kubectl -n velero create secret generic velero-repo-credentials"));
+            assert!(
+                reason.contains("kubectl -n velero create secret generic velero-repo-credentials")
+            );
         }
     }
 

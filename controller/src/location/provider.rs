@@ -22,7 +22,11 @@ pub(crate) const STORES: &str = "/stores";
 const CLAIM_SIZE: &str = "10Gi";
 
 /// What is as it is in a path of a URL.
-const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'/');
+const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'/');
 /// What is as it is in a value of a URL's parameter.
 const IN_VALUE: &AsciiSet = &IN_PATH.remove(b':');
 
@@ -74,7 +78,10 @@ pub(crate) fn wanted(name: &str, spec: &BackupStorageLocationSpec) -> Result<Wan
         "aws" => {
             wanted.url = bucket_url(spec)?;
             let profile = setting(&spec.config, "profile").unwrap_or("default");
-            let secret = spec.credential.as_ref().map_or_else(default_secret, in_secret);
+            let secret = spec
+                .credential
+                .as_ref()
+                .map_or_else(default_secret, in_secret);
             wanted.credentials = Some((secret, profile.to_owned()));
             return Ok(wanted);
         }
@@ -124,20 +131,34 @@ fn bucket_url(spec: &BackupStorageLocationSpec) -> Result<String, String> {
         );
     }
     let refused = [
-        ("serverSideEncryption", "set a default encryption of the bucket"),
+        (
+            "serverSideEncryption",
+            "set a default encryption of the bucket",
+        ),
         ("kmsKeyId", "set a default encryption of the bucket"),
-        ("customerKeyEncryptionFile", "everything is encrypted before it is sent"),
-        ("credentialsFile", "put the file into a Secret and name that in spec.credential"),
+        (
+            "customerKeyEncryptionFile",
+            "everything is encrypted before it is sent",
+        ),
+        (
+            "credentialsFile",
+            "put the file into a Secret and name that in spec.credential",
+        ),
     ];
     for (name, remedy) in refused {
         if setting(config, name).is_some() {
-            return Err(format!("config.{name} is not supported: remove it; {remedy}"));
+            return Err(format!(
+                "config.{name} is not supported: remove it; {remedy}"
+            ));
         }
     }
     let mut parameters = Vec::new();
     if let Some(endpoint) = setting(config, "s3Url") {
         let endpoint = endpoint.trim_end_matches('/');
-        parameters.push(format!("endpoint={}", utf8_percent_encode(endpoint, IN_VALUE)));
+        parameters.push(format!(
+            "endpoint={}",
+            utf8_percent_encode(endpoint, IN_VALUE)
+        ));
         // Whoever writes http:// there means it.
         if endpoint.starts_with("http://") {
             parameters.push("insecure-http=true".to_owned());
@@ -195,7 +216,10 @@ fn setting<'a>(config: &'a BTreeMap<String, String>, name: &str) -> Option<&'a s
 fn required(spec: &BackupStorageLocationSpec, name: &str) -> Result<String, String> {
     let value = setting(&spec.config, name);
     value.map(str::to_owned).ok_or_else(|| {
-        format!("config.{name} is missing: provider {:?} needs it", spec.provider)
+        format!(
+            "config.{name} is missing: provider {:?} needs it",
+            spec.provider
+        )
     })
 }
 
@@ -212,7 +236,9 @@ fn flag(config: &BTreeMap<String, String>, name: &str) -> Result<bool, String> {
     match setting(config, name) {
         None | Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
         Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
-        Some(other) => Err(format!("config.{name} {other:?} is neither \"true\" nor \"false\"")),
+        Some(other) => Err(format!(
+            "config.{name} {other:?} is neither \"true\" nor \"false\""
+        )),
     }
 }
 
@@ -235,12 +261,18 @@ mod tests {
     fn a_bucket_becomes_a_url() {
         let cases = [
             (json!({}), "s3://b/p/q"),
-            (json!({"region": "eu-central-1", "s3Url": ""}), "s3://b/p/q?region=eu-central-1"),
+            (
+                json!({"region": "eu-central-1", "s3Url": ""}),
+                "s3://b/p/q?region=eu-central-1",
+            ),
             (
                 json!({"region": "us-east-1", "s3Url": "http://10.96.0.7:9000/", "s3ForcePathStyle": "true", "publicUrl": "x"}),
                 "s3://b/p/q?endpoint=http://10.96.0.7:9000&insecure-http=true&region=us-east-1&path-style=true",
             ),
-            (json!({"s3Url": "https://a b"}), "s3://b/p/q?endpoint=https://a%20b"),
+            (
+                json!({"s3Url": "https://a b"}),
+                "s3://b/p/q?endpoint=https://a%20b",
+            ),
             (
                 json!({"insecureSkipTLSVerify": "false", "checksumAlgorithm": "", "resticRepoPrefix": "y"}),
                 "s3://b/p/q",
@@ -254,7 +286,10 @@ mod tests {
     #[test]
     fn keys_are_where_velero_looks_for_them() {
         let plain = of(aws(&json!({}))).unwrap();
-        assert_eq!(plain.credentials, Some((default_secret(), "default".to_owned())));
+        assert_eq!(
+            plain.credentials,
+            Some((default_secret(), "default".to_owned()))
+        );
         let mut spec = aws(&json!({"profile": "second"}));
         spec["credential"] = json!({"name": "n", "key": "k"});
         let named = InSecret {
@@ -262,7 +297,10 @@ mod tests {
             key: "k".to_owned(),
             optional: false,
         };
-        assert_eq!(of(spec).unwrap().credentials, Some((named, "second".to_owned())));
+        assert_eq!(
+            of(spec).unwrap().credentials,
+            Some((named, "second".to_owned()))
+        );
     }
 
     #[test]
@@ -281,11 +319,16 @@ mod tests {
     fn a_directory_is_mounted_under_its_locations_name() {
         let store = json!({"bucket": "velero-lvp-abc123"});
         let nfs = json!({"server": "10.0.0.1", "path": "/exports/a", "resticRepoPrefix": "x"});
-        let wanted = of(json!({"provider": "replicated.com/nfs", "config": nfs, "objectStorage": store})).unwrap();
+        let wanted =
+            of(json!({"provider": "replicated.com/nfs", "config": nfs, "objectStorage": store}))
+                .unwrap();
         assert_eq!(wanted.url, "/stores/default");
         assert_eq!(
             wanted.mount.unwrap().source,
-            Source::Nfs { server: "10.0.0.1".to_owned(), path: "/exports/a".to_owned() }
+            Source::Nfs {
+                server: "10.0.0.1".to_owned(),
+                path: "/exports/a".to_owned()
+            }
         );
         let claim = of(json!({
             "provider": "replicated.com/pvc", "config": {"storageSize": "50Gi"}, "objectStorage": {"bucket": "b", "prefix": "p"},
@@ -294,9 +337,13 @@ mod tests {
         assert_eq!(claim.url, "/stores/default/p");
         assert_eq!(
             claim.mount.unwrap().source,
-            Source::Claim { size: "50Gi".to_owned(), class: None }
+            Source::Claim {
+                size: "50Gi".to_owned(),
+                class: None
+            }
         );
-        let own = of(json!({"provider": "orlop.io/directory", "objectStorage": {"bucket": ""}})).unwrap();
+        let own =
+            of(json!({"provider": "orlop.io/directory", "objectStorage": {"bucket": ""}})).unwrap();
         assert_eq!((own.url.as_str(), own.mount), ("/stores/default", None));
     }
 
@@ -304,17 +351,44 @@ mod tests {
     fn what_cannot_be_is_refused_with_a_remedy() {
         let store = json!({"bucket": "b"});
         let cases = [
-            (json!({"provider": "gcp", "objectStorage": store}), "use aws or an S3-compatible store"),
-            (json!({"provider": "velero.io/azure", "objectStorage": store}), "\"velero.io/azure\" is not supported yet"),
-            (json!({"provider": "aws", "objectStorage": {"bucket": ""}}), "name the bucket"),
-            (aws(&json!({"insecureSkipTLSVerify": "true"})), "objectStorage.caCert"),
-            (aws(&json!({"s3ForcePathStyle": "yes"})), "neither \"true\" nor \"false\""),
+            (
+                json!({"provider": "gcp", "objectStorage": store}),
+                "use aws or an S3-compatible store",
+            ),
+            (
+                json!({"provider": "velero.io/azure", "objectStorage": store}),
+                "\"velero.io/azure\" is not supported yet",
+            ),
+            (
+                json!({"provider": "aws", "objectStorage": {"bucket": ""}}),
+                "name the bucket",
+            ),
+            (
+                aws(&json!({"insecureSkipTLSVerify": "true"})),
+                "objectStorage.caCert",
+            ),
+            (
+                aws(&json!({"s3ForcePathStyle": "yes"})),
+                "neither \"true\" nor \"false\"",
+            ),
             (aws(&json!({"kmsKeyId": "k"})), "kmsKeyId is not supported"),
             (aws(&json!({"credentialsFile": "/c"})), "spec.credential"),
-            (json!({"provider": "aws", "objectStorage": {"bucket": "b", "prefix": "a/../b"}}), "is not a path"),
-            (json!({"provider": "replicated.com/nfs", "config": {"path": "/a"}, "objectStorage": store}), "config.server is missing"),
-            (json!({"provider": "replicated.com/hostpath", "config": {"path": "a"}, "objectStorage": store}), "not an absolute path"),
-            (json!({"provider": "replicated.com/hostpath", "config": {"path": "/a/../etc"}, "objectStorage": store}), "not an absolute path"),
+            (
+                json!({"provider": "aws", "objectStorage": {"bucket": "b", "prefix": "a/../b"}}),
+                "is not a path",
+            ),
+            (
+                json!({"provider": "replicated.com/nfs", "config": {"path": "/a"}, "objectStorage": store}),
+                "config.server is missing",
+            ),
+            (
+                json!({"provider": "replicated.com/hostpath", "config": {"path": "a"}, "objectStorage": store}),
+                "not an absolute path",
+            ),
+            (
+                json!({"provider": "replicated.com/hostpath", "config": {"path": "/a/../etc"}, "objectStorage": store}),
+                "not an absolute path",
+            ),
         ];
         for (spec, want) in cases {
             let error = of(spec).unwrap_err();

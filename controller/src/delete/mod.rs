@@ -1,0 +1,3 @@
+//! `DeleteBackupRequest`: somebody wants a backup gone.
+
+pub(crate) mod steps;

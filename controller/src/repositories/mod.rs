@@ -1,0 +1,3 @@
+//! `BackupRepository`.
+
+mod plan;

@@ -1,0 +1,4 @@
+//! `Schedule`: when backups are made, and which are kept.
+
+mod keep;
+pub(crate) mod turn;

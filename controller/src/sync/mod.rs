@@ -1,0 +1,3 @@
+//! Backups that others have put into a store.
+
+mod plan;
