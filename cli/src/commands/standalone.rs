@@ -63,6 +63,7 @@ impl DiscoverArgs {
             log_pods_dir: Some(logs.unwrap_or_else(|| PathBuf::from("/var/log/pods"))),
             pods_file: self.pods.clone(),
             volumes_file: self.volumes.clone(),
+            host_roots: Vec::new(),
         }
     }
 }
@@ -134,6 +135,7 @@ impl Settings {
                 log_pods_dir: Some(logs_dir.to_owned()),
                 pods_file: None,
                 volumes_file: None,
+                host_roots: Vec::new(),
             },
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             node: "demo-node".to_owned(),

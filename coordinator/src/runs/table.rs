@@ -55,6 +55,14 @@ impl RunKey {
     }
 }
 
+/// Names a pod of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PodKey {
+    pub(super) run: RunKey,
+    pub(super) namespace: String,
+    pub(super) pod: String,
+}
+
 pub(super) struct Entry {
     pub(super) document: Document,
     /// Lines in its log.
@@ -68,6 +76,8 @@ pub(super) struct Table {
     pub(super) tasks: HashMap<TaskId, RunKey>,
     pub(super) agents: BTreeMap<String, Agent>,
     pub(super) jobs: Jobs,
+    /// Pods whose hooks are to be run.
+    pub(super) hooks: Vec<PodKey>,
     pub(super) db: StateDb,
     pub(super) signals: Signals,
     /// How agents reach the store.
@@ -161,7 +171,7 @@ impl Table {
         }
     }
 
-    fn act(&mut self, key: &RunKey, action: &Action) {
+    pub(super) fn act(&mut self, key: &RunKey, action: &Action) {
         match action {
             Action::Start(id) => {
                 let Some(entry) = self.entries.get(key) else {
@@ -178,6 +188,14 @@ impl Table {
             Action::Stop(id) => self.send_to_task(key, *id, commands::cancel(*id)),
             Action::Acknowledge(id) => {
                 self.send_to_task(key, *id, commands::acknowledge(*id));
+            }
+            Action::RunHooks { namespace, pod } => {
+                self.hooks.push(PodKey {
+                    run: key.clone(),
+                    namespace: namespace.clone(),
+                    pod: pod.clone(),
+                });
+                self.signals.hooks.notify_one();
             }
             Action::Record => self.push_job(key, Work::Record),
             Action::Remove => self.push_job(key, Work::Remove),
@@ -230,6 +248,20 @@ impl Table {
         message: &str,
         now_ms: i64,
     ) {
+        let message = one_line(message);
+        self.log_fields(key, level, task, message, BTreeMap::new(), now_ms);
+    }
+
+    /// Appends a line with fields to a run's log, as it is.
+    pub(super) fn log_fields(
+        &mut self,
+        key: &RunKey,
+        level: LogLevel,
+        task: Option<TaskId>,
+        message: String,
+        fields: BTreeMap<String, String>,
+        now_ms: i64,
+    ) {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };
@@ -246,8 +278,9 @@ impl Table {
             message: if full {
                 "more lines than a log may have: the rest is left out".to_owned()
             } else {
-                one_line(message)
+                message
             },
+            fields,
         };
         if let Err(error) = self.db.append_log(key.kind, &key.name, &line) {
             tracing::error!(run_id = key.name, error = %error, "cannot write the state database");

@@ -266,6 +266,7 @@ impl World {
                 log_pods_dir: Some(self.path("logs")),
                 pods_file: None,
                 volumes_file: None,
+                host_roots: Vec::new(),
             },
             memory_bytes: 256 << 20,
         };

@@ -84,6 +84,7 @@ async fn with_gateway<F: Future<Output = ()>>(
             log_pods_dir: None,
             pods_file: None,
             volumes_file: None,
+            host_roots: Vec::new(),
         },
         memory_bytes: 256 << 20,
     };
@@ -214,6 +215,7 @@ async fn a_cancelled_task_does_not_wait_for_a_coordinator_that_is_away() {
             log_pods_dir: None,
             pods_file: None,
             volumes_file: None,
+            host_roots: Vec::new(),
         },
         memory_bytes: 256 << 20,
     };

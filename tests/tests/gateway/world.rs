@@ -152,6 +152,7 @@ impl World {
                 log_pods_dir: Some(self.dir.path().join("logs")),
                 pods_file: None,
                 volumes_file: None,
+                host_roots: Vec::new(),
             },
             memory_bytes: 256 << 20,
         };
