@@ -23,11 +23,10 @@ mod sync;
 
 use std::sync::Arc;
 
-use orlop_kubernetes::client::Connection;
+use orlop_kubernetes::{client::Connection, cluster_info::server_version};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use backup::ClusterVersion;
 pub use coordinator::Coordinator;
 pub use error::Error;
 
@@ -45,8 +44,6 @@ pub struct Config {
     pub deployment: String,
     /// Whether all volumes are taken where neither the backup nor the pod says so.
     pub all_volumes: bool,
-    /// Which Kubernetes runs here, for the annotations of backups; `None` leaves them out.
-    pub cluster_version: Option<ClusterVersion>,
 }
 
 impl Default for Config {
@@ -55,7 +52,6 @@ impl Default for Config {
             server_version: SERVER_VERSION.to_owned(),
             deployment: "velero".to_owned(),
             all_volumes: false,
-            cluster_version: None,
         }
     }
 }
@@ -80,7 +76,7 @@ impl Controller {
     pub async fn run(self, cancel: CancellationToken) -> Result<(), Error> {
         tokio::select! {
             () = cancel.cancelled() => return Ok(()),
-            checked = guard::check(&self.parts.connection) => checked?,
+            begun = self.begin() => begun?,
         }
         let mut loops = JoinSet::new();
         let parts = &self.parts;
@@ -115,6 +111,19 @@ impl Controller {
             {
                 std::panic::resume_unwind(panic);
             }
+        }
+        Ok(())
+    }
+}
+
+impl Controller {
+    async fn begin(&self) -> Result<(), Error> {
+        let connection = &self.parts.connection;
+        guard::check(connection).await?;
+        match server_version(connection).await {
+            Ok(version) => drop(self.parts.version.set(version)),
+            // It is for annotations only.
+            Err(error) => tracing::warn!(%error, "the version of Kubernetes is not known"),
         }
         Ok(())
     }

@@ -2,12 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
 use orlop_kubernetes::{
     client::Connection,
+    cluster_info::ServerVersion,
     velero::{
         Backup, BackupRepository, BackupStorageLocation, DeleteBackupRequest, DownloadRequest,
         PodVolumeBackup, Schedule, ServerStatusRequest, location::BackupStorageLocationSpec,
@@ -36,6 +37,8 @@ pub(crate) struct Parts {
     pub(crate) repositories: Kept<BackupRepository>,
     /// A repository's object has changed or is gone.
     pub(crate) repositories_changed: Arc<Notify>,
+    /// Which Kubernetes runs here, once that is known.
+    pub(crate) version: OnceLock<ServerVersion>,
     told: Mutex<BTreeMap<String, Told>>,
 }
 
@@ -61,6 +64,7 @@ impl Parts {
             statuses: Kept::new(&connection, none),
             repositories: Kept::new(&connection, none),
             repositories_changed: Arc::default(),
+            version: OnceLock::new(),
             told: Mutex::default(),
             config,
             connection,

@@ -13,3 +13,15 @@ pub mod files;
 pub mod selection;
 
 pub mod client;
+
+pub mod exec;
+
+pub mod collect;
+
+pub mod access;
+
+pub mod events;
+
+pub mod lease;
+
+pub mod cluster_info;

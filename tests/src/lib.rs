@@ -1,9 +1,11 @@
 //! What the tests over all crates have in common: trees of files and a recorder of them, an engine in
-//! this process, the `orlop` program in others, and guards for what a machine may lack.
+//! this process, the `orlop` program in others, servers of S3 and of Kubernetes, and guards for what a
+//! machine may lack.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod engine;
+pub mod kube_api;
 mod node;
 mod place;
 mod program;

@@ -1,6 +1,7 @@
 //! Whether a `Backup` can be made, and what it means where it says nothing.
 
 use orlop_kubernetes::{
+    cluster_info::ServerVersion,
     selection::Filters,
     velero::{
         Backup, BackupPhase, BackupStorageLocation, GoDuration,
@@ -21,17 +22,6 @@ const OPERATION_TIMEOUT: GoDuration = GoDuration::from_secs(4 * 3600);
 /// The location of backups that name none, if none is marked as the default one.
 const DEFAULT_LOCATION: &str = "default";
 
-/// Which Kubernetes runs here, for the annotations of backups.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ClusterVersion {
-    /// Such as `v1.33.2`.
-    pub git_version: String,
-    /// Such as `1`.
-    pub major: String,
-    /// Such as `33`.
-    pub minor: String,
-}
-
 /// What is known when a backup is looked at.
 #[derive(Clone, Copy)]
 pub(crate) struct Facts<'a> {
@@ -40,7 +30,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) locations: &'a [BackupStorageLocation],
     /// Whether the coordinator has been told what the location of this name is now.
     pub(crate) is_applied: &'a dyn Fn(&BackupStorageLocation) -> bool,
-    pub(crate) cluster: Option<&'a ClusterVersion>,
+    pub(crate) cluster: Option<&'a ServerVersion>,
     /// Whether all volumes are taken where neither the backup nor the pod says so.
     pub(crate) all_volumes: bool,
 }
@@ -167,11 +157,11 @@ fn fill(backup: &mut Backup, facts: &Facts<'_>) {
     if let Some(version) = facts.cluster {
         let annotations = backup.metadata.annotations.get_or_insert_default();
         for (key, value) in [
-            (labels::SOURCE_CLUSTER_GIT_VERSION, &version.git_version),
-            (labels::SOURCE_CLUSTER_MAJOR_VERSION, &version.major),
-            (labels::SOURCE_CLUSTER_MINOR_VERSION, &version.minor),
+            (labels::SOURCE_CLUSTER_GIT_VERSION, version.git_version.clone()),
+            (labels::SOURCE_CLUSTER_MAJOR_VERSION, version.major.to_string()),
+            (labels::SOURCE_CLUSTER_MINOR_VERSION, version.minor.to_string()),
         ] {
-            annotations.insert(key.to_owned(), value.clone());
+            annotations.insert(key.to_owned(), value);
         }
     }
     let status = &mut backup.status;
@@ -210,10 +200,10 @@ mod tests {
     }
 
     fn admitted(spec: &Value, locations: &[BackupStorageLocation]) -> Admission {
-        let version = ClusterVersion {
+        let version = ServerVersion {
             git_version: "v1.33.2".to_owned(),
-            major: "1".to_owned(),
-            minor: "33".to_owned(),
+            major: 1,
+            minor: 33,
         };
         let facts = Facts {
             now_ms: NOW,

@@ -18,8 +18,6 @@ use orlop_proto::v1::{self, RunPhase};
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 
-pub use admit::ClusterVersion;
-
 use crate::{
     clock,
     engine::{Next, Reconciler},
@@ -112,7 +110,7 @@ impl Backups {
             now_ms: clock::now_ms(),
             locations: &locations,
             is_applied: &|location| self.0.is_applied(location),
-            cluster: self.0.config.cluster_version.as_ref(),
+            cluster: self.0.version.get(),
             all_volumes: self.0.config.all_volumes,
         };
         Some(admit::admit(backup, &facts))

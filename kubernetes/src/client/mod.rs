@@ -12,3 +12,6 @@ pub use connection::Connection;
 pub use error::ClientError;
 pub use objects::{Listing, ObjectKind, Objects, UnreadableObject};
 pub use watch::Change;
+
+pub(crate) use connection::{CALL_LIMIT, with_jitter};
+pub(crate) use objects::list_page;

@@ -6,6 +6,14 @@ use k8s_openapi::api::core::v1::Pod;
 /// out. Velero documents this as the default but does the opposite.
 pub const ON_ERROR: &str = "orlop.io/on-error";
 
+/// Annotation of ours on a pod: `true` ends a hook whose time is over. Velero leaves it running.
+pub const HOOK_KILL: &str = "orlop.io/hook-kill";
+
+/// Whether the pod's hooks are ended when their time is over.
+pub fn kills_hooks(pod: &Pod) -> bool {
+    get(pod, HOOK_KILL) == "true"
+}
+
 /// The last part of the annotations of a hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HookKey {

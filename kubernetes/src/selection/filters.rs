@@ -165,6 +165,22 @@ impl Filters {
         &self.namespaces
     }
 
+    /// Whether the namespaces of what is taken are taken too: unless their kind is excluded or others are named.
+    /// That objects of the cluster are unwanted does not count here.
+    pub fn takes_namespace_objects(&self) -> bool {
+        let kind = ResourceKind {
+            plural: "namespaces".to_owned(),
+            singular: "namespace".to_owned(),
+            short_names: vec!["ns".to_owned()],
+            ..ResourceKind::default()
+        };
+        let names = match &self.kinds {
+            Kinds::Together { names, .. } => names,
+            Kinds::Apart { cluster, .. } => cluster,
+        };
+        names.selects_by(|name| kind.is_called(name))
+    }
+
     /// Whether objects of this kind are meant. Namespace objects are a case of their own, which this does not know: one
     /// is also taken when anything in it is.
     pub fn choose(&self, kind: &ResourceKind) -> Choice {

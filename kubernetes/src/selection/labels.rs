@@ -33,6 +33,25 @@ fn holds(condition: &LabelSelectorRequirement, labels: &Labels) -> bool {
     }
 }
 
+/// The selector as the API server's lists take it; empty if it matches everything. Of one that [`problems`] finds
+/// fault with it is no use.
+pub fn query(selector: &LabelSelector) -> String {
+    let equal = selector.match_labels.iter().flatten();
+    let equal = equal.map(|(key, value)| format!("{key}={value}"));
+    let conditions = selector.match_expressions.iter().flatten();
+    let conditions = conditions.map(|condition| {
+        let key = &condition.key;
+        let values = condition.values.as_deref().unwrap_or_default().join(",");
+        match condition.operator.as_str() {
+            "NotIn" => format!("{key} notin ({values})"),
+            "Exists" => key.clone(),
+            "DoesNotExist" => format!("!{key}"),
+            _ => format!("{key} in ({values})"),
+        }
+    });
+    equal.chain(conditions).collect::<Vec<_>>().join(",")
+}
+
 /// What is wrong with a selector, one line for a person each.
 pub fn problems(selector: &LabelSelector) -> Vec<String> {
     let conditions = selector.match_expressions.iter().flatten();
@@ -108,6 +127,21 @@ mod tests {
             assert_eq!(matches(&selector, &shop), of_shop, "{selector:?}");
             assert_eq!(matches(&selector, &none), of_none, "{selector:?}");
         }
+    }
+
+    #[test]
+    fn a_selector_is_written_as_lists_take_it() {
+        let all = selector(json!({
+            "matchLabels": {"app": "shop"},
+            "matchExpressions": [
+                {"key": "tier", "operator": "In", "values": ["a", "b"]},
+                {"key": "env", "operator": "NotIn", "values": ["test"]},
+                {"key": "x", "operator": "Exists"},
+                {"key": "y", "operator": "DoesNotExist"},
+            ],
+        }));
+        assert_eq!(query(&all), "app=shop,tier in (a,b),env notin (test),x,!y");
+        assert_eq!(query(&selector(json!({}))), "");
     }
 
     #[test]

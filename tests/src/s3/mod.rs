@@ -31,6 +31,7 @@ use self::{
 pub use credentials::CredentialServer;
 pub use faults::{S3Fault, S3Faults, S3Op};
 pub use tls::S3Tls;
+pub(crate) use tls::acceptor;
 
 /// Access key of the server.
 pub const ACCESS_KEY: &str = "orlop-tests";

@@ -22,7 +22,7 @@ pub enum S3Tls {
 }
 
 /// What accepts connections, and the authority's certificate.
-pub(super) fn acceptor(kind: S3Tls) -> (TlsAcceptor, tempfile::NamedTempFile) {
+pub(crate) fn acceptor(kind: S3Tls) -> (TlsAcceptor, tempfile::NamedTempFile) {
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();

@@ -1,0 +1,154 @@
+//! What else one must know of the cluster: its version, how to reach its nodes, and which image we are.
+
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Node};
+
+use crate::client::{CALL_LIMIT, ClientError, Connection, Objects};
+
+/// The version of the API server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerVersion {
+    /// Such as `v1.33.4+k3s1`.
+    pub git_version: String,
+    /// Such as 1; 0 if it cannot be read.
+    pub major: u32,
+    /// Such as 33; 0 if it cannot be read.
+    pub minor: u32,
+}
+
+impl ServerVersion {
+    /// Whether it is this version or a newer one.
+    pub fn is_at_least(&self, major: u32, minor: u32) -> bool {
+        (self.major, self.minor) >= (major, minor)
+    }
+}
+
+/// An address of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeAddress {
+    /// The node.
+    pub node: String,
+    /// The address: an IP address or a name.
+    pub address: String,
+    /// Whether it can be reached from outside the cluster, as far as the cluster knows.
+    pub external: bool,
+    /// Whether the node is ready.
+    pub ready: bool,
+}
+
+/// The version of the API server.
+///
+/// # Errors
+/// The server does not answer.
+pub async fn server_version(connection: &Connection) -> Result<ServerVersion, ClientError> {
+    let info = connection
+        .call(CALL_LIMIT, async |client| client.apiserver_version().await)
+        .await?;
+    Ok(ServerVersion {
+        git_version: info.git_version,
+        major: number(&info.major),
+        minor: number(&info.minor),
+    })
+}
+
+/// Some clusters call themselves `33+`.
+fn number(text: &str) -> u32 {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    text[..digits].parse().unwrap_or(0)
+}
+
+/// The addresses of all nodes: those of ready nodes first, of these the external ones first.
+///
+/// # Errors
+/// The server does not answer or refuses.
+pub async fn node_addresses(connection: &Connection) -> Result<Vec<NodeAddress>, ClientError> {
+    let nodes = Objects::<Node>::of(connection, None).list("").await?;
+    let mut addresses: Vec<NodeAddress> = nodes.into_iter().flat_map(addresses_of).collect();
+    addresses.sort_by_key(|one| (!one.ready, !one.external));
+    Ok(addresses)
+}
+
+fn addresses_of(node: Node) -> Vec<NodeAddress> {
+    let name = node.metadata.name.unwrap_or_default();
+    let status = node.status.unwrap_or_default();
+    let mut conditions = status.conditions.iter().flatten();
+    let ready = conditions.any(|one| one.type_ == "Ready" && one.status == "True");
+    let addresses = status.addresses.unwrap_or_default().into_iter();
+    addresses
+        .filter_map(|one| {
+            let external = match one.type_.as_str() {
+                "ExternalIP" | "ExternalDNS" => true,
+                "InternalIP" | "InternalDNS" => false,
+                // A host's name means nothing to others.
+                _ => return None,
+            };
+            Some(NodeAddress {
+                node: name.clone(),
+                address: one.address,
+                external,
+                ready,
+            })
+        })
+        .collect()
+}
+
+/// The image of a Deployment in our own namespace: that of the container called so, or with "" of its first one.
+/// `None` if there is no such Deployment or container.
+///
+/// # Errors
+/// The server does not answer or refuses.
+pub async fn deployment_image(
+    connection: &Connection,
+    deployment: &str,
+    container: &str,
+) -> Result<Option<String>, ClientError> {
+    let deployments = Objects::<Deployment>::of(connection, Some(connection.namespace()));
+    let found = deployments.get(deployment).await?;
+    let spec = found.and_then(|found| found.spec?.template.spec);
+    let mut containers = spec.into_iter().flat_map(|spec| spec.containers);
+    let image = containers.find(|one| container.is_empty() || one.name == container);
+    Ok(image.and_then(|one| one.image))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_minor_version_may_have_a_plus() {
+        assert_eq!(
+            [number("33"), number("33+"), number(""), number("x")],
+            [33, 33, 0, 0]
+        );
+        let version = ServerVersion {
+            git_version: String::new(),
+            major: 1,
+            minor: 29,
+        };
+        assert!(version.is_at_least(1, 29) && !version.is_at_least(1, 30));
+    }
+
+    #[test]
+    fn a_nodes_addresses_are_told_from_its_names() {
+        let node = json!({
+            "metadata": {"name": "n1"},
+            "status": {
+                "conditions": [{"type": "Ready", "status": "True"}],
+                "addresses": [
+                    {"type": "InternalIP", "address": "10.0.0.1"},
+                    {"type": "Hostname", "address": "n1"},
+                    {"type": "ExternalIP", "address": "192.0.2.1"},
+                ],
+            },
+        });
+        let found = addresses_of(serde_json::from_value(node).unwrap());
+        let found: Vec<_> = found
+            .iter()
+            .map(|one| (one.address.as_str(), one.external))
+            .collect();
+        assert_eq!(found, [("10.0.0.1", false), ("192.0.2.1", true)]);
+    }
+}
