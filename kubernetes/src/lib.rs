@@ -2,6 +2,8 @@
 //!
 //! A module may use only modules listed above it. Nothing here decides about the repository or speaks the wire.
 
+pub mod api;
+
 pub mod velero;
 
 pub mod crds;
