@@ -20,6 +20,8 @@ pub mod exec;
 
 pub mod plan;
 
+pub mod identity;
+
 pub mod collect;
 
 pub mod access;

@@ -238,7 +238,7 @@ pub(crate) async fn start(settings: Settings, cancel: CancellationToken) -> Resu
 }
 
 /// Where a process of this machine reaches a server that listens on `address`.
-fn dialled(address: SocketAddr) -> SocketAddr {
+pub(crate) fn dialled(address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, address.port()).into(),
         IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, address.port()).into(),
