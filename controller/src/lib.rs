@@ -141,10 +141,10 @@ enum Round {
 impl Round {
     async fn run(self, parts: Arc<Parts>, cancel: CancellationToken) {
         match self {
-            Self::Sync => rounds::until_cancelled(cancel, rounds::sync(parts)).await,
+            Self::Sync => rounds::until_cancelled(cancel, Box::pin(rounds::sync(parts))).await,
             Self::Expire => rounds::until_cancelled(cancel, rounds::expire(parts)).await,
             Self::Repositories => {
-                rounds::until_cancelled(cancel, rounds::repositories(parts)).await
+                rounds::until_cancelled(cancel, rounds::repositories(parts)).await;
             }
             Self::Follow => rounds::until_cancelled(cancel, rounds::follow(parts)).await,
         }

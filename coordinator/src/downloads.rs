@@ -77,8 +77,8 @@ impl Downloads {
                 "there is no address for downloads: start the coordinator with --downloads-listen and --downloads-url".to_owned(),
             )
         })?;
-        let secret: [u8; 32] = rand::rng().random();
-        let secret: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        let secret: [u128; 2] = rand::rng().random();
+        let secret = format!("{:032x}{:032x}", secret[0], secret[1]);
         let reading = self.clock.read();
         let ticket = Ticket {
             kind,

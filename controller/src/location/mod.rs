@@ -28,7 +28,7 @@ use password::{Password, Repositories};
 use provider::{InSecret, Wanted};
 
 /// How often a location is tried that does not say.
-const FREQUENCY: Duration = Duration::from_secs(60);
+const FREQUENCY: Duration = Duration::from_mins(1);
 /// How often a location is looked at whose directory is being mounted.
 const MOUNT_WAIT: Duration = Duration::from_secs(2);
 

@@ -69,7 +69,12 @@ impl Gate {
         if path.starts_with("/grpc.health.v1.Health/") {
             return Ok(None);
         }
-        let header = |name| request.headers().get(name).map(|value| value.as_bytes());
+        let header = |name| {
+            request
+                .headers()
+                .get(name)
+                .map(axum::http::HeaderValue::as_bytes)
+        };
         let given = header("authorization");
         let refused = match self.auth.check(given) {
             Ok(()) => return Ok(None),
