@@ -94,11 +94,9 @@ pub(crate) async fn run_controller(
     controller: Option<Controller>,
     cancel: CancellationToken,
 ) -> Result<()> {
-    match controller {
-        Some(controller) => Ok(controller.run(cancel).await?),
-        None => {
-            cancel.cancelled().await;
-            Ok(())
-        }
-    }
+    let Some(controller) = controller else {
+        cancel.cancelled().await;
+        return Ok(());
+    };
+    Ok(controller.run(cancel).await?)
 }

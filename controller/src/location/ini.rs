@@ -171,6 +171,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "as `keys` answers")]
     fn some(id: &str, secret: &str, token: &str) -> Result<Option<Keys>, IniError> {
         Ok(Some(Keys {
             access_key_id: id.to_owned(),

@@ -79,7 +79,7 @@ mod tests {
     #[tokio::test]
     async fn an_artifact_opens_under_its_name_in_its_repository_only() {
         let (one, other) = (repository(1).await, repository(2).await);
-        for plain in [&b""[..], b"secrets", &[7; 100_000]] {
+        for plain in [&b""[..], b"secrets", &vec![7; 100_000]] {
             let sealed = one.seal_artifact("backups/b/b.tar.gz", plain).unwrap();
             assert!(Repository::is_sealed_artifact(&sealed));
             assert_ne!(
