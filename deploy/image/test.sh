@@ -63,8 +63,11 @@ ok "the binary, four files in /etc, and nothing else"
 
 mkdir "$root/proc" "$root/dev" "$root/data" "$root/run"
 mount -t proc proc "$root/proc"
-touch "$root/dev/null"
-mount --bind /dev/null "$root/dev/null"
+# The devices of every container; a static program reads random numbers from them.
+for device in null random urandom; do
+    touch "$root/dev/$device"
+    mount --bind "/dev/$device" "$root/dev/$device"
+done
 chmod 777 "$root/data" "$root/run"
 ip link set lo up
 cat > "$root/etc/resolv.conf" <<'RESOLV'
