@@ -139,6 +139,7 @@ impl From<TaskPhase> for v1::TaskPhase {
 
 impl From<&Task> for v1::Task {
     fn from(task: &Task) -> Self {
+        let place = task.place.clone().unwrap_or_default();
         Self {
             task_id: task.id.to_string(),
             node: task.node.clone(),
@@ -156,7 +157,19 @@ impl From<&Task> for v1::Task {
             attempts: task.attempts,
             warnings: task.warnings,
             errors: task.errors,
+            pod_uid: place.pod_uid,
+            claim: place.claim,
+            claim_uid: place.claim_uid,
+            persistent_volume: place.persistent_volume,
         }
+    }
+}
+
+fn object_counts(run: &Run) -> v1::ObjectCounts {
+    let objects = run.objects.unwrap_or_default();
+    v1::ObjectCounts {
+        total: objects.total,
+        done: objects.done,
     }
 }
 
@@ -188,13 +201,18 @@ pub fn backup(run: &Run, spec: &BackupSpec) -> v1::Backup {
         location: run.location.clone(),
         schedule: spec.schedule.clone(),
         volumes: Some(volume_counts(run)),
-        objects: Some(v1::ObjectCounts::default()),
+        objects: Some(object_counts(run)),
         logical_bytes: run.logical_bytes(),
         uploaded_bytes: run.transferred_bytes(),
         warnings: run.warnings(),
         errors: run.errors(),
         failure_reason: run.failure_reason.clone(),
         tasks: run.tasks.iter().map(v1::Task::from).collect(),
+        hooks: Some(v1::HookCounts {
+            attempted: run.hooks().attempted,
+            failed: run.hooks().failed,
+        }),
+        canceled: run.cancel,
     }
 }
 
@@ -209,7 +227,7 @@ pub fn restore(run: &Run, spec: &RestoreSpec) -> v1::Restore {
         from_backup: spec.from_backup.clone(),
         mode: v1::RestoreMode::from(spec.mode).into(),
         volumes: Some(volume_counts(run)),
-        objects: Some(v1::ObjectCounts::default()),
+        objects: Some(object_counts(run)),
         logical_bytes: run.logical_bytes(),
         fetched_bytes: run.transferred_bytes(),
         warnings: run.warnings(),

@@ -27,8 +27,20 @@ impl TryFrom<v1::LocationSpec> for LocationSpec {
             unlock: spec.unlock.map(unlock).transpose()?,
             ca_pem: ca_pem(&spec.ca_pem)?,
             is_default: spec.is_default,
+            repository_path: repository_path(spec.repository_path)?,
         })
     }
+}
+
+fn repository_path(path: String) -> Result<String> {
+    let path = receive::text("repository_path", path, 64)?;
+    let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let part = |part: &str| !part.is_empty() && part.chars().all(inside);
+    if !path.is_empty() && !path.split('/').all(part) {
+        let reason = format!("{path:?} is no path of a-z, 0-9 and - with / between");
+        return Err(ProtocolError::new("repository_path", reason));
+    }
+    Ok(path)
 }
 
 /// Certificates in PEM.
@@ -107,6 +119,7 @@ mod tests {
             unlock: Some(Unlock::KeyFile(vec![7; 32].into())),
             ca_pem: "pem".into(),
             is_default: true,
+            repository_path: "kopia/orlop".to_owned(),
         }
     }
 
@@ -140,6 +153,13 @@ mod tests {
                     ..spec()
                 },
                 "key_file",
+            ),
+            (
+                v1::LocationSpec {
+                    repository_path: "a/../b".to_owned(),
+                    ..spec()
+                },
+                "repository_path",
             ),
             (
                 v1::LocationSpec {

@@ -13,6 +13,9 @@ use crate::{
 /// Most pods or volumes that a request may name.
 const MAX_NAMED: usize = 10_000;
 
+/// Longest Kubernetes object in a request, in bytes.
+const MAX_OBJECT_BYTES: usize = 1 << 20;
+
 impl TryFrom<v1::CreateBackupRequest> for BackupSpec {
     type Error = ProtocolError;
 
@@ -42,7 +45,18 @@ impl TryFrom<v1::CreateBackupRequest> for BackupSpec {
             tags: receive::texts("tags", tags, 100, names)?,
             force_full: request.force_full,
             schedule: receive::text("schedule", request.schedule, names)?,
+            velero_object: object("velero_object", &request.velero_object)?,
         };
+        let named = !spec.namespaces.is_empty()
+            || !spec.pods.is_empty()
+            || !spec.volumes.is_empty()
+            || !spec.exclude.is_empty();
+        if named && !spec.velero_object.is_empty() {
+            return Err(ProtocolError::new(
+                "velero_object",
+                "excludes `namespaces`, `pods`, `volumes` and `exclude`",
+            ));
+        }
         let by_pod = !spec.namespaces.is_empty() || !spec.pods.is_empty();
         if by_pod && !spec.volumes.is_empty() {
             return Err(ProtocolError::new(
@@ -110,6 +124,12 @@ impl TryFrom<v1::CreateRestoreRequest> for RestoreSpec {
             path: receive::blob("path", request.path, 4096)?.to_vec(),
         })
     }
+}
+
+/// A Kubernetes object as JSON; what is in it is looked at by who understands it.
+fn object(field: &str, bytes: &bytes::Bytes) -> Result<String> {
+    let bytes = receive::blob(field, bytes.clone(), MAX_OBJECT_BYTES)?;
+    String::from_utf8(bytes.to_vec()).map_err(|_| ProtocolError::new(field, "is not UTF-8"))
 }
 
 fn restore_mode(field: &str, mode: i32) -> Result<RestoreMode> {

@@ -69,6 +69,7 @@ impl From<&ScheduleSpec> for v1::ScheduleSpec {
                 tags: backup.tags.clone(),
                 force_full: backup.force_full,
                 schedule: String::new(),
+                velero_object: backup.velero_object.clone().into(),
             }),
             keep: spec.keep.to_string(),
             starting_deadline_seconds: spec.starting_deadline_seconds,

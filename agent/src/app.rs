@@ -5,7 +5,7 @@ mod client;
 mod conversation;
 mod inventory;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 pub(crate) use client::{Client, backoff, connect};
 use orlop_proto::v1::agents_client::AgentsClient;
@@ -28,13 +28,22 @@ pub struct AgentConfig {
     /// Certificate of the authority that signed the coordinator's certificate, PEM.
     pub ca_pem: String,
     /// The bearer token.
-    pub token: String,
+    pub token: TokenSource,
     /// Name of the node.
     pub node: String,
     /// Where volumes are looked for.
     pub discover: DiscoverOptions,
     /// Memory that backups may use for data in flight over all tasks, in bytes.
     pub memory_bytes: u64,
+}
+
+/// Where the bearer token comes from.
+#[derive(Debug, Clone)]
+pub enum TokenSource {
+    /// It stays the same.
+    Fixed(String),
+    /// It is in a file, and may be another one each time that it is read.
+    File(PathBuf),
 }
 
 /// Why an agent cannot begin.

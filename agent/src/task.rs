@@ -5,4 +5,5 @@ mod order;
 mod table;
 mod work;
 
+pub(crate) use order::Place;
 pub(crate) use table::TaskTable;

@@ -1,7 +1,10 @@
 //! The client's side of the gRPC contract: finds the server, proves who asks, and turns what the
 //! server says into exit codes.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Error, Result};
 use clap::Args;
@@ -11,6 +14,7 @@ use orlop_proto::v1::{
     snapshots_client::SnapshotsClient, system_client::SystemClient,
 };
 use orlop_runtime::token;
+use tokio_util::sync::CancellationToken;
 use tonic::{
     Code, Request, Status,
     metadata::{Ascii, MetadataValue},
@@ -20,6 +24,8 @@ use tonic::{
 
 use crate::{exit, node};
 
+/// A certificate that is not there is looked for this often.
+const CA_PAUSE: Duration = Duration::from_secs(2);
 /// Answers may list many backups with many tasks.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
@@ -113,6 +119,33 @@ impl ClientArgs {
         let ca_pem = std::fs::read_to_string(&ca_file)
             .with_context(|| format!("cannot read the certificate {}", ca_file.display()))?;
         Ok((token::read(&token_file)?, ca_pem))
+    }
+
+    /// The file of the token.
+    pub(crate) fn token_path(&self) -> Result<PathBuf> {
+        located(self.token_file.as_deref(), "token", "--token-file")
+    }
+
+    /// The authority's certificate. A file that is named and is not there yet is waited for: in a cluster the
+    /// coordinator makes it. `None` if `cancel` comes first.
+    pub(crate) async fn awaited_ca(&self, cancel: &CancellationToken) -> Result<Option<String>> {
+        let mut told = false;
+        loop {
+            match &self.ca_file {
+                Some(path) if !path.exists() => {}
+                _ => {
+                    let (_, ca_pem) = self.credentials()?;
+                    return Ok(Some(ca_pem));
+                }
+            }
+            if !std::mem::replace(&mut told, true) {
+                tracing::info!("waiting for the coordinator's certificate");
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return Ok(None),
+                () = tokio::time::sleep(CA_PAUSE) => {}
+            }
+        }
     }
 
     /// Connects to the server.

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use orlop_kubernetes::client::Connection;
 use orlop_repository::Unlock;
 use orlop_runtime::identity::Authority;
 
@@ -101,6 +102,24 @@ pub enum StoreAccess {
     Gateway,
 }
 
+/// Where artifacts are downloaded by who speaks only HTTP.
+#[derive(Debug, Clone)]
+pub struct DownloadEndpoint {
+    /// Where to listen; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Scheme, host and port by which clients reach it; `None`: by the address that it listens on.
+    pub url: Option<String>,
+}
+
+/// The cluster that a coordinator looks after.
+#[derive(Debug, Clone)]
+pub struct ClusterAccess {
+    /// The way to its API server.
+    pub connection: Connection,
+    /// Directories of nodes below which agents read persistent volumes of type hostPath.
+    pub host_roots: Vec<String>,
+}
+
 /// What a coordinator is made of.
 pub struct CoordinatorConfig {
     /// Where to listen; port 0 lets the system choose.
@@ -121,6 +140,10 @@ pub struct CoordinatorConfig {
     pub identity: Authority,
     /// What clients and agents show to the server.
     pub token: String,
+    /// The cluster; `None` if there is no Kubernetes API.
+    pub cluster: Option<ClusterAccess>,
+    /// Where artifacts are downloaded; `None` for nowhere.
+    pub downloads: Option<DownloadEndpoint>,
     /// Limits.
     pub limits: Limits,
     /// What tells the time.

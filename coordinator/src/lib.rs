@@ -3,13 +3,15 @@
 //! ```text
 //! clients ──► service ──► runs (decides by core's state machine) ──► agents
 //!                          │        │
-//!                          │        └─► records: what is finished, in the object store
+//!                          │        └─► records, artifacts: what is finished, in the object store
 //!                          └─► state: what is in flight, in SQLite
 //! ```
 
+mod artifacts;
 mod clock;
 mod cluster;
 mod config;
+mod downloads;
 mod error;
 mod locations;
 mod maintenance;
@@ -24,7 +26,9 @@ mod tasks;
 pub mod testing;
 
 pub use clock::{Clock, Reading, SystemClock};
-pub use config::{CoordinatorConfig, GatewayLimits, Limits, StoreAccess};
+pub use config::{
+    ClusterAccess, CoordinatorConfig, DownloadEndpoint, GatewayLimits, Limits, StoreAccess,
+};
 pub use error::{Error, Result};
 pub use locations::Home;
 pub use server::Coordinator;

@@ -40,6 +40,15 @@ impl Document {
         }
     }
 
+    /// When a backup's time to live is over, milliseconds since 1970; `None` for never.
+    pub(crate) fn expires_ms(&self) -> Option<i64> {
+        let RunSpec::Backup(spec) = &self.spec else {
+            return None;
+        };
+        let ttl_ms = i64::try_from(spec.ttl_seconds).ok()?.checked_mul(1000)?;
+        (ttl_ms > 0).then(|| self.run.created_ms.saturating_add(ttl_ms))
+    }
+
     /// As text.
     pub(crate) fn to_json(&self) -> String {
         serde_json::to_string(self).expect("names and numbers are always JSON")

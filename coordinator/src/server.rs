@@ -2,44 +2,51 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use orlop_kubernetes::access::Reviewer;
 use orlop_proto::{
     DESCRIPTORS,
     v1::{
-        agents_server::AgentsServer, backups_server::BackupsServer,
-        locations_server::LocationsServer, restores_server::RestoresServer,
-        schedules_server::SchedulesServer, sessions_server::SessionsServer,
-        snapshots_server::SnapshotsServer, store_server::StoreServer, system_server::SystemServer,
+        agents_server::AgentsServer, artifacts_server::ArtifactsServer,
+        backups_server::BackupsServer, locations_server::LocationsServer,
+        restores_server::RestoresServer, schedules_server::SchedulesServer,
+        sessions_server::SessionsServer, snapshots_server::SnapshotsServer,
+        store_server::StoreServer, system_server::SystemServer,
     },
 };
 use orlop_runtime::private;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::Semaphore,
+};
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    service::interceptor::InterceptedService,
-    transport::{
-        Identity, Server, ServerTlsConfig,
-        server::{Router, TcpIncoming},
-    },
+use tonic::transport::{
+    Identity, Server, ServerTlsConfig,
+    server::{Router, TcpIncoming},
 };
 use tonic_reflection::server::Builder as Reflection;
 
 use crate::{
-    cluster::Directory,
-    config::CoordinatorConfig,
+    clock::Clock,
+    cluster::{Cluster, Directory, KubeCluster},
+    config::{CoordinatorConfig, DownloadEndpoint},
+    downloads::{self, Downloads},
     error::{Error, Result},
     locations::Locations,
     maintenance::Maintenance,
     runs::{Parts, Refusal, Runs},
     schedules::Schedules,
     service::{
-        AgentsService, Auth, BackupsService, Context, LocationsService, RestoresService,
-        SchedulesService, SessionsService, SnapshotsService, StoreService, SystemService, store,
+        AgentsService, ArtifactsService, BackupsService, ClusterGate, Context, Gate,
+        LocationsService, RestoresService, SchedulesService, SessionsService, SnapshotsService,
+        StoreService, SystemService, store,
     },
     tasks::Tasks,
 };
 
 /// Inventories and commits of large volumes are larger than gRPC's default of 4 MiB.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
+/// Connections that wait to be taken.
+const BACKLOG: u32 = 1024;
 /// Streams get so long to end at a shutdown.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
 /// Streams that read snapshots at once; the runtime has 512 blocking threads for everything.
@@ -53,6 +60,8 @@ pub struct Coordinator {
     address: SocketAddr,
     router: Router,
     context: Context,
+    /// Where downloads are served.
+    endpoint: Option<TcpListener>,
 }
 
 impl Coordinator {
@@ -68,17 +77,34 @@ impl Coordinator {
             address: listen,
             source,
         };
-        let listener = TcpListener::bind(listen).await.map_err(fail)?;
-        let address = listener.local_addr().map_err(fail)?;
+        // The address is taken at once, so that no second coordinator goes on, but nobody is let in before all is open.
+        let socket = taken(listen).map_err(fail)?;
+        let address = socket.local_addr().map_err(fail)?;
         private::create_dir(&config.data_dir)?;
+        let (endpoint, downloads) = open_downloads(config.downloads, &config.clock).await?;
         let clock = Arc::clone(&config.clock);
         let locations = Locations::load(&config.data_dir, config.home, config.unlock, clock)?;
+        let spool_dir = config.data_dir.join("spool");
+        let tokens = config.cluster.as_ref().map(|access| ClusterGate {
+            reviewer: Reviewer::new(&access.connection),
+            namespace: access.connection.namespace().to_owned(),
+        });
+        let gate = Gate::new(&config.token, tokens);
+        let cluster: Arc<dyn Cluster> = match config.cluster {
+            None => Arc::new(Directory::default()),
+            Some(access) => Arc::new(KubeCluster::new(
+                access.connection,
+                access.host_roots,
+                spool_dir.clone(),
+            )),
+        };
         let parts = Parts {
-            cluster: Arc::new(Directory::default()),
+            cluster,
             locations: Arc::new(locations),
             store_access: config.store_access,
             own_node: config.own_node,
             context_key: config.identity.own_key("task contexts"),
+            spool_dir,
             limits: config.limits,
             clock: config.clock,
         };
@@ -94,6 +120,7 @@ impl Coordinator {
         let context = Context {
             schedules,
             maintenance,
+            downloads: Arc::new(downloads),
             runs,
             tasks: Arc::default(),
             readers: Arc::new(Semaphore::new(READERS)),
@@ -106,12 +133,14 @@ impl Coordinator {
             .map_err(|error| Error::Serve(error.to_string()))?
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE));
-        let router = services(server, &context, &Auth::new(&config.token)).await?;
+        let router = services(server, &context, &gate).await?;
+        let listener = socket.listen(BACKLOG).map_err(fail)?;
         Ok(Self {
             listener,
             address,
             router,
             context,
+            endpoint,
         })
     }
 
@@ -130,6 +159,7 @@ impl Coordinator {
             address,
             router,
             context,
+            endpoint,
         } = self;
         let own: Tasks = Tasks::default();
         own.spawn(Arc::clone(&context.runs).run_scheduler(context.shutdown.clone()));
@@ -137,6 +167,11 @@ impl Coordinator {
         own.spawn(Arc::clone(&context.runs).run_session_ender(context.shutdown.clone()));
         own.spawn(Arc::clone(&context.maintenance).run_health(context.shutdown.clone()));
         own.spawn(Arc::clone(&context.maintenance).run_collector(context.shutdown.clone()));
+        own.spawn(Arc::clone(&context.runs).run_hooks(context.shutdown.clone()));
+        if let Some(endpoint) = endpoint {
+            let (context, shutdown) = (context.clone(), context.shutdown.clone());
+            own.spawn(downloads::serve(endpoint, context, shutdown));
+        }
         own.spawn(Arc::clone(&context.schedules).run_turns(context.shutdown.clone()));
         own.spawn(Arc::clone(&context.schedules).run_upkeep(context.shutdown.clone()));
         tracing::info!(%address, "coordinator listens");
@@ -165,13 +200,42 @@ impl Coordinator {
     }
 }
 
-async fn services(mut server: Server, context: &Context, auth: &Auth) -> Result<Router> {
+/// The endpoint of downloads, and what makes their URLs.
+async fn open_downloads(
+    wanted: Option<DownloadEndpoint>,
+    clock: &Arc<dyn Clock>,
+) -> Result<(Option<TcpListener>, Downloads)> {
+    let Some(wanted) = wanted else {
+        return Ok((None, Downloads::new(None, Arc::clone(clock))));
+    };
+    let fail = |source| Error::Bind {
+        address: wanted.listen,
+        source,
+    };
+    let endpoint = TcpListener::bind(wanted.listen).await.map_err(fail)?;
+    let address = endpoint.local_addr().map_err(fail)?;
+    let url = wanted.url.unwrap_or_else(|| format!("http://{address}"));
+    let url = url.trim_end_matches('/').to_owned();
+    Ok((Some(endpoint), Downloads::new(Some(url), Arc::clone(clock))))
+}
+
+fn taken(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+async fn services(mut server: Server, context: &Context, gate: &Gate) -> Result<Router> {
     macro_rules! guarded {
         ($server:ident, $service:ident) => {{
             let service = $server::new($service(context.clone()))
                 .max_decoding_message_size(MAX_MESSAGE_BYTES)
                 .max_encoding_message_size(MAX_MESSAGE_BYTES);
-            InterceptedService::new(service, auth.clone())
+            gate.before(service)
         }};
     }
     let reflection = || {
@@ -195,15 +259,16 @@ async fn services(mut server: Server, context: &Context, auth: &Auth) -> Result<
         .await;
     Ok(server
         .add_service(health)
-        .add_service(InterceptedService::new(v1, auth.clone()))
-        .add_service(InterceptedService::new(v1alpha, auth.clone()))
+        .add_service(gate.before(v1))
+        .add_service(gate.before(v1alpha))
         .add_service(guarded!(BackupsServer, BackupsService))
         .add_service(guarded!(RestoresServer, RestoresService))
         .add_service(guarded!(SchedulesServer, SchedulesService))
         .add_service(guarded!(LocationsServer, LocationsService))
+        .add_service(guarded!(ArtifactsServer, ArtifactsService))
         .add_service(guarded!(SnapshotsServer, SnapshotsService))
         .add_service(guarded!(SystemServer, SystemService))
         .add_service(guarded!(AgentsServer, AgentsService))
         .add_service(guarded!(SessionsServer, SessionsService))
-        .add_service(InterceptedService::new(gateway, auth.clone())))
+        .add_service(gate.before(gateway)))
 }

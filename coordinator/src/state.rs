@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::{Error, Result};
 
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 const SCHEMA: &str = "
     CREATE TABLE run (
         kind TEXT NOT NULL, name TEXT NOT NULL, document TEXT NOT NULL,
@@ -31,6 +31,8 @@ const SESSIONS: &str = "
         PRIMARY KEY (location, id)) WITHOUT ROWID;
     CREATE TABLE collected (location TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
 ";
+/// Fields of log lines as JSON, empty for none; since version 4.
+const FIELDS: &str = "ALTER TABLE log_line ADD COLUMN fields TEXT NOT NULL DEFAULT '';";
 /// How far each schedule has come; since version 2.
 const SCHEDULES: &str = "
     CREATE TABLE schedule (name TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID;
@@ -49,6 +51,9 @@ pub(crate) struct LogLine {
     pub(crate) task: String,
     /// The line.
     pub(crate) message: String,
+    /// More values for logs that have fields.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) fields: BTreeMap<String, String>,
 }
 
 /// The open database.
@@ -85,7 +90,7 @@ impl StateDb {
                 known: VERSION,
             });
         }
-        let steps = [SCHEMA, SCHEDULES, SESSIONS];
+        let steps = [SCHEMA, SCHEDULES, SESSIONS, FIELDS];
         let missing = steps.get(found as usize..).unwrap_or_default().concat();
         if !missing.is_empty() {
             let schema = format!("BEGIN; {missing} PRAGMA user_version = {VERSION}; COMMIT;");
@@ -122,7 +127,9 @@ impl StateDb {
     /// Appends a line to a run's log.
     pub(crate) fn append_log(&self, kind: RunKind, name: &str, line: &LogLine) -> Result<()> {
         self.connection
-            .prepare_cached("INSERT OR IGNORE INTO log_line VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+            .prepare_cached(
+                "INSERT OR IGNORE INTO log_line VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
             .execute(params![
                 kind.as_str(),
                 name,
@@ -130,7 +137,12 @@ impl StateDb {
                 line.time_ms,
                 line.level,
                 line.task,
-                line.message
+                line.message,
+                if line.fields.is_empty() {
+                    String::new()
+                } else {
+                    serde_json::to_string(&line.fields).expect("texts are always JSON")
+                }
             ])?;
         Ok(())
     }
@@ -143,7 +155,7 @@ impl StateDb {
         after: u64,
         count: u32,
     ) -> Result<Vec<LogLine>> {
-        let sql = "SELECT number, time_ms, level, task, message FROM log_line
+        let sql = "SELECT number, time_ms, level, task, message, fields FROM log_line
             WHERE kind = ?1 AND name = ?2 AND number > ?3 ORDER BY number LIMIT ?4";
         let mut statement = self.connection.prepare_cached(sql)?;
         let line = |row: &rusqlite::Row<'_>| {
@@ -153,6 +165,7 @@ impl StateDb {
                 level: row.get(2)?,
                 task: row.get(3)?,
                 message: row.get(4)?,
+                fields: serde_json::from_str(&row.get::<_, String>(5)?).unwrap_or_default(),
             })
         };
         let after = i64::try_from(after).unwrap_or(i64::MAX);
@@ -291,6 +304,7 @@ mod tests {
             level: 1,
             task: String::new(),
             message: "m".to_owned(),
+            fields: BTreeMap::from([("hookName".to_owned(), number.to_string())]),
         }
     }
 

@@ -7,19 +7,16 @@ use orlop_repository::ObjectStore;
 use orlop_runtime::identity::Authority;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    service::interceptor::InterceptedService,
-    transport::{
-        Identity, Server, ServerTlsConfig,
-        server::{Router, TcpIncoming},
-    },
+use tonic::transport::{
+    Identity, Server, ServerTlsConfig,
+    server::{Router, TcpIncoming},
 };
 
 use crate::{
     config::GatewayLimits,
     error::{Error, Result},
     service::{
-        Auth, StoreService,
+        Gate, StoreService,
         store::{Access, MAX_MESSAGE_BYTES, Rules},
     },
     tasks::Tasks,
@@ -64,7 +61,7 @@ impl OpenGateway {
         let mut server = Server::builder()
             .tls_config(ServerTlsConfig::new().identity(identity))
             .map_err(|error| Error::Serve(error.to_string()))?;
-        let router = server.add_service(InterceptedService::new(service, Auth::new(token)));
+        let router = server.add_service(Gate::new(token, None).before(service));
         Ok(Self {
             listener,
             address,

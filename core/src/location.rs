@@ -20,6 +20,8 @@ pub struct LocationSpec {
     pub ca_pem: String,
     /// Whether backups without a location go there.
     pub is_default: bool,
+    /// Path of the repository below the URL; empty: at the URL itself, and no artifacts are kept.
+    pub repository_path: String,
 }
 
 /// Keys to a bucket of S3.

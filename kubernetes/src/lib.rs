@@ -2,6 +2,8 @@
 //!
 //! A module may use only modules listed above it. Nothing here decides about the repository or speaks the wire.
 
+pub mod api;
+
 pub mod velero;
 
 pub mod crds;
@@ -10,9 +12,15 @@ pub mod files;
 
 pub mod selection;
 
+pub mod record;
+
 pub mod client;
 
 pub mod exec;
+
+pub mod plan;
+
+pub mod identity;
 
 pub mod collect;
 

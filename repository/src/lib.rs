@@ -69,4 +69,4 @@ pub use session::{
 };
 pub use snapshot::{SnapshotInfo, SnapshotState, SnapshotStats};
 pub use stats::{ObjectCounts, RepositoryStats};
-pub use store::{ObjectStore, StoreOptions, open_store, open_store_with};
+pub use store::{ObjectStore, StoreOptions, open_store, open_store_with, url_below};

@@ -1,6 +1,7 @@
 //! A repository that is open with its keys.
 
 mod adopt;
+mod artifact;
 mod browser;
 mod committer;
 mod forget;

@@ -1,6 +1,9 @@
 //! The connection to the coordinator: TLS by its own authority, the token in every call.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use tonic::{
     Request, Status,
@@ -9,10 +12,12 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
 
-use super::{AgentConfig, AppError};
+use super::{AgentConfig, AppError, TokenSource};
 
 /// A coordinator that does not answer for this long is taken to be gone.
 const KEEPALIVE: Duration = Duration::from_secs(20);
+/// A token in a file is read again after so long: the kubelet puts a new one there long before the old one ends.
+const TOKEN_FRESH: Duration = Duration::from_mins(1);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// The longest pause between two attempts.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
@@ -23,14 +28,55 @@ pub(crate) type Client = InterceptedService<Channel, Credentials>;
 /// What every call shows.
 #[derive(Clone)]
 pub(crate) struct Credentials {
-    authorization: MetadataValue<Ascii>,
+    token: Arc<Token>,
     node: MetadataValue<Ascii>,
+}
+
+/// The bearer token; one in a file is read again when it may have changed.
+struct Token {
+    source: TokenSource,
+    read: Mutex<Option<(Instant, MetadataValue<Ascii>)>>,
+}
+
+impl Token {
+    fn header(&self) -> Result<MetadataValue<Ascii>, String> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = match (&self.source, &*read) {
+            (TokenSource::Fixed(_), Some((_, header))) => return Ok(header.clone()),
+            (TokenSource::Fixed(token), None) => {
+                let header = bearer(token)?;
+                *read = Some((Instant::now(), header.clone()));
+                return Ok(header);
+            }
+            (TokenSource::File(_), Some((at, header))) if at.elapsed() < TOKEN_FRESH => {
+                return Ok(header.clone());
+            }
+            (TokenSource::File(path), _) => path,
+        };
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("read {}: {error}", path.display()))?;
+        let header = bearer(text.trim())?;
+        *read = Some((Instant::now(), header.clone()));
+        Ok(header)
+    }
+}
+
+fn bearer(token: &str) -> Result<MetadataValue<Ascii>, String> {
+    let mut header: MetadataValue<Ascii> = format!("Bearer {token}")
+        .parse()
+        .map_err(|_| "it is not visible ASCII".to_owned())?;
+    header.set_sensitive(true);
+    Ok(header)
 }
 
 impl Interceptor for Credentials {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let header = self
+            .token
+            .header()
+            .map_err(|reason| Status::unavailable(format!("the token: {reason}")))?;
         let metadata = request.metadata_mut();
-        metadata.insert("authorization", self.authorization.clone());
+        metadata.insert("authorization", header);
         metadata.insert("orlop-node", self.node.clone());
         Ok(request)
     }
@@ -65,10 +111,16 @@ pub(crate) fn connect(config: &AgentConfig) -> Result<Client, AppError> {
         .keep_alive_timeout(KEEPALIVE)
         .keep_alive_while_idle(true)
         .connect_lazy();
-    let mut authorization = header("the token", &format!("Bearer {}", config.token))?;
-    authorization.set_sensitive(true);
+    let token = Token {
+        source: config.token.clone(),
+        read: Mutex::default(),
+    };
+    token.header().map_err(|reason| AppError::Config {
+        what: "the token",
+        reason,
+    })?;
     let credentials = Credentials {
-        authorization,
+        token: Arc::new(token),
         node: header("the node's name", &config.node)?,
     };
     Ok(InterceptedService::new(channel, credentials))
@@ -88,6 +140,26 @@ pub(crate) fn backoff(failures: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_in_a_file_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        std::fs::write(&path, "first\n").unwrap();
+        let token = Token {
+            source: TokenSource::File(path.clone()),
+            read: Mutex::default(),
+        };
+        assert_eq!(token.header().unwrap(), "Bearer first");
+        std::fs::write(&path, "second").unwrap();
+        assert_eq!(token.header().unwrap(), "Bearer first", "it is fresh");
+        let old = Instant::now().checked_sub(TOKEN_FRESH).unwrap();
+        token.read.lock().unwrap().as_mut().unwrap().0 = old;
+        assert_eq!(token.header().unwrap(), "Bearer second");
+        std::fs::remove_file(&path).unwrap();
+        token.read.lock().unwrap().as_mut().unwrap().0 = old;
+        assert!(token.header().is_err());
+    }
 
     #[test]
     fn pauses_grow_to_a_limit() {

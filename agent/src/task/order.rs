@@ -1,9 +1,9 @@
 //! What a task is to do, checked on receipt.
 
-use orlop_core::{RestoreMode, S3Keys, SnapshotId, TaskId, VolumeRef};
+use orlop_core::{Lineage, RestoreMode, S3Keys, SnapshotId, TaskId, VolumeRef};
 use orlop_proto::{
     ProtocolError, locations, receive,
-    v1::{StartTask, start_task},
+    v1::{self, StartTask, start_task},
 };
 
 /// Largest context that is kept for the coordinator.
@@ -20,12 +20,27 @@ pub(super) struct Order {
     pub(super) run: String,
     /// The volume to back up or to restore into.
     pub(super) volume: VolumeRef,
+    /// Where the volume is, if the coordinator knows.
+    pub(super) place: Option<Place>,
     /// How to reach the store.
     pub(super) store: Route,
     /// Comes back to the coordinator.
     pub(super) context: Vec<u8>,
     /// What to do.
     pub(super) work: Work,
+}
+
+/// Where a volume is on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// UID of its pod.
+    pub(crate) pod_uid: String,
+    /// Name of its directory below those of its pod and plugin.
+    pub(crate) directory: String,
+    /// The node's directory that it is; empty for one below the kubelet's.
+    pub(crate) host_path: String,
+    /// The identity by which its snapshots are found.
+    pub(crate) lineage: Lineage,
 }
 
 /// The way to the store of the repository.
@@ -96,6 +111,10 @@ impl TryFrom<StartTask> for Order {
             id: receive::task_id("task_id", &start.task_id)?,
             run: receive::some_text("run", start.run, names)?,
             volume: receive::volume("volume", start.volume)?,
+            place: start
+                .place
+                .map(|found| place(found, start.lineage))
+                .transpose()?,
             store: match receive::required("store", start.store)? {
                 start_task::Store::StoreUrl(url) => Route::Direct {
                     url: receive::some_text("store_url", url, locations::MAX_URL_BYTES)?,
@@ -110,9 +129,34 @@ impl TryFrom<StartTask> for Order {
     }
 }
 
+fn place(place: v1::Place, lineage: String) -> Result<Place, ProtocolError> {
+    let names = receive::MAX_NAME_BYTES;
+    let checked = || {
+        let host_path = receive::text("host_path", place.host_path, 4096)?;
+        if !host_path.is_empty() && !host_path.starts_with('/') {
+            return Err(ProtocolError::new("host_path", "is no absolute path"));
+        }
+        let directory = receive::text("directory", place.directory, names)?;
+        if directory.contains('/') || (directory.is_empty() && host_path.is_empty()) {
+            return Err(ProtocolError::new("directory", "is no name of a directory"));
+        }
+        Ok(Place {
+            pod_uid: receive::some_text("pod_uid", place.pod_uid, names)?,
+            directory,
+            host_path,
+            lineage: Lineage(receive::some_text(
+                "lineage",
+                lineage,
+                receive::MAX_LINEAGE_BYTES,
+            )?),
+        })
+    };
+    checked().map_err(|error: ProtocolError| error.within("place"))
+}
+
 #[cfg(test)]
 mod tests {
-    use orlop_proto::v1::{self, BackupTask, RestoreTask};
+    use orlop_proto::v1::{BackupTask, RestoreTask};
 
     use super::*;
 
@@ -126,6 +170,33 @@ mod tests {
             work: Some(start_task::Work::Backup(BackupTask::default())),
             s3_keys: None,
             ca_pem: bytes::Bytes::new(),
+            place: None,
+            lineage: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_place_leads_nowhere_else() {
+        let at = |directory: &str, host_path: &str| StartTask {
+            place: Some(v1::Place {
+                pod_uid: "uid".to_owned(),
+                directory: directory.to_owned(),
+                host_path: host_path.to_owned(),
+            }),
+            lineage: "pvc:1".to_owned(),
+            ..start()
+        };
+        let order = Order::try_from(at("pv-1", "")).unwrap();
+        let place = order.place.unwrap();
+        assert_eq!(
+            (place.pod_uid.as_str(), place.directory.as_str()),
+            ("uid", "pv-1")
+        );
+        assert_eq!(place.lineage, Lineage("pvc:1".to_owned()));
+        assert!(Order::try_from(at("", "/opt/local/pv")).is_ok());
+        for (directory, host_path) in [("a/b", ""), ("", ""), ("", "opt"), ("../x", "")] {
+            let error = Order::try_from(at(directory, host_path)).unwrap_err();
+            assert!(error.field.starts_with("place."), "{error}");
         }
     }
 

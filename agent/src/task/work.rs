@@ -97,7 +97,7 @@ pub(super) fn run(
             }
         }
     };
-    let (volume, marks) = match tools.inventory.find(&order.volume) {
+    let (volume, marks) = match tools.inventory.find(&order.volume, order.place.as_ref()) {
         Ok(found) => found,
         Err(message) => return failed(message, true),
     };

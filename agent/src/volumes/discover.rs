@@ -237,8 +237,11 @@ fn pod_volumes(
             lineage: lineage(&dir, inline, &volume),
             volume,
             pod_uid: uid.to_owned(),
+            directory: dir.name,
             plugin: dir.plugin,
+            unfit: dir.skip.is_some(),
             path: dir.path,
+            base: None,
             selected: wanted && skip.is_none(),
             skip,
         }

@@ -31,6 +31,17 @@ pub struct DiscoverOptions {
     /// Further volumes: JSON objects with `namespace`, `pod`, `volume` and `path`, or lines
     /// `NAMESPACE/POD/VOLUME PATH`.
     pub volumes_file: Option<PathBuf>,
+    /// Directories of the node below which persistent volumes of type hostPath may be opened.
+    pub host_roots: Vec<HostRoot>,
+}
+
+/// A directory of the node, and where it is seen from here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostRoot {
+    /// Its path on the node.
+    pub node: PathBuf,
+    /// Where it is mounted; the same path if the agent runs in no container.
+    pub mounted: PathBuf,
 }
 
 /// A volume on this node.
@@ -40,16 +51,22 @@ pub struct FoundVolume {
     pub volume: VolumeRef,
     /// The pod's uid, which is the name of its directory; empty for listed volumes.
     pub pod_uid: String,
+    /// Name of its directory below those of its pod and plugin; empty for listed volumes.
+    pub directory: String,
     /// The plugin that mounted it, such as `kubernetes.io/csi`; `path` for listed volumes.
     pub plugin: String,
     /// By which its earlier snapshots are found.
     pub lineage: Lineage,
     /// Its root.
     pub path: PathBuf,
+    /// Directory below which it must be, if that is not its pod's.
+    pub base: Option<PathBuf>,
     /// Whether a backup of the pod takes it.
     pub selected: bool,
     /// Why it cannot be backed up, if so.
     pub skip: Option<String>,
+    /// Whether that is for what it is, and not because the name of its pod is not known.
+    pub unfit: bool,
 }
 
 /// The search for volumes failed as a whole.

@@ -53,8 +53,11 @@ impl FoundVolume {
         }
     }
 
-    /// The pod's directory and the volume's path below it.
+    /// The pod's directory, or another that holds it, and the volume's path below it.
     fn split(&self) -> Option<(&Path, &Path)> {
+        if let Some(base) = &self.base {
+            return Some((base, self.path.strip_prefix(base).ok()?));
+        }
         if self.pod_uid.is_empty() {
             return None;
         }

@@ -47,6 +47,7 @@ impl Node {
             log_pods_dir: Some(self.path().join("logs")),
             pods_file: None,
             volumes_file: None,
+            host_roots: Vec::new(),
         }
     }
 

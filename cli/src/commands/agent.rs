@@ -2,7 +2,10 @@
 
 use anyhow::Result;
 use clap::Args;
-use orlop_agent::app::{self, AgentConfig};
+use orlop_agent::{
+    app::{self, AgentConfig, TokenSource},
+    volumes::{DiscoverOptions, HostRoot},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::standalone::{DiscoverArgs, MEMORY_BYTES};
@@ -22,20 +25,42 @@ pub(crate) struct AgentArgs {
     /// Name of this node (default: the host name)
     #[arg(long, env = "ORLOP_NODE", value_name = "NAME")]
     node: Option<String>,
+    /// Directory of the node below which persistent volumes of type hostPath are read, and where it is mounted here if
+    /// that is elsewhere
+    #[arg(long = "host-root", value_name = "DIR[=MOUNTED]", value_parser = host_root)]
+    host_roots: Vec<HostRoot>,
     /// Memory that the agent may use, in MiB
     #[arg(long, value_name = "MIB", default_value_t = MEMORY_BYTES >> 20)]
     memory_mib: u64,
 }
 
+fn host_root(text: &str) -> Result<HostRoot, String> {
+    let (node, mounted) = text.split_once('=').unwrap_or((text, text));
+    if !node.starts_with('/') || !mounted.starts_with('/') {
+        return Err(
+            "it needs absolute paths, such as /opt/local or /opt/local=/host/local".to_owned(),
+        );
+    }
+    Ok(HostRoot {
+        node: node.into(),
+        mounted: mounted.into(),
+    })
+}
+
 impl AgentArgs {
     pub(crate) async fn run(self, cancel: CancellationToken) -> Result<Outcome> {
-        let (token, ca_pem) = self.client.credentials()?;
+        let Some(ca_pem) = self.client.awaited_ca(&cancel).await? else {
+            return Ok(Outcome::Done);
+        };
         let config = AgentConfig {
             server: client::url(&self.client.server),
             ca_pem,
-            token,
+            token: TokenSource::File(self.client.token_path()?),
             node: self.node.unwrap_or_else(node::name),
-            discover: self.discover.options(),
+            discover: DiscoverOptions {
+                host_roots: self.host_roots,
+                ..self.discover.options()
+            },
             memory_bytes: self.memory_mib << 20,
         };
         app::run(config, cancel).await?;

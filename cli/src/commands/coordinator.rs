@@ -2,13 +2,19 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
-use orlop_coordinator::{Coordinator, CoordinatorConfig, Home, Limits, StoreAccess, SystemClock};
+use orlop_coordinator::{
+    Coordinator, CoordinatorConfig, DownloadEndpoint, Home, Limits, StoreAccess, SystemClock,
+};
 use orlop_runtime::{identity::Authority, token};
 use tokio_util::sync::CancellationToken;
 
-use super::{repo::UnlockArgs, standalone};
+use super::{
+    cluster::{self, ClusterArgs},
+    repo::UnlockArgs,
+    standalone,
+};
 use crate::{
     exit::{self, Outcome},
     node, text,
@@ -98,49 +104,91 @@ pub(crate) struct CoordinatorArgs {
     #[command(flatten)]
     upkeep: UpkeepArgs,
     #[command(flatten)]
+    cluster: ClusterArgs,
+    /// Address to serve downloads on, by plain HTTP, to who has a URL that is good once
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    downloads_listen: Option<SocketAddr>,
+    /// Scheme, host and port by which clients reach --downloads-listen
+    #[arg(long, value_name = "URL", requires = "downloads_listen")]
+    downloads_url: Option<String>,
+    #[command(flatten)]
     unlock: UnlockArgs,
 }
 
 impl CoordinatorArgs {
     pub(crate) async fn run(self, cancel: CancellationToken) -> Result<Outcome> {
         let data_dir = standalone::make_dir(&self.data_dir)?;
+        let access = self.cluster.connect().await?;
         let unlock = self.unlock.find()?;
         let (url, unlock) = match self.repository {
+            // In a cluster locations are custom resources.
+            None if access.is_some() => (None, unlock),
             None => {
                 let unlock = standalone::or_key_file(unlock, &data_dir)?;
-                (data_dir.join("repo").display().to_string(), unlock)
+                (
+                    Some(data_dir.join("repo").display().to_string()),
+                    Some(unlock),
+                )
             }
             Some(url) => {
                 let unlock = unlock.ok_or_else(|| {
                     exit::usage("no password for the repository: set ORLOP_PASSWORD, or give --password-file or --key-file")
                 })?;
-                (url, unlock)
+                (Some(url), Some(unlock))
             }
         };
-        let home = Home {
+        let home = url.map(|url| Home {
             location: self.location,
             url,
             repository: None,
-        };
-        let identity = Authority::load_or_create(&data_dir.join("tls"), &self.tls_names)?;
+        });
+        let tls_dir = data_dir.join("tls");
+        if let Some(access) = &access {
+            cluster::recall_authority(access, &tls_dir).await?;
+        }
+        let identity = Authority::load_or_create(&tls_dir, &self.tls_names)?;
+        if let Some(access) = &access {
+            cluster::remember_authority(access, &tls_dir).await?;
+        }
         let bearer = token::load_or_create(&data_dir.join("token"))?;
         let ca_pem = identity.ca_pem.clone();
+        let url = self.downloads_url;
+        let downloads = self
+            .downloads_listen
+            .map(|listen| DownloadEndpoint { listen, url });
         let coordinator = Coordinator::bind(CoordinatorConfig {
             listen: self.listen,
-            home: Some(home),
-            unlock: Some(unlock),
+            home,
+            unlock,
             data_dir: data_dir.clone(),
             store_access: self.store.access(),
             own_node: None,
             state_db: data_dir.join("state.db"),
             identity,
+            downloads,
+            cluster: access.clone(),
             token: bearer.clone(),
             limits: self.upkeep.limits(),
             clock: Arc::new(SystemClock::default()),
         })
         .await?;
         node::announce(&bearer, &ca_pem);
-        coordinator.run(cancel).await?;
+        let server = format!("https://{}", standalone::dialled(coordinator.local_addr()));
+        let controller = match &access {
+            Some(access) => self.cluster.controller(access, &server, &bearer, &ca_pem)?,
+            None => None,
+        };
+        // When one of the two ends the other has no reason to go on.
+        let cancel = cancel.child_token();
+        let stop = cancel.clone();
+        let controller = tokio::spawn(async move {
+            let _stop = stop.clone().drop_guard();
+            cluster::run_controller(controller, stop).await
+        });
+        let served = coordinator.run(cancel.clone()).await;
+        cancel.cancel();
+        controller.await.context("the controller died")??;
+        served?;
         Ok(Outcome::Done)
     }
 }

@@ -2,8 +2,10 @@
 
 mod agent;
 mod backup;
+mod cluster;
 mod completions;
 mod coordinator;
+mod crds;
 mod location;
 mod repo;
 mod restore;
@@ -66,6 +68,8 @@ enum Command {
     RestoreWait(restore_wait::RestoreWaitArgs),
     /// Show the whole job on made-up data, in a temporary directory
     Demo(demo::DemoArgs),
+    /// Print the definitions of Velero's custom resources
+    Crds(crds::CrdsArgs),
     /// Print a script that completes orlop's words in a shell
     Completions(completions::CompletionsArgs),
 }
@@ -97,6 +101,7 @@ impl Cli {
             Command::Agent(args) => args.run(cancel).await,
             Command::RestoreWait(args) => args.run(cancel).await,
             Command::Demo(args) => demo::run(args, cancel).await,
+            Command::Crds(args) => args.run(),
             Command::Completions(args) => Ok(args.run()),
         }
     }

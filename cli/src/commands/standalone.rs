@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::Args;
 use orlop_agent::{
-    app::{self, AgentConfig},
+    app::{self, AgentConfig, TokenSource},
     volumes::DiscoverOptions,
 };
 use orlop_coordinator::{Coordinator, CoordinatorConfig, Home, Limits, StoreAccess, SystemClock};
@@ -63,6 +63,7 @@ impl DiscoverArgs {
             log_pods_dir: Some(logs.unwrap_or_else(|| PathBuf::from("/var/log/pods"))),
             pods_file: self.pods.clone(),
             volumes_file: self.volumes.clone(),
+            host_roots: Vec::new(),
         }
     }
 }
@@ -134,6 +135,7 @@ impl Settings {
                 log_pods_dir: Some(logs_dir.to_owned()),
                 pods_file: None,
                 volumes_file: None,
+                host_roots: Vec::new(),
             },
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             node: "demo-node".to_owned(),
@@ -201,6 +203,8 @@ pub(crate) async fn start(settings: Settings, cancel: CancellationToken) -> Resu
         own_node: Some(settings.node.clone()),
         state_db: data_dir.join("state.db"),
         identity,
+        downloads: None,
+        cluster: None,
         token: bearer.clone(),
         limits: settings.limits,
         clock: Arc::new(SystemClock::default()),
@@ -211,7 +215,7 @@ pub(crate) async fn start(settings: Settings, cancel: CancellationToken) -> Resu
     let agent = AgentConfig {
         server: format!("https://{}", dialled(address)),
         ca_pem: ca_pem.clone(),
-        token: bearer.clone(),
+        token: TokenSource::Fixed(bearer.clone()),
         node: settings.node,
         discover: settings.discover,
         memory_bytes: MEMORY_BYTES,
@@ -234,7 +238,7 @@ pub(crate) async fn start(settings: Settings, cancel: CancellationToken) -> Resu
 }
 
 /// Where a process of this machine reaches a server that listens on `address`.
-fn dialled(address: SocketAddr) -> SocketAddr {
+pub(crate) fn dialled(address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, address.port()).into(),
         IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, address.port()).into(),

@@ -5,9 +5,14 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use orlop_core::run::KnownVolume;
+use async_trait::async_trait;
+use orlop_core::{
+    hook::{Hook, HookOutcome},
+    run::{BackupSpec, KnownVolume, select},
+};
 
-use super::Cluster;
+use super::{BackupPlan, Cluster, HookEnd, PlannedVolume};
+use crate::runs::Refusal;
 
 /// The newest inventory of each node, kept when its agent goes away.
 #[derive(Debug, Default)]
@@ -21,6 +26,7 @@ impl Directory {
     }
 }
 
+#[async_trait]
 impl Cluster for Directory {
     fn report(&self, node: &str, volumes: Vec<KnownVolume>) {
         self.lock().insert(node.to_owned(), volumes);
@@ -32,6 +38,40 @@ impl Cluster for Directory {
 
     fn volumes_of(&self, node: &str) -> Vec<KnownVolume> {
         self.lock().get(node).cloned().unwrap_or_default()
+    }
+
+    async fn plan_backup(&self, _name: &str, spec: &BackupSpec) -> Result<BackupPlan, Refusal> {
+        if !spec.velero_object.is_empty() {
+            return Err(Refusal::Invalid {
+                field: "velero_object",
+                message: "there is no Kubernetes API here: name pods or volumes".to_owned(),
+            });
+        }
+        let selection = select(spec, &self.volumes())?;
+        if selection.taken.is_empty() {
+            let message = "no volume is eligible: `orlop status` shows what the agents have found";
+            return Err(Refusal::Precondition(message.to_owned()));
+        }
+        let planned = |found: KnownVolume| PlannedVolume {
+            volume: found.volume,
+            lineage: found.lineage,
+            node: found.node,
+            place: None,
+        };
+        Ok(BackupPlan {
+            volumes: selection.taken.into_iter().map(planned).collect(),
+            skipped: selection.skipped,
+            ..BackupPlan::default()
+        })
+    }
+
+    async fn run_hook(&self, _namespace: &str, _pod: &str, _hook: &Hook) -> HookEnd {
+        HookEnd {
+            outcome: HookOutcome::Failed,
+            stdout: String::new(),
+            stderr: String::new(),
+            message: "there is no Kubernetes API here that could run it".to_owned(),
+        }
     }
 }
 

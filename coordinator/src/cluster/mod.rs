@@ -1,11 +1,24 @@
-//! What the coordinator knows of pods and volumes, wherever it knows it from.
+//! What the coordinator knows of pods and volumes, wherever it knows it from, and what it does in pods.
 
 mod directory;
+mod kube;
 
+use std::path::PathBuf;
+
+use async_trait::async_trait;
 pub(crate) use directory::Directory;
-use orlop_core::run::KnownVolume;
+pub(crate) use kube::KubeCluster;
+use orlop_core::{
+    Lineage, VolumeRef,
+    hook::{Hook, HookOutcome},
+    run::{BackupSpec, KnownVolume, NewPod, Objects, Place},
+};
+use orlop_proto::v1::LogLevel;
+
+use crate::runs::Refusal;
 
 /// Pods and volumes. `Directory` knows what agents report; an adapter of the Kubernetes API stands beside it.
+#[async_trait]
 pub(crate) trait Cluster: Send + Sync {
     /// The agent of `node` has found exactly these volumes.
     fn report(&self, node: &str, volumes: Vec<KnownVolume>);
@@ -15,4 +28,63 @@ pub(crate) trait Cluster: Send + Sync {
 
     /// The volumes of one node.
     fn volumes_of(&self, node: &str) -> Vec<KnownVolume>;
+
+    /// Chooses what a backup takes, and puts its Kubernetes objects aside.
+    ///
+    /// # Errors
+    /// Something that was named is not known, or the API does not answer.
+    async fn plan_backup(&self, name: &str, spec: &BackupSpec) -> Result<BackupPlan, Refusal>;
+
+    /// Runs a hook in its container; ends soon after the hook's timeout at the latest.
+    async fn run_hook(&self, namespace: &str, pod: &str, hook: &Hook) -> HookEnd;
+}
+
+/// What a backup takes.
+#[derive(Debug, Default)]
+pub(crate) struct BackupPlan {
+    /// Volumes to back up.
+    pub(crate) volumes: Vec<PlannedVolume>,
+    /// Volumes of the pods concerned that are left out, each with the reason.
+    pub(crate) skipped: Vec<(VolumeRef, String)>,
+    /// Pods with hooks.
+    pub(crate) pods: Vec<NewPod>,
+    /// The Kubernetes objects; `None` where there is no Kubernetes API.
+    pub(crate) objects: Option<PlannedObjects>,
+    /// What else somebody should know.
+    pub(crate) notes: Vec<(LogLevel, String)>,
+}
+
+/// A volume to back up.
+#[derive(Debug)]
+pub(crate) struct PlannedVolume {
+    /// The volume.
+    pub(crate) volume: VolumeRef,
+    /// Where its snapshots go on from.
+    pub(crate) lineage: Lineage,
+    /// The node that has it.
+    pub(crate) node: String,
+    /// Where it is, if the Kubernetes API tells.
+    pub(crate) place: Option<Place>,
+}
+
+/// Kubernetes objects that were put aside.
+#[derive(Debug)]
+pub(crate) struct PlannedObjects {
+    /// The file that holds them; it belongs to who has the plan.
+    pub(crate) file: PathBuf,
+    /// Their number.
+    pub(crate) counts: Objects,
+}
+
+/// How a hook has ended.
+#[derive(Debug)]
+pub(crate) struct HookEnd {
+    /// How.
+    pub(crate) outcome: HookOutcome,
+    /// What it printed, as far as that is kept.
+    pub(crate) stdout: String,
+    /// What it printed as errors, as far as that is kept.
+    pub(crate) stderr: String,
+    /// Why it failed; empty if it did not.
+    pub(crate) message: String,
 }

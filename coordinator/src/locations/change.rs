@@ -55,7 +55,7 @@ impl Locations {
         if spec == old.spec {
             return self.get(name);
         }
-        if spec.url != old.spec.url
+        if (&spec.url, &spec.repository_path) != (&old.spec.url, &old.spec.repository_path)
             && let Some(reason) = busy()
         {
             return Err(Refusal::Precondition(reason));
@@ -86,7 +86,7 @@ impl Locations {
         }
         self.files.remove(name).map_err(|error| failed(&error))?;
         if let Some(gone) = self.lock().remove(name) {
-            self.opener.forget(&gone.record.spec.url);
+            self.opener.forget(&gone.record.spec);
         }
         Ok(true)
     }

@@ -6,7 +6,7 @@ use orlop_repository::{Error as RepositoryError, ObjectStore, Repository};
 use rand::Rng as _;
 use tokio::time::timeout;
 
-use super::{Entry, Locations, known::Trouble, unknown};
+use super::{Entry, Locations, known::Trouble, open, unknown};
 use crate::runs::Refusal;
 
 /// A store that does not answer for so long does not answer.
@@ -40,6 +40,7 @@ pub(crate) struct Checked {
 /// A look at a repository that succeeded.
 struct Seen {
     repository: Arc<Repository>,
+    artifacts: Option<Arc<dyn ObjectStore>>,
     snapshots: u64,
 }
 
@@ -56,13 +57,21 @@ impl Locations {
             Arc::clone(&entry.looking)
         };
         let _looking = looking.lock().await;
-        let (spec, version, known) = {
+        let (spec, version, known, artifacts) = {
             let table = self.lock();
             let entry = table.get(&name).ok_or_else(|| unknown(&name, &table))?;
             let Entry {
-                record, repository, ..
+                record,
+                repository,
+                artifacts,
+                ..
             } = entry;
-            (record.spec.clone(), record.version, repository.clone())
+            (
+                record.spec.clone(),
+                record.version,
+                repository.clone(),
+                artifacts.clone(),
+            )
         };
         let look = async || -> Result<Seen, Trouble> {
             let repository = match known {
@@ -77,8 +86,13 @@ impl Locations {
             if write && !spec.read_only {
                 try_write(&**repository.store()).await?;
             }
+            let artifacts = match artifacts {
+                None => open::artifacts(&spec, &repository)?,
+                known => known,
+            };
             Ok(Seen {
                 repository,
+                artifacts,
                 snapshots,
             })
         };
@@ -93,12 +107,13 @@ impl Locations {
             since_ms: now_ms,
             ..Health::default()
         };
-        let mut repository = None;
+        let (mut repository, mut artifacts) = (None, None);
         match seen {
             Ok(Ok(seen)) => {
                 health.available = true;
                 health.snapshots = seen.snapshots;
                 repository = Some(seen.repository);
+                artifacts = seen.artifacts;
             }
             Ok(Err(trouble)) => {
                 health.permanent = trouble.permanent;
@@ -135,6 +150,7 @@ impl Locations {
         entry.health = health.clone();
         if repository.is_some() {
             entry.repository.clone_from(&repository);
+            entry.artifacts = artifacts;
         }
         Checked {
             repository: entry.repository.clone(),

@@ -16,7 +16,9 @@ use std::{
 };
 
 use orlop_core::{LocationSpec, run::not_found};
-use orlop_repository::{Error as RepositoryError, Repository, SnapshotInfo, Unlock, open_store};
+use orlop_repository::{
+    Error as RepositoryError, ObjectStore, Repository, SnapshotInfo, Unlock, open_store, url_below,
+};
 
 pub(crate) use check::{Checked, Health};
 use open::Opener;
@@ -49,6 +51,8 @@ struct Entry {
     /// Whether the coordinator was started with it.
     fixed: bool,
     repository: Option<Arc<Repository>>,
+    /// Where artifacts are kept, if they are.
+    artifacts: Option<Arc<dyn ObjectStore>>,
     health: Health,
     /// Held by who looks at it: nobody opens it twice at once.
     looking: Arc<tokio::sync::Mutex<()>>,
@@ -60,6 +64,7 @@ impl Entry {
             record,
             fixed,
             repository,
+            artifacts: None,
             health: Health::default(),
             looking: Arc::default(),
         }
@@ -198,6 +203,11 @@ impl Locations {
         }
     }
 
+    /// Where the artifacts of a location are kept; `None` if they are not, or it was never available.
+    pub(crate) fn artifacts(&self, name: &str) -> Option<Arc<dyn ObjectStore>> {
+        self.lock().get(name)?.artifacts.clone()
+    }
+
     /// Whether nothing is written to a location.
     pub(crate) fn is_read_only(&self, name: &str) -> bool {
         let table = self.lock();
@@ -223,7 +233,7 @@ impl Locations {
         let table = self.lock();
         let spec = &table.get(name)?.record.spec;
         Some(Reach {
-            url: spec.url.clone(),
+            url: url_below(&spec.url, &spec.repository_path),
             keys: spec.keys.clone(),
             ca_pem: spec.ca_pem.clone(),
         })

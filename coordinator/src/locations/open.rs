@@ -8,8 +8,8 @@ use std::{
 
 use orlop_core::{LocationSpec, RepositorySecret};
 use orlop_repository::{
-    Error, FileHead, InitOptions, Order, Repository, Result, StoreOptions, Unlock, open_store_with,
-    store::S3Credentials,
+    Error, FileHead, InitOptions, ObjectStore, Order, Repository, Result, StoreOptions, Unlock,
+    open_store_with, store::S3Credentials, url_below,
 };
 use tokio::sync::Mutex;
 
@@ -39,8 +39,9 @@ impl Opener {
     }
 
     /// Forgets which repository a place held: another one may be made or found there.
-    pub(super) fn forget(&self, url: &str) {
-        self.known.forget(url);
+    pub(super) fn forget(&self, spec: &LocationSpec) {
+        self.known
+            .forget(&url_below(&spec.url, &spec.repository_path));
     }
 
     /// The repository of a location; made if there is none and it may be written.
@@ -49,17 +50,18 @@ impl Opener {
     /// There is nothing to open it with, it cannot be opened or made, the place held another repository before, or
     /// another coordinator on this machine writes to a store that cannot keep two apart.
     pub(super) async fn open(&self, spec: &LocationSpec) -> Result<Arc<Repository>, Trouble> {
-        let store = open_store_with(&spec.url, options(spec))?;
+        let url = url_below(&spec.url, &spec.repository_path);
+        let store = open_store_with(&url, options(spec))?;
         let unlock = spec.unlock.as_ref().map(unlock).or(self.unlock.clone());
         let unlock = unlock.ok_or_else(|| {
             Error::Invalid(
                 "nothing opens it: give the location a password or a key file, or start the coordinator with one".to_owned(),
             )
         })?;
-        let known = self.known.of(&spec.url);
+        let known = self.known.of(&url);
         let repository = match Repository::open(Arc::clone(&store), &unlock).await {
             Err(Error::NoRepository { .. }) if known.is_some() => {
-                return Err(self.known.changed(&spec.url, "holds none"));
+                return Err(self.known.changed(&url, "holds none"));
             }
             Err(Error::NoRepository { .. }) if !spec.read_only => {
                 match Repository::init(Arc::clone(&store), &unlock, InitOptions::default()).await {
@@ -71,12 +73,12 @@ impl Opener {
             other => other?,
         };
         if known.is_some_and(|known| known != repository.id()) {
-            return Err(self.known.changed(&spec.url, "holds another one"));
+            return Err(self.known.changed(&url, "holds another one"));
         }
         if !spec.read_only {
             self.order(&repository).await?;
         }
-        self.known.remember(&spec.url, &repository.id());
+        self.known.remember(&url, &repository.id());
         Ok(repository)
     }
 
@@ -105,6 +107,19 @@ impl Opener {
         })?;
         FileHead::take(&self.heads_dir.join(id))
     }
+}
+
+/// Where the artifacts of a location are kept beside its repository, if they are.
+pub(super) fn artifacts(
+    spec: &LocationSpec,
+    repository: &Repository,
+) -> Result<Option<Arc<dyn ObjectStore>>> {
+    if spec.repository_path.is_empty() {
+        return Ok(None);
+    }
+    let store = open_store_with(&spec.url, options(spec))?;
+    store.set_capabilities(repository.capabilities());
+    Ok(Some(store))
 }
 
 /// What the store is opened with besides its URL.

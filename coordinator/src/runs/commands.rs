@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use orlop_core::{
     Lineage, RestoreMode, SnapshotId, TaskId, VolumeRef,
-    run::{Event, NewTask, Run, RunKind, RunSpec, Task},
+    run::{Event, NewTask, Objects, Place, PodRun, Run, RunKind, RunSpec, Task},
 };
 use orlop_proto::v1;
 use orlop_runtime::mac::{self, MacKey};
@@ -24,6 +24,11 @@ struct Context {
     skipped: u32,
     spec: RunSpec,
     tasks: Vec<ContextTask>,
+    /// Pods with hooks: those after volumes run in any case.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pods: Vec<PodRun>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    objects: Option<Objects>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -35,6 +40,8 @@ struct ContextTask {
     lineage: Option<Lineage>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     snapshot: Option<SnapshotId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    place: Option<Place>,
 }
 
 /// Begin `task` of the run in `document`, whose store it reaches as told or through the coordinator.
@@ -66,6 +73,17 @@ pub(super) fn start(
         work: Some(work),
         s3_keys: None,
         ca_pem: Bytes::new(),
+        place: task.place.as_ref().map(|place| v1::Place {
+            pod_uid: place.pod_uid.clone(),
+            directory: place.directory.clone(),
+            host_path: place.host_path.clone(),
+        }),
+        lineage: task
+            .lineage
+            .as_ref()
+            .filter(|_| task.place.is_some())
+            .map(|lineage| lineage.0.clone())
+            .unwrap_or_default(),
     };
     if let Some(reach) = reach {
         start.store = Some(v1::start_task::Store::StoreUrl(reach.url));
@@ -126,6 +144,7 @@ fn encode<'a>(document: &Document, tasks: impl Iterator<Item = &'a Task>) -> Vec
         node: task.node.clone(),
         lineage: task.lineage.clone(),
         snapshot: task.snapshot.filter(|_| restores),
+        place: task.place.clone(),
     };
     let context = Context {
         name: run.name.clone(),
@@ -134,6 +153,8 @@ fn encode<'a>(document: &Document, tasks: impl Iterator<Item = &'a Task>) -> Vec
         skipped: run.skipped,
         spec: document.spec.clone(),
         tasks: tasks.map(task).collect(),
+        pods: run.pods.clone(),
+        objects: run.objects,
     };
     serde_json::to_vec(&context).expect("names and numbers are always JSON")
 }
@@ -150,6 +171,7 @@ pub(super) fn recovered(context: &[u8], key: &MacKey) -> Option<Document> {
         node: task.node,
         lineage: task.lineage,
         snapshot: task.snapshot,
+        place: task.place,
     };
     let tasks: Vec<NewTask> = context.tasks.into_iter().map(task).collect();
     if tasks.is_empty() {
@@ -160,9 +182,12 @@ pub(super) fn recovered(context: &[u8], key: &MacKey) -> Option<Document> {
         Event::Planned {
             tasks,
             skipped: context.skipped,
+            pods: Vec::new(),
+            objects: context.objects,
         },
         context.created_ms,
     );
+    run.pods = context.pods;
     let mut document = Document::new(context.spec, run);
     document.recovered = true;
     Some(document)
@@ -183,11 +208,14 @@ mod tests {
             node: "n".to_owned(),
             lineage: Some(Lineage(format!("l{id}"))),
             snapshot: None,
+            place: None,
         };
         let _ = run.apply(
             Event::Planned {
                 tasks: vec![task(1), task(2)],
                 skipped: 3,
+                pods: Vec::new(),
+                objects: None,
             },
             7,
         );
@@ -223,11 +251,14 @@ mod tests {
             node: "n".to_owned(),
             lineage: None,
             snapshot: None,
+            place: None,
         };
         let _ = run.apply(
             Event::Planned {
                 tasks: (0..2000).map(task).collect(),
                 skipped: 0,
+                pods: Vec::new(),
+                objects: None,
             },
             7,
         );

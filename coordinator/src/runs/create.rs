@@ -8,8 +8,8 @@ use std::{
 use orlop_core::{
     SnapshotId, TaskId, VolumeRef,
     run::{
-        BackupSpec, Event, KnownVolume, NewTask, RestoreSpec, Run, RunKind, RunSpec, not_found,
-        select,
+        BackupSpec, Event, KnownVolume, NewPod, NewTask, RestoreSpec, Run, RunKind, RunSpec,
+        not_found,
     },
 };
 use orlop_proto::v1::LogLevel;
@@ -17,7 +17,10 @@ use orlop_repository::{SnapshotInfo, SnapshotState};
 use rand::Rng as _;
 
 use super::{Refusal, RunKey, Runs, agents::Agent};
-use crate::records::Document;
+use crate::{
+    cluster::{PlannedObjects, PlannedVolume},
+    records::Document,
+};
 
 /// How long agents may take to look for volumes before an older inventory is used.
 const INVENTORY_PATIENCE: Duration = Duration::from_secs(5);
@@ -27,6 +30,9 @@ struct Plan {
     location: String,
     tasks: Vec<NewTask>,
     skipped: Vec<(VolumeRef, String)>,
+    pods: Vec<NewPod>,
+    objects: Option<PlannedObjects>,
+    notes: Vec<(LogLevel, String)>,
 }
 
 /// A location, and snapshots there with the targets that were asked for.
@@ -58,7 +64,7 @@ impl Runs {
             return Err(Refusal::Unavailable(message.to_owned()));
         }
         let plan = match &spec {
-            RunSpec::Backup(spec) => self.plan_backup(spec, location)?,
+            RunSpec::Backup(spec) => self.plan_backup(&key.name, spec, location).await?,
             RunSpec::Restore(spec) => self.plan_restore(spec, &location).await?,
         };
         if self.records(&plan.location)?.has(&key).await? {
@@ -120,38 +126,57 @@ impl Runs {
                 .entry(task.node.clone())
                 .or_insert_with(Agent::awaited);
         }
-        let skipped = plan.skipped.len() as u32;
-        table.apply(
-            key,
-            Event::Planned {
-                tasks: plan.tasks,
-                skipped,
-            },
-            now,
-        );
+        for (level, line) in &plan.notes {
+            table.log(key, *level, None, line, now);
+        }
+        let warnings = plan.skipped.len() + count(&plan.notes, LogLevel::Warning);
+        let errors = count(&plan.notes, LogLevel::Error);
+        let objects = plan.objects.map(|objects| {
+            self.spool.keep(&key.name, &objects.file);
+            objects.counts
+        });
+        let planned = Event::Planned {
+            tasks: plan.tasks,
+            skipped: plan.skipped.len() as u32,
+            pods: plan.pods,
+            objects,
+        };
+        table.apply(key, planned, now);
+        if objects.is_some() {
+            let noted = Event::Noted {
+                warnings: warnings as u64,
+                errors: errors as u64,
+            };
+            table.apply(key, noted, now);
+        }
         let document = table.document(key).cloned();
         document
             .map(|document| (document, true))
             .ok_or_else(|| Refusal::unknown_run(key, &[]))
     }
 
-    fn plan_backup(&self, spec: &BackupSpec, location: String) -> Result<Plan, Refusal> {
-        let selection = select(spec, &self.parts.cluster.volumes())?;
-        if selection.taken.is_empty() {
-            let message = "no volume is eligible: `orlop status` shows what the agents have found";
-            return Err(Refusal::Precondition(message.to_owned()));
-        }
-        let tasks = selection.taken.into_iter().map(|found| NewTask {
+    async fn plan_backup(
+        &self,
+        name: &str,
+        spec: &BackupSpec,
+        location: String,
+    ) -> Result<Plan, Refusal> {
+        let plan = self.parts.cluster.plan_backup(name, spec).await?;
+        let task = |planned: PlannedVolume| NewTask {
             id: new_task_id(self.now_ms()),
-            volume: found.volume,
-            lineage: Some(found.lineage),
-            node: found.node,
+            volume: planned.volume,
+            lineage: Some(planned.lineage),
+            node: planned.node,
             snapshot: None,
-        });
+            place: planned.place,
+        };
         Ok(Plan {
             location,
-            tasks: tasks.collect(),
-            skipped: selection.skipped,
+            tasks: plan.volumes.into_iter().map(task).collect(),
+            skipped: plan.skipped,
+            pods: plan.pods,
+            objects: plan.objects,
+            notes: plan.notes,
         })
     }
 
@@ -168,6 +193,7 @@ impl Runs {
                 node,
                 lineage: None,
                 snapshot: Some(snapshot.id),
+                place: None,
             };
             if tasks.insert(target.clone(), task).is_some() {
                 let message = format!("two snapshots would be restored into {target}");
@@ -181,6 +207,9 @@ impl Runs {
             location,
             tasks: tasks.into_values().collect(),
             skipped: Vec::new(),
+            pods: Vec::new(),
+            objects: None,
+            notes: Vec::new(),
         })
     }
 
@@ -303,6 +332,10 @@ fn node_of(target: &VolumeRef, known: &[KnownVolume]) -> Result<String, Refusal>
         )));
     }
     Ok(found.node.clone())
+}
+
+fn count(notes: &[(LogLevel, String)], wanted: LogLevel) -> usize {
+    notes.iter().filter(|(level, _)| *level == wanted).count()
 }
 
 fn new_task_id(now_ms: i64) -> TaskId {

@@ -17,6 +17,7 @@ use super::{
     table::Table,
 };
 use crate::{
+    artifacts::Spool,
     error::Result,
     records::{Document, Records},
     state::{LogLine, StateDb},
@@ -33,6 +34,7 @@ impl Runs {
             schedule: Arc::new(Notify::new()),
             record: Arc::new(Notify::new()),
             sessions: Arc::new(Notify::new()),
+            hooks: Arc::new(Notify::new()),
             agents: watch::Sender::new(()),
         };
         let mut table = Table {
@@ -40,6 +42,7 @@ impl Runs {
             tasks: HashMap::new(),
             agents: BTreeMap::new(),
             jobs: Jobs::default(),
+            hooks: Vec::new(),
             db: StateDb::open(state_db)?,
             signals: signals.clone(),
             route: Route {
@@ -51,8 +54,10 @@ impl Runs {
         };
         table.load_state()?;
         table.resume();
+        let spool = Spool::new(parts.spool_dir.clone());
         Ok(Self {
             parts,
+            spool,
             signals,
             table: Mutex::new(table),
             inventories: AtomicU64::new(0),
@@ -140,8 +145,12 @@ impl Table {
     fn resume(&mut self) {
         let mut nodes = BTreeSet::new();
         let mut jobs = Vec::new();
+        let mut actions = Vec::new();
         for (key, entry) in &self.entries {
             let run = &entry.document.run;
+            if !run.phase.is_final() {
+                actions.extend(run.resume().into_iter().map(|action| (key.clone(), action)));
+            }
             let open = || run.tasks.iter().filter(|task| !task.phase.is_final());
             nodes.extend(open().map(|task| task.node.clone()));
             match run.phase {
@@ -157,6 +166,9 @@ impl Table {
         }
         for (key, work) in jobs {
             self.push_job(&key, work);
+        }
+        for (key, action) in actions {
+            self.act(&key, &action);
         }
     }
 

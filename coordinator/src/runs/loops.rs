@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use orlop_core::{
     SnapshotId, TaskId, VolumeRef,
-    run::{Event, Limits, Outcome, RunKind, TaskResult, schedule},
+    run::{Event, Limits, Outcome, RunKind, TaskResult, Turn as CoreTurn, schedule},
 };
 use orlop_repository::{SnapshotInfo, SnapshotState};
 use tokio_util::sync::CancellationToken;
@@ -13,6 +13,14 @@ use super::{Refusal, RunKey, Runs};
 
 /// Silent agents are looked for this often.
 const TICK: Duration = Duration::from_secs(1);
+
+/// Something whose turn it is.
+enum Next {
+    /// A task.
+    Task(Turn),
+    /// The hooks of a pod: they begin.
+    Hooks(RunKey, Event),
+}
 
 /// A task whose turn it is.
 struct Turn {
@@ -42,7 +50,13 @@ impl Runs {
     }
 
     async fn assign_due(&self) {
-        let turns = self.due();
+        let mut turns = Vec::new();
+        for next in self.due() {
+            match next {
+                Next::Task(turn) => turns.push(turn),
+                Next::Hooks(key, event) => self.lock().apply(&key, event, self.now_ms()),
+            }
+        }
         let mut snapshots: BTreeMap<String, Option<Vec<SnapshotInfo>>> = BTreeMap::new();
         for turn in turns.iter().filter(|turn| turn.tried) {
             if !snapshots.contains_key(&turn.location) {
@@ -81,7 +95,7 @@ impl Runs {
             .ok()
     }
 
-    fn due(&self) -> Vec<Turn> {
+    fn due(&self) -> Vec<Next> {
         let table = self.lock();
         let limits = Limits {
             nodes: table
@@ -98,20 +112,27 @@ impl Runs {
         open.sort_by_key(|document| document.run.created_ms);
         let due = schedule(open.iter().map(|document| &document.run), &limits);
         let turn = |due: &orlop_core::run::Due<'_>| {
-            let task = due.run.task(due.task)?;
             let key = RunKey::of(due.run);
+            let id = match due.turn {
+                CoreTurn::Task(id) => id,
+                CoreTurn::Hooks(pod) => {
+                    let (namespace, pod) = (pod.namespace.clone(), pod.pod.clone());
+                    return Some(Next::Hooks(key, Event::HooksBegun { namespace, pod }));
+                }
+            };
+            let task = due.run.task(id)?;
             let recovered = table
                 .document(&key)
                 .is_some_and(|document| document.recovered);
             let tried = key.kind == RunKind::Backup && (task.attempts > 0 || recovered);
-            Some(Turn {
+            Some(Next::Task(Turn {
                 key,
-                task: due.task,
+                task: id,
                 volume: task.volume.clone(),
                 location: due.run.location.clone(),
                 created_ms: due.run.created_ms,
                 tried,
-            })
+            }))
         };
         due.iter().filter_map(turn).collect()
     }

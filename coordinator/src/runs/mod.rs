@@ -3,7 +3,9 @@
 mod agents;
 mod commands;
 mod create;
+mod hooks;
 mod jobs;
+mod lines;
 mod load;
 mod loops;
 mod presence;
@@ -14,7 +16,10 @@ mod route;
 mod sessions;
 mod table;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+};
 
 pub(crate) use agents::{Connection, NodeView, Registration};
 use orlop_core::run::{Event, RunKind};
@@ -26,6 +31,7 @@ use table::Table;
 use tokio::sync::{Notify, broadcast, watch};
 
 use crate::{
+    artifacts::Spool,
     clock::Clock,
     cluster::Cluster,
     config::{Limits, StoreAccess},
@@ -46,6 +52,8 @@ pub(crate) struct Parts {
     pub(crate) own_node: Option<String>,
     /// Proves that contexts which agents tell are the coordinator's own.
     pub(crate) context_key: MacKey,
+    /// Directory where objects of backups that run are put aside.
+    pub(crate) spool_dir: PathBuf,
     /// Limits.
     pub(crate) limits: Limits,
     /// The time.
@@ -63,6 +71,8 @@ pub(crate) struct Signals {
     record: Arc<Notify>,
     /// A task may have left its session.
     sessions: Arc<Notify>,
+    /// There are hooks to run.
+    hooks: Arc<Notify>,
     /// An agent has come, gone or told its inventory.
     agents: watch::Sender<()>,
 }
@@ -71,6 +81,8 @@ pub(crate) struct Signals {
 pub(crate) struct Runs {
     /// What they work with.
     pub(crate) parts: Parts,
+    /// Objects of backups that run.
+    spool: Spool,
     signals: Signals,
     table: Mutex<Table>,
     /// Number of the last inventory that was asked for.

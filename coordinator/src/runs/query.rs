@@ -18,15 +18,6 @@ fn schedule_of(document: &Document) -> &str {
     }
 }
 
-/// When the backup's time to live is over.
-fn expires_ms(document: &Document) -> Option<i64> {
-    let RunSpec::Backup(spec) = &document.spec else {
-        return None;
-    };
-    let ttl_ms = i64::try_from(spec.ttl_seconds).ok()?.checked_mul(1000)?;
-    (ttl_ms > 0).then(|| document.run.created_ms.saturating_add(ttl_ms))
-}
-
 impl Runs {
     fn backups_of(&self, schedule: &str, wanted: impl Fn(&Document) -> bool) -> Vec<Document> {
         let table = self.lock();
@@ -68,7 +59,8 @@ impl Runs {
             let table = self.lock();
             let all = table.documents(RunKind::Backup);
             let over = all.filter(|document| {
-                document.run.phase.is_final() && expires_ms(document).is_some_and(|ms| ms <= now_ms)
+                document.run.phase.is_final()
+                    && document.expires_ms().is_some_and(|ms| ms <= now_ms)
             });
             over.map(|document| RunKey::of(&document.run)).collect()
         };

@@ -1,7 +1,7 @@
 //! The loop that makes results durable and removes what was deleted.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,15 +10,20 @@ use orlop_core::{
     SnapshotId,
     run::{Event, RunKind},
 };
+use orlop_repository::store::Durability;
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Refusal, RunKey, Runs,
     jobs::{Job, Work},
-    table::run_line,
+    lines::run_line,
 };
-use crate::{records::Records, state::LogLine};
+use crate::{
+    artifacts,
+    records::{Document, Records},
+    state::LogLine,
+};
 
 /// A store that failed is left alone for this long.
 const STORE_PAUSE: Duration = Duration::from_secs(5);
@@ -98,6 +103,43 @@ impl Runs {
         }
     }
 
+    /// Puts the files of a backup that has Kubernetes objects beside its repository.
+    async fn put_artifacts(&self, document: &Document, log: &[LogLine]) -> Result<(), Refusal> {
+        let (run, locations) = (&document.run, &self.parts.locations);
+        let Some(store) = locations.artifacts(&run.location) else {
+            return Ok(());
+        };
+        if run.objects.is_none() {
+            return Ok(());
+        }
+        let repository = locations.repository(&run.location)?;
+        let objects = self.spool.path(&run.name);
+        let (document, log) = (document.clone(), log.to_vec());
+        let files = tokio::task::spawn_blocking(move || {
+            artifacts::backup_files(&repository, &document, &log, &objects)
+        });
+        let files = files
+            .await
+            .map_err(|error| Refusal::Unavailable(format!("make artifacts: {error}")))??;
+        for (key, bytes) in files {
+            store.put(&key, vec![bytes.into()], Durability::Now).await?;
+        }
+        self.spool.remove(&run.name);
+        Ok(())
+    }
+
+    /// Removes the files of a backup, the one by which it exists first.
+    async fn remove_artifacts(&self, location: &str, key: &RunKey) -> Result<(), Refusal> {
+        self.spool.remove(&key.name);
+        let Some(store) = self.parts.locations.artifacts(location) else {
+            return Ok(());
+        };
+        for file in artifacts::keys(key.kind, &key.name) {
+            store.delete(&file).await?;
+        }
+        Ok(())
+    }
+
     /// Restores from a location that is read-only are known to the state database alone.
     pub(super) fn keeps_no_record(&self, kind: RunKind, location: &str) -> bool {
         kind == RunKind::Restore && self.parts.locations.is_read_only(location)
@@ -133,11 +175,13 @@ impl Runs {
                 level: level.into(),
                 task: task.map(|id| id.to_string()).unwrap_or_default(),
                 message: text,
+                fields: BTreeMap::new(),
             });
             (document, log)
         };
         if !self.keeps_no_record(key.kind, &document.run.location) {
             let records = self.records(&document.run.location)?;
+            self.put_artifacts(&document, &log).await?;
             records.put(&document, &log).await?;
         }
         self.lock().apply(key, Event::Recorded, now);
@@ -181,6 +225,7 @@ impl Runs {
             }
         }
         for key in gone {
+            self.remove_artifacts(location, key).await?;
             let recorded = !self.keeps_no_record(key.kind, location);
             if let Some(repository) = repository.as_ref().filter(|_| recorded) {
                 let records = Records::new(Arc::clone(repository.store()));

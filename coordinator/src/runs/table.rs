@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use orlop_core::{
     TaskId,
-    run::{Action, Event, Run, RunKind, RunPhase, Task, TaskPhase},
+    run::{Action, Event, Run, RunKind, RunPhase, TaskPhase},
 };
 use orlop_proto::v1::LogLevel;
 use orlop_runtime::mac::MacKey;
@@ -14,6 +14,7 @@ use super::{
     agents::Agent,
     commands,
     jobs::{Job, Jobs, Work},
+    lines::{one_line, run_line, task_line},
     route::Route,
 };
 use crate::{
@@ -55,6 +56,14 @@ impl RunKey {
     }
 }
 
+/// Names a pod of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PodKey {
+    pub(super) run: RunKey,
+    pub(super) namespace: String,
+    pub(super) pod: String,
+}
+
 pub(super) struct Entry {
     pub(super) document: Document,
     /// Lines in its log.
@@ -68,6 +77,8 @@ pub(super) struct Table {
     pub(super) tasks: HashMap<TaskId, RunKey>,
     pub(super) agents: BTreeMap<String, Agent>,
     pub(super) jobs: Jobs,
+    /// Pods whose hooks are to be run.
+    pub(super) hooks: Vec<PodKey>,
     pub(super) db: StateDb,
     pub(super) signals: Signals,
     /// How agents reach the store.
@@ -161,7 +172,7 @@ impl Table {
         }
     }
 
-    fn act(&mut self, key: &RunKey, action: &Action) {
+    pub(super) fn act(&mut self, key: &RunKey, action: &Action) {
         match action {
             Action::Start(id) => {
                 let Some(entry) = self.entries.get(key) else {
@@ -178,6 +189,14 @@ impl Table {
             Action::Stop(id) => self.send_to_task(key, *id, commands::cancel(*id)),
             Action::Acknowledge(id) => {
                 self.send_to_task(key, *id, commands::acknowledge(*id));
+            }
+            Action::RunHooks { namespace, pod } => {
+                self.hooks.push(PodKey {
+                    run: key.clone(),
+                    namespace: namespace.clone(),
+                    pod: pod.clone(),
+                });
+                self.signals.hooks.notify_one();
             }
             Action::Record => self.push_job(key, Work::Record),
             Action::Remove => self.push_job(key, Work::Remove),
@@ -230,6 +249,20 @@ impl Table {
         message: &str,
         now_ms: i64,
     ) {
+        let message = one_line(message);
+        self.log_fields(key, level, task, message, BTreeMap::new(), now_ms);
+    }
+
+    /// Appends a line with fields to a run's log, as it is.
+    pub(super) fn log_fields(
+        &mut self,
+        key: &RunKey,
+        level: LogLevel,
+        task: Option<TaskId>,
+        message: String,
+        fields: BTreeMap<String, String>,
+        now_ms: i64,
+    ) {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };
@@ -246,8 +279,9 @@ impl Table {
             message: if full {
                 "more lines than a log may have: the rest is left out".to_owned()
             } else {
-                one_line(message)
+                message
             },
+            fields,
         };
         if let Err(error) = self.db.append_log(key.kind, &key.name, &line) {
             tracing::error!(run_id = key.name, error = %error, "cannot write the state database");
@@ -295,75 +329,4 @@ impl Table {
             self.log(key, level, task, &message, now_ms);
         }
     }
-}
-
-fn task_line(task: &Task, was: Option<TaskPhase>) -> Option<(LogLevel, String)> {
-    let volume = &task.volume;
-    Some(match task.phase {
-        TaskPhase::Queued if was.is_none() => return None,
-        TaskPhase::Queued => (LogLevel::Warning, format!("{volume}: {}", task.message)),
-        TaskPhase::Running => {
-            let node = &task.node;
-            (
-                LogLevel::Info,
-                format!("{volume}: begun on {node} (attempt {})", task.attempts),
-            )
-        }
-        TaskPhase::Completed => {
-            let progress = task.progress;
-            let message = format!(
-                "{volume}: done, {} entries, {} bytes, {} bytes transferred, {} warnings, {} errors",
-                progress.entries_total,
-                progress.bytes_total,
-                progress.transferred_bytes,
-                task.warnings,
-                task.errors
-            );
-            (
-                if task.errors > 0 {
-                    LogLevel::Error
-                } else {
-                    LogLevel::Info
-                },
-                message,
-            )
-        }
-        TaskPhase::Failed => (
-            LogLevel::Error,
-            format!("{volume}: failed: {}", task.message),
-        ),
-        TaskPhase::Canceled => (LogLevel::Warning, format!("{volume}: canceled")),
-    })
-}
-
-pub(super) fn run_line(run: &Run) -> (LogLevel, Option<TaskId>, String) {
-    let kind = run.kind;
-    let (level, message) = match run.phase {
-        RunPhase::New => (LogLevel::Info, format!("{kind} accepted")),
-        RunPhase::Queued => (
-            LogLevel::Info,
-            format!("{kind} of {} volumes queued", run.tasks.len()),
-        ),
-        RunPhase::Running => (LogLevel::Info, format!("{kind} begun")),
-        RunPhase::Finalizing => (LogLevel::Info, "all volumes have ended".to_owned()),
-        RunPhase::Completed => (LogLevel::Info, format!("{kind} completed")),
-        RunPhase::PartiallyFailed => (
-            LogLevel::Error,
-            format!("{kind} partially failed: {}", run.failure_reason),
-        ),
-        RunPhase::Failed => (
-            LogLevel::Error,
-            format!("{kind} failed: {}", run.failure_reason),
-        ),
-        RunPhase::Canceled => (LogLevel::Warning, format!("{kind} canceled")),
-        RunPhase::Deleting => (LogLevel::Info, format!("{kind} is being deleted")),
-    };
-    (level, None, message)
-}
-
-/// Without control characters: a hostile name must not forge a line.
-fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
 }

@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Answers, Context, status::malformed};
+use super::{Answers, Context, gate::ProvenNode, status::malformed};
 use crate::runs::{Connection, Registration, Runs};
 
 /// How long an agent may take to register.
@@ -38,6 +38,7 @@ impl Agents for AgentsService {
         &self,
         request: Request<Streaming<AgentEvent>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        let proven = request.extensions().get::<ProvenNode>().cloned();
         let mut events = request.into_inner();
         let first = tokio::time::timeout(HELLO_PATIENCE, events.message()).await;
         let first = first.map_err(|_| Status::deadline_exceeded("no `hello` came"))??;
@@ -49,6 +50,12 @@ impl Agents for AgentsService {
         };
         let registration = registration(hello).map_err(malformed)?;
         let node = registration.node.clone();
+        if let Some(ProvenNode(proven)) = proven
+            && proven != node
+        {
+            let message = format!("the token is of an agent on node {proven}, not on {node}");
+            return Err(Status::permission_denied(message));
+        }
         let Connection {
             generation,
             mut commands,

@@ -40,6 +40,7 @@ pub(super) fn message(context: &Context, view: View) -> v1::LocationStatus {
         snapshots: view.health.snapshots,
         spec_url: view.spec.url,
         ca_pem: view.spec.ca_pem.into(),
+        repository_path: view.spec.repository_path,
         read_only: view.spec.read_only,
         is_default: view.is_default,
         checked_ms: view.health.checked_ms,
@@ -135,7 +136,8 @@ impl Locations for LocationsService {
             })
             .await
             .map_err(refused)?;
-        if updated.spec.url != old.spec.url {
+        let place = |spec: &LocationSpec| (spec.url.clone(), spec.repository_path.clone());
+        if place(&updated.spec) != place(&old.spec) {
             runs.leave(&name);
         }
         Ok(Response::new(v1::UpdateLocationResponse {

@@ -2,8 +2,10 @@
 //! `google.rpc.Status` with details.
 
 mod agents;
+mod artifacts;
 mod auth;
 mod backups;
+mod gate;
 mod listing;
 mod locations;
 mod maintain;
@@ -19,8 +21,9 @@ mod watch;
 use std::{pin::Pin, sync::Arc};
 
 pub(crate) use agents::AgentsService;
-pub(crate) use auth::Auth;
+pub(crate) use artifacts::{ArtifactsService, download};
 pub(crate) use backups::BackupsService;
+pub(crate) use gate::{ClusterGate, Gate};
 pub(crate) use locations::LocationsService;
 pub(crate) use restores::RestoresService;
 pub(crate) use schedules::SchedulesService;
@@ -33,7 +36,9 @@ use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::{maintenance::Maintenance, runs::Runs, schedules::Schedules, tasks::Tasks};
+use crate::{
+    downloads::Downloads, maintenance::Maintenance, runs::Runs, schedules::Schedules, tasks::Tasks,
+};
 
 /// What every service works with.
 #[derive(Clone)]
@@ -44,6 +49,8 @@ pub(crate) struct Context {
     pub(crate) schedules: Arc<Schedules>,
     /// What looks after locations.
     pub(crate) maintenance: Arc<Maintenance>,
+    /// URLs for downloads.
+    pub(crate) downloads: Arc<Downloads>,
     /// Owner of what runs beside a call.
     pub(crate) tasks: Arc<Tasks>,
     /// Streams that may read snapshots at once: each holds a blocking thread as long as its client takes.

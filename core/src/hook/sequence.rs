@@ -107,6 +107,7 @@ mod tests {
             command: vec!["/bin/sync".to_owned()],
             on_error,
             timeout: DEFAULT_TIMEOUT,
+            kill: false,
             source: HookSource::Annotation,
             phase,
         }

@@ -78,8 +78,11 @@ pub struct Hook {
     pub command: Vec<String>,
     /// What follows when it fails; `None` if nobody said, which means [`OnError::Continue`].
     pub on_error: Option<OnError>,
-    /// How long it may take. It is not killed after that, only not waited for.
+    /// How long it may take. It is not killed after that, only not waited for, unless `kill` says so.
     pub timeout: Duration,
+    /// Whether it is ended when its time is over, as far as its container lets that be done.
+    #[serde(default)]
+    pub kill: bool,
     /// Where it was found.
     pub source: HookSource,
     /// When it runs.

@@ -1,137 +1,11 @@
 //! The transitions of a run: what each event changes, and what is to be done about it.
 
-use super::state::{MAX_ATTEMPTS, Run, RunPhase, Task, TaskPhase};
-use crate::{Lineage, Progress, SnapshotId, TaskId, VolumeRef};
-
-/// A volume that a run is to take.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewTask {
-    /// The task.
-    pub id: TaskId,
-    /// The volume that is backed up or restored into.
-    pub volume: VolumeRef,
-    /// The node that has the volume.
-    pub node: String,
-    /// The lineage that a backup writes to; `None` for a restore.
-    pub lineage: Option<Lineage>,
-    /// The snapshot to restore.
-    pub snapshot: Option<SnapshotId>,
-}
-
-/// What a task has done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TaskResult {
-    /// The snapshot that was made or restored.
-    pub snapshot: SnapshotId,
-    /// Logical bytes of the volume.
-    pub logical_bytes: u64,
-    /// Bytes sent to the store or fetched from it.
-    pub transferred_bytes: u64,
-    /// Entries of the volume.
-    pub entries: u64,
-    /// Entries that changed, vanished or were left out.
-    pub warnings: u64,
-    /// Entries that could not be read or written.
-    pub errors: u64,
-}
-
-/// How a task has ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// With a result.
-    Completed(TaskResult),
-    /// Without one.
-    Failed {
-        /// Why, for a person.
-        message: String,
-        /// Whether another attempt may succeed.
-        retry: bool,
-    },
-    /// It was stopped.
-    Canceled,
-}
-
-/// What happens to a run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// Its volumes were chosen.
-    Planned {
-        /// One for each volume.
-        tasks: Vec<NewTask>,
-        /// Volumes of the selected pods that are left out.
-        skipped: u32,
-    },
-    /// Its volumes cannot be chosen.
-    Unplannable {
-        /// Why, for a person.
-        reason: String,
-    },
-    /// It is the turn of a queued task.
-    Assigned {
-        /// The task.
-        task: TaskId,
-    },
-    /// A task has moved on.
-    Progressed {
-        /// The task.
-        task: TaskId,
-        /// Its counters.
-        progress: Progress,
-    },
-    /// The agent of a restore looks for what it will write: the target was found fit for the mode, and from
-    /// now on what it holds may be the restore's own.
-    Touches {
-        /// The task.
-        task: TaskId,
-    },
-    /// A task has ended.
-    Finished {
-        /// The task.
-        task: TaskId,
-        /// How.
-        outcome: Outcome,
-    },
-    /// The agent of a node is connected and tells which tasks it has.
-    Reported {
-        /// The node.
-        node: String,
-        /// All tasks that it runs or whose end it has still to tell.
-        tasks: Vec<TaskId>,
-    },
-    /// The agent of a node has not been heard of for too long.
-    NodeLost {
-        /// The node.
-        node: String,
-        /// What to say of its tasks.
-        message: String,
-    },
-    /// Somebody wants it to stop.
-    Cancel,
-    /// Its result is durable.
-    Recorded,
-    /// Somebody wants it gone.
-    Delete,
-    /// It cannot be removed yet.
-    Delayed {
-        /// Why, for a person.
-        reason: String,
-    },
-}
-
-/// What is to be done after an event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Tell the agent of the task's node to begin the task.
-    Start(TaskId),
-    /// Tell the agent of the task's node to stop the task.
-    Stop(TaskId),
-    /// Tell the agent of the task's node that the end is known, once the new state is durable.
-    Acknowledge(TaskId),
-    /// Make the result durable, then apply [`Event::Recorded`].
-    Record,
-    /// Remove the run and everything recorded of it.
-    Remove,
-}
+use super::{
+    event::{Action, Event, NewTask, Outcome, TaskResult},
+    pods::PodRun,
+    state::{MAX_ATTEMPTS, Objects, Run, RunPhase, Task, TaskPhase},
+};
+use crate::{Progress, TaskId};
 
 impl Run {
     /// Takes the event into account. The same event again changes nothing and asks for nothing that is
@@ -140,7 +14,30 @@ impl Run {
     pub fn apply(&mut self, event: Event, now_ms: i64) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
-            Event::Planned { tasks, skipped } => self.plan(tasks, skipped),
+            Event::Planned {
+                tasks,
+                skipped,
+                pods,
+                objects,
+            } => {
+                self.plan(tasks, skipped, objects);
+                if self.phase == RunPhase::Queued && self.pods.is_empty() {
+                    self.pods = pods.into_iter().map(PodRun::new).collect();
+                }
+            }
+            Event::Noted { warnings, errors } => {
+                self.noted_warnings += warnings;
+                self.noted_errors += errors;
+            }
+            Event::HooksBegun { namespace, pod } => {
+                self.begin_hooks(&namespace, &pod, now_ms, &mut actions);
+            }
+            Event::HookEnded {
+                namespace,
+                pod,
+                outcome,
+                message,
+            } => self.end_hook(&namespace, &pod, outcome, &message, now_ms),
             Event::Unplannable { reason } if self.phase == RunPhase::New => {
                 self.failure_reason = reason;
                 self.phase = RunPhase::Queued;
@@ -191,15 +88,16 @@ impl Run {
         actions
     }
 
-    fn plan(&mut self, tasks: Vec<NewTask>, skipped: u32) {
+    fn plan(&mut self, tasks: Vec<NewTask>, skipped: u32, objects: Option<Objects>) {
         if self.phase != RunPhase::New {
             return;
         }
         self.skipped = skipped;
+        self.objects = objects;
         self.tasks = tasks.into_iter().map(Task::new).collect();
         self.tasks
             .sort_by(|a, b| (&a.volume, a.id).cmp(&(&b.volume, b.id)));
-        if self.tasks.is_empty() && self.failure_reason.is_empty() {
+        if self.tasks.is_empty() && self.objects.is_none() && self.failure_reason.is_empty() {
             "no volume was selected".clone_into(&mut self.failure_reason);
         }
         self.phase = RunPhase::Queued;
@@ -283,6 +181,7 @@ impl Run {
         if self.phase == RunPhase::New {
             self.phase = RunPhase::Queued;
         }
+        self.cancel_pods();
         for task in &mut self.tasks {
             match task.phase {
                 TaskPhase::Queued => task.end(TaskPhase::Canceled, "canceled", now_ms),
@@ -294,7 +193,9 @@ impl Run {
 
     /// Moves on when nothing is left to run.
     fn conclude(&mut self, now_ms: i64, actions: &mut Vec<Action>) {
-        if self.tasks.iter().any(|task| !task.phase.is_final()) {
+        self.settle_pods(actions);
+        let open = self.tasks.iter().any(|task| !task.phase.is_final());
+        if open || self.pods.iter().any(|pod| !pod.is_over()) {
             return;
         }
         match self.phase {
@@ -328,7 +229,7 @@ impl Run {
         {
             self.failure_reason = format!("{}: {}", task.volume, task.message);
         }
-        if counts.done == 0 {
+        if counts.done == 0 && self.objects.is_none() {
             RunPhase::Failed
         } else {
             RunPhase::PartiallyFailed
@@ -353,6 +254,7 @@ impl Task {
             warnings: 0,
             errors: 0,
             touched: false,
+            place: new.place,
         }
     }
 
@@ -378,7 +280,7 @@ impl Task {
         };
     }
 
-    fn end(&mut self, phase: TaskPhase, message: &str, now_ms: i64) {
+    pub(super) fn end(&mut self, phase: TaskPhase, message: &str, now_ms: i64) {
         self.phase = phase;
         self.completed_ms = Some(now_ms);
         message.clone_into(&mut self.message);

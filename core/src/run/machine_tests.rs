@@ -1,7 +1,7 @@
 //! The run's table: every state against every event, then the stories that cross several states.
 
 use super::*;
-use crate::run::RunKind;
+use crate::{SnapshotId, run::RunKind};
 
 const A: TaskId = TaskId::from_bytes([1; 16]);
 const B: TaskId = TaskId::from_bytes([2; 16]);
@@ -14,10 +14,13 @@ fn planned() -> Event {
         node: "n".to_owned(),
         lineage: None,
         snapshot: None,
+        place: None,
     };
     Event::Planned {
         tasks: vec![task(A, "ns/p/a"), task(B, "ns/p/b")],
         skipped: 1,
+        pods: vec![],
+        objects: None,
     }
 }
 
@@ -239,6 +242,8 @@ fn an_empty_plan_fails_and_says_so() {
     let (mut run, actions) = after(&[Event::Planned {
         tasks: vec![],
         skipped: 4,
+        pods: vec![],
+        objects: None,
     }]);
     assert_eq!(actions, [Action::Record]);
     let _ = run.apply(Event::Recorded, 3);

@@ -1,16 +1,21 @@
 //! A backup or restore over many volumes, decided step by step: state and event in, state and
 //! actions out.
 
+mod event;
 mod machine;
 mod near;
+mod place;
+mod pods;
 mod schedule;
 mod select;
 mod spec;
 mod state;
 
-pub use machine::{Action, Event, NewTask, Outcome, TaskResult};
+pub use event::{Action, Event, NewPod, NewTask, Outcome, TaskResult};
 pub use near::{near_misses, not_found};
-pub use schedule::{Due, Limits, schedule};
+pub use place::Place;
+pub use pods::PodRun;
+pub use schedule::{Due, Limits, Turn, schedule};
 pub use select::{KnownVolume, SelectError, Selection, select};
 pub use spec::{BackupSpec, RestoreSpec, RestoreVolume, RunSpec};
-pub use state::{MAX_ATTEMPTS, Run, RunKind, RunPhase, Task, TaskPhase, VolumeCounts};
+pub use state::{MAX_ATTEMPTS, Objects, Run, RunKind, RunPhase, Task, TaskPhase, VolumeCounts};

@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::state::{Run, RunPhase, Task, TaskPhase};
-use crate::{TaskId, VolumeRef};
+use super::{
+    pods::PodRun,
+    state::{Run, RunPhase, Task, TaskPhase},
+};
+use crate::{TaskId, VolumeRef, hook::Step};
 
 /// How much may run at once.
 #[derive(Debug, Clone, Default)]
@@ -14,19 +17,28 @@ pub struct Limits {
     pub location: u32,
 }
 
-/// A task whose turn it is.
+/// Something whose turn it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Due<'a> {
     /// Its run.
     pub run: &'a Run,
-    /// The task.
-    pub task: TaskId,
+    /// What.
+    pub turn: Turn<'a>,
+}
+
+/// What may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn<'a> {
+    /// A task.
+    Task(TaskId),
+    /// The hooks that run before the volumes of a pod; its tasks follow.
+    Hooks(&'a PodRun),
 }
 
 /// The queued tasks that may begin now, in the order in which they should.
 ///
 /// `runs` are served in the order given (oldest first), pods in order of name. All queued volumes of a
-/// pod begin together; a pod with more volumes than the node allows begins when the node has nothing
+/// pod begin together, after the hooks that run before them, and at once after those; a pod with more volumes than the node allows begins when the node has nothing
 /// else to do. A pod that does not fit keeps its node from those behind it, so that it is not starved.
 /// A volume is never in two tasks at once.
 pub fn schedule<'a>(
@@ -40,10 +52,34 @@ pub fn schedule<'a>(
             continue;
         }
         for pod in queued_pods(run) {
-            if room.take(run, &pod) {
-                due.extend(pod.iter().map(|task| Due { run, task: task.id }));
+            let hooks = run.pod(&pod[0].volume.namespace, &pod[0].volume.pod);
+            let held = hooks.is_some_and(PodRun::is_held);
+            let goes_on = held && room.is_connected(&pod[0].node);
+            if !goes_on && (held || !room.take(run, &pod)) {
+                continue;
+            }
+            match hooks {
+                Some(hooks) if !hooks.is_open() => {
+                    if !held {
+                        let turn = Turn::Hooks(hooks);
+                        due.push(Due { run, turn });
+                    }
+                }
+                _ => due.extend(pod.iter().map(|task| Due {
+                    run,
+                    turn: Turn::Task(task.id),
+                })),
             }
         }
+        // Hooks of pods without volumes take no room.
+        let bare = run.pods.iter().filter(|pod| {
+            let waits = !pod.running && pod.progress.pre.is_empty();
+            waits && matches!(pod.next(), Step::Run(_)) && !run.tasks.iter().any(|t| pod.has(t))
+        });
+        due.extend(bare.map(|pod| Due {
+            run,
+            turn: Turn::Hooks(pod),
+        }));
     }
     due
 }
@@ -84,10 +120,15 @@ impl<'a, 'l> Room<'a, 'l> {
             blocked: BTreeSet::new(),
         };
         for run in runs {
+            // What waits for hooks that run has its room already.
+            let held = |task: &Task| {
+                let pod = run.pod(&task.volume.namespace, &task.volume.pod);
+                task.phase == TaskPhase::Queued && pod.is_some_and(PodRun::is_held)
+            };
             for task in run
                 .tasks
                 .iter()
-                .filter(|task| task.phase == TaskPhase::Running)
+                .filter(|task| task.phase == TaskPhase::Running || held(task))
             {
                 room.count(run, task);
             }
@@ -99,6 +140,10 @@ impl<'a, 'l> Room<'a, 'l> {
         *self.nodes.entry(&task.node).or_default() += 1;
         *self.locations.entry(&run.location).or_default() += 1;
         self.volumes.insert(&task.volume);
+    }
+
+    fn is_connected(&self, node: &str) -> bool {
+        self.limits.nodes.contains_key(node)
     }
 
     /// Takes the room for all of `pod`'s tasks or for none.
@@ -133,9 +178,16 @@ impl<'a, 'l> Room<'a, 'l> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{Event, NewTask, RunKind};
+    use crate::{
+        hook::{DEFAULT_TIMEOUT, Hook, HookOutcome, HookPhase, HookSource, PodHooks},
+        run::{Event, NewPod, NewTask, RunKind},
+    };
 
     fn run(name: &str, volumes: &[(&str, &str, u8)]) -> Run {
+        with_hooks(name, volumes, Vec::new())
+    }
+
+    fn with_hooks(name: &str, volumes: &[(&str, &str, u8)], pods: Vec<NewPod>) -> Run {
         let mut run = Run::new(RunKind::Backup, name, "default", 0);
         let tasks = volumes
             .iter()
@@ -145,10 +197,38 @@ mod tests {
                 node: (*node).to_owned(),
                 lineage: None,
                 snapshot: None,
+                place: None,
             })
             .collect();
-        let _ = run.apply(Event::Planned { tasks, skipped: 0 }, 0);
+        let planned = Event::Planned {
+            tasks,
+            skipped: 0,
+            pods,
+            objects: None,
+        };
+        let _ = run.apply(planned, 0);
         run
+    }
+
+    fn hooked(pod: &str) -> NewPod {
+        let hook = |phase| Hook {
+            name: "h".to_owned(),
+            container: "c".to_owned(),
+            command: vec!["x".to_owned()],
+            on_error: None,
+            timeout: DEFAULT_TIMEOUT,
+            kill: false,
+            source: HookSource::Annotation,
+            phase,
+        };
+        NewPod {
+            namespace: "x".to_owned(),
+            pod: pod.to_owned(),
+            hooks: PodHooks {
+                pre: vec![hook(HookPhase::Pre)],
+                post: vec![hook(HookPhase::Post)],
+            },
+        }
     }
 
     fn limits(nodes: &[(&str, u32)], location: u32) -> Limits {
@@ -159,7 +239,43 @@ mod tests {
     }
 
     fn ids(due: &[Due<'_>]) -> Vec<u8> {
-        due.iter().map(|due| due.task.to_bytes()[0]).collect()
+        let id = |due: &Due<'_>| match due.turn {
+            Turn::Task(task) => task.to_bytes()[0],
+            Turn::Hooks(_) => 0,
+        };
+        due.iter().map(id).collect()
+    }
+
+    #[test]
+    fn hooks_take_the_room_of_their_pods_volumes_which_follow_at_once() {
+        let volumes = [("n", "x/p1/a", 1), ("n", "x/p1/b", 2), ("n", "x/p2/a", 3)];
+        let mut runs = [with_hooks("a", &volumes, vec![hooked("p1")])];
+        let limits = limits(&[("n", 2)], 0);
+        assert_eq!(ids(&schedule(&runs, &limits)), [0]);
+        let (namespace, pod) = ("x".to_owned(), "p1".to_owned());
+        let begun = Event::HooksBegun {
+            namespace: namespace.clone(),
+            pod: pod.clone(),
+        };
+        let _ = runs[0].apply(begun, 1);
+        assert_eq!(ids(&schedule(&runs, &limits)), [0; 0], "the room is taken");
+        let ended = Event::HookEnded {
+            namespace,
+            pod,
+            outcome: HookOutcome::Succeeded,
+            message: String::new(),
+        };
+        let _ = runs[0].apply(ended, 2);
+        assert_eq!(ids(&schedule(&runs, &limits)), [1, 2]);
+        let away = Limits::default();
+        assert_eq!(ids(&schedule(&runs, &away)), [0; 0], "its agent is away");
+    }
+
+    #[test]
+    fn hooks_of_a_pod_without_volumes_run_too() {
+        let volumes = [("n", "x/p2/a", 3)];
+        let runs = [with_hooks("a", &volumes, vec![hooked("p1")])];
+        assert_eq!(ids(&schedule(&runs, &limits(&[("n", 1)], 0))), [3, 0]);
     }
 
     #[test]

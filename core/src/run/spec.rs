@@ -26,6 +26,9 @@ pub struct BackupSpec {
     pub force_full: bool,
     /// The schedule that asks for it; empty if none.
     pub schedule: String,
+    /// A `velero.io/v1` object as JSON that says instead what is backed up; empty if there is none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub velero_object: String,
 }
 
 /// A snapshot and the volume that it is restored into.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::{place::Place, pods::PodRun};
 use crate::{Lineage, Progress, SnapshotId, TaskId, VolumeRef};
 
 /// How often a task is begun before it counts as failed.
@@ -125,6 +126,18 @@ pub struct Task {
     /// Whether an attempt may have written: what a restore's target holds is then its own.
     #[serde(default)]
     pub touched: bool,
+    /// Where the volume is in a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+}
+
+/// Counts of a run's Kubernetes objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Objects {
+    /// Objects selected.
+    pub total: u64,
+    /// Objects that are kept.
+    pub done: u64,
 }
 
 /// Counts of a run's volumes.
@@ -165,6 +178,18 @@ pub struct Run {
     pub failure_reason: String,
     /// Its tasks, in order of volume.
     pub tasks: Vec<Task>,
+    /// Its pods with hooks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pods: Vec<PodRun>,
+    /// Its Kubernetes objects; `None` where there is no Kubernetes API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects: Option<Objects>,
+    /// Warnings that are no task's.
+    #[serde(default)]
+    pub noted_warnings: u64,
+    /// Errors that are no task's and no hook's.
+    #[serde(default)]
+    pub noted_errors: u64,
 }
 
 impl Run {
@@ -182,6 +207,10 @@ impl Run {
             skipped: 0,
             failure_reason: String::new(),
             tasks: Vec::new(),
+            pods: Vec::new(),
+            objects: None,
+            noted_warnings: 0,
+            noted_errors: 0,
         }
     }
 
@@ -203,19 +232,21 @@ impl Run {
         }
     }
 
-    /// Warnings of all tasks.
+    /// Warnings of all tasks, and others.
     pub fn warnings(&self) -> u64 {
-        self.tasks.iter().map(|task| task.warnings).sum()
+        let tasks: u64 = self.tasks.iter().map(|task| task.warnings).sum();
+        tasks + self.noted_warnings
     }
 
-    /// Errors of all tasks; a failed task counts as one.
+    /// Errors of all tasks, hooks, and others; a failed task or hook counts as one.
     pub fn errors(&self) -> u64 {
         let failed = self
             .tasks
             .iter()
             .filter(|task| task.phase == TaskPhase::Failed)
             .count();
-        self.tasks.iter().map(|task| task.errors).sum::<u64>() + failed as u64
+        let tasks: u64 = self.tasks.iter().map(|task| task.errors).sum();
+        tasks + failed as u64 + u64::from(self.hooks().failed) + self.noted_errors
     }
 
     /// Logical bytes of the volumes that are done.

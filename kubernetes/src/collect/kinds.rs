@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt as _, stream};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIGroup, APIResource};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIGroup, APIResource, APIResourceList};
 use kube::core::Request;
 
 use super::{Problem, report::Problems};
@@ -92,16 +92,10 @@ pub async fn discover(
         .filter_map(|resource| served("", "v1", resource))
         .collect();
     let mut problems = Problems::default();
-    let versions = groups.groups.iter().flat_map(versions);
-    let asked = versions.map(|(group, version)| async move {
-        let group_version = format!("{group}/{version}");
-        let answer = connection
-            .call(CALL_LIMIT, async |client| {
-                client.list_api_group_resources(&group_version).await
-            })
-            .await;
-        (group, version, answer)
-    });
+    let mut asked = Vec::new();
+    for (group, version) in groups.groups.iter().flat_map(versions) {
+        asked.push(ask(connection, group.to_owned(), version.to_owned()));
+    }
     // Answers come in the order of the questions: preferred versions before others.
     let mut answers = stream::iter(asked).buffered(ASKED_AT_ONCE);
     let mut found: BTreeSet<(String, String)> = BTreeSet::new();
@@ -111,8 +105,8 @@ pub async fn discover(
                 let new = list
                     .resources
                     .into_iter()
-                    .filter(|resource| found.insert((group.to_owned(), resource.name.clone())));
-                kinds.extend(new.filter_map(|resource| served(group, version, resource)));
+                    .filter(|resource| found.insert((group.clone(), resource.name.clone())));
+                kinds.extend(new.filter_map(|resource| served(&group, &version, resource)));
             }
             // A version that has gone meanwhile.
             Err(ClientError::NotFound { .. }) => {}
@@ -123,6 +117,21 @@ pub async fn discover(
         }
     }
     Ok((in_order(kinds), problems.into_list()))
+}
+
+/// The kinds of a version of a group.
+async fn ask(
+    connection: &Connection,
+    group: String,
+    version: String,
+) -> (String, String, Result<APIResourceList, ClientError>) {
+    let group_version = format!("{group}/{version}");
+    let answer = connection
+        .call(CALL_LIMIT, async |client| {
+            client.list_api_group_resources(&group_version).await
+        })
+        .await;
+    (group, version, answer)
 }
 
 /// A group's versions, the preferred one first.

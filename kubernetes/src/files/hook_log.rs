@@ -90,6 +90,7 @@ mod tests {
             command: vec!["/bin/bash".into(), "-c".into(), "pg_dump \"$DB\"".into()],
             on_error: Some(OnError::Fail),
             timeout: Duration::from_mins(3),
+            kill: false,
             source: HookSource::Annotation,
             phase: HookPhase::Pre,
         };

@@ -9,6 +9,7 @@ pub mod keys;
 pub mod log;
 pub mod resource_list;
 pub mod results;
+pub mod spool;
 pub mod tarball;
 pub mod volume_info;
 
@@ -22,5 +23,6 @@ pub use keys::{BackupFile, File, RestoreFile, backup_of, top_level_names};
 pub use log::{Level, LogWriter, Record};
 pub use resource_list::{ResourceList, RestoreOutcome};
 pub use results::{ResultGroup, Results};
+pub use spool::{SpoolWriter, SpooledItem, read_spool};
 pub use tarball::{ItemPath, Tarball, TarballItem, TarballLimits, TarballWriter};
 pub use volume_info::{BackupVolumeInfo, PodVolumeInfo, PvInfo, RestoreVolumeInfo};

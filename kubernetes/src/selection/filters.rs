@@ -181,7 +181,8 @@ impl Filters {
         names.selects_by(|name| kind.is_called(name))
     }
 
-    /// Whether objects of this kind are meant.
+    /// Whether objects of this kind are meant. Namespace objects are a case of their own, which this does not know: one
+    /// is also taken when anything in it is.
     pub fn choose(&self, kind: &ResourceKind) -> Choice {
         let called = |name: &str| kind.is_called(name);
         let group_resource = kind.group_resource();

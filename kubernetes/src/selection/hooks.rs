@@ -108,6 +108,7 @@ impl Collect<'_> {
             command,
             on_error: on_error.or_else(|| self.default_on_error()),
             timeout,
+            kill: annotations::kills_hooks(self.pod),
             source: HookSource::Annotation,
             phase,
         }])
@@ -150,6 +151,7 @@ impl Collect<'_> {
             command: exec.command.clone(),
             on_error: on_error.or_else(|| self.default_on_error()),
             timeout: self.timeout(&what, exec.timeout),
+            kill: annotations::kills_hooks(self.pod),
             source: HookSource::Spec,
             phase,
         }

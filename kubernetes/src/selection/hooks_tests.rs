@@ -35,6 +35,7 @@ fn an_annotation_makes_a_hook_with_velero_s_defaults() {
             command: vec!["/bin/sync".to_owned()],
             on_error: None,
             timeout: Duration::from_secs(30),
+            kill: false,
             source: HookSource::Annotation,
             phase: HookPhase::Pre,
         }

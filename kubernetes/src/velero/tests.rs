@@ -1,7 +1,9 @@
 //! What clients write is read, and what we write is what they read.
 
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{pod_volume::UploaderType, request::DownloadRequestSpec, *};
@@ -149,4 +151,44 @@ fn the_api_finds_each_kind_where_velero_has_it() {
         DataUpload::url_path(&(), Some("velero")),
         "/apis/velero.io/v2alpha1/namespaces/velero/datauploads"
     );
+}
+
+/// What `kube::Api` and its watchers want of a kind.
+fn usable<K>() -> String
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + Serialize
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let list = json!({
+        "apiVersion": K::api_version(&()), "kind": format!("{}List", K::kind(&())),
+        "metadata": {"resourceVersion": "1"}, "items": [{"metadata": {"name": "x"}, "spec": null}],
+    });
+    let list: kube::core::ObjectList<K> = serde_json::from_value(list).unwrap();
+    list.items[0].meta().name.clone().unwrap()
+}
+
+#[test]
+fn every_kind_can_be_listed() {
+    let names = [
+        usable::<Backup>(),
+        usable::<BackupRepository>(),
+        usable::<BackupStorageLocation>(),
+        usable::<DataDownload>(),
+        usable::<DataUpload>(),
+        usable::<DeleteBackupRequest>(),
+        usable::<DownloadRequest>(),
+        usable::<PodVolumeBackup>(),
+        usable::<PodVolumeRestore>(),
+        usable::<Restore>(),
+        usable::<Schedule>(),
+        usable::<ServerStatusRequest>(),
+        usable::<VolumeSnapshotLocation>(),
+    ];
+    assert!(names.iter().all(|name| name == "x"));
 }

@@ -235,6 +235,19 @@ pub fn open_store_with(url: &str, options: StoreOptions) -> Result<Arc<dyn Objec
     Ok(Arc::new(DirectoryStore::new(PathBuf::from(url))))
 }
 
+/// The URL of what is at `path` below `url`; an empty path is the URL itself.
+pub fn url_below(url: &str, path: &str) -> String {
+    if path.is_empty() {
+        return url.to_owned();
+    }
+    // A directory's name may have a question mark, a bucket's URL ends with its parameters.
+    let (place, rest) = match url.split_once('?') {
+        Some((place, _)) if S3Url::is_meant(url) => (place, &url[place.len()..]),
+        _ => (url, ""),
+    };
+    format!("{}/{path}{rest}", place.trim_end_matches('/'))
+}
+
 /// Whether `name` may name an object.
 pub(crate) fn check_name(name: &str) -> Result<()> {
     let component = |part: &str| {
@@ -261,5 +274,27 @@ pub(crate) fn check_prefix(prefix: &str) -> Result<()> {
         None => Err(Error::Invalid(format!(
             "{prefix:?} is no prefix: it must end with a slash"
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_goes_between_the_place_and_its_parameters() {
+        for (url, path, wanted) in [
+            ("/srv/store", "", "/srv/store"),
+            ("/srv/store/", "kopia/orlop", "/srv/store/kopia/orlop"),
+            ("/srv/what?", "a", "/srv/what?/a"),
+            ("s3://b", "a/b", "s3://b/a/b"),
+            (
+                "s3://b/p/?region=x&profile=y",
+                "a",
+                "s3://b/p/a?region=x&profile=y",
+            ),
+        ] {
+            assert_eq!(url_below(url, path), wanted);
+        }
     }
 }

@@ -10,7 +10,7 @@ pub(super) struct Failure {
     pub(super) code: u16,
     pub(super) reason: &'static str,
     pub(super) message: String,
-    pub(super) details: Map<String, Value>,
+    pub(super) details: Box<Map<String, Value>>,
     /// For a list that may go on where it is, though not as it was.
     pub(super) continue_token: Option<String>,
 }
@@ -56,7 +56,7 @@ impl Failure {
             code,
             reason,
             message: message.into(),
-            details: Map::new(),
+            details: Box::default(),
             continue_token: None,
         }
     }
@@ -192,7 +192,7 @@ impl Failure {
             "code": self.code,
         });
         if !self.details.is_empty() {
-            status["details"] = self.details.clone().into();
+            status["details"] = (*self.details).clone().into();
         }
         if let Some(token) = &self.continue_token {
             status["metadata"]["continue"] = token.as_str().into();

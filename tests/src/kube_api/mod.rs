@@ -1,7 +1,7 @@
 //! A Kubernetes API server for tests: it keeps objects in memory, speaks HTTP as the real one does, and
 //! does wrong what it is told to.
 //!
-//! ```ignore
+//! ```text
 //! let server = KubeApi::new();
 //! server.put_yaml(&fs::read_to_string("crds.yaml")?);
 //! server.put(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": …}));

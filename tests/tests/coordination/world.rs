@@ -10,7 +10,7 @@ use std::{
 };
 
 use orlop_agent::{
-    app::{self, AgentConfig},
+    app::{self, AgentConfig, TokenSource},
     volumes::DiscoverOptions,
 };
 use orlop_coordinator::{
@@ -242,6 +242,8 @@ impl World {
             own_node: None,
             state_db: self.path(&format!("state-{}.db", self.data)),
             identity: self.identity.clone(),
+            downloads: None,
+            cluster: None,
             token: TOKEN.to_owned(),
             limits: self.limits.clone(),
             clock: Arc::clone(&self.clock),
@@ -259,13 +261,14 @@ impl World {
         let config = AgentConfig {
             server: format!("https://{address}"),
             ca_pem: self.identity.ca_pem.clone(),
-            token: TOKEN.to_owned(),
+            token: TokenSource::Fixed(TOKEN.to_owned()),
             node: "node-1".to_owned(),
             discover: DiscoverOptions {
                 kubelet_dir: self.path("kubelet"),
                 log_pods_dir: Some(self.path("logs")),
                 pods_file: None,
                 volumes_file: None,
+                host_roots: Vec::new(),
             },
             memory_bytes: 256 << 20,
         };

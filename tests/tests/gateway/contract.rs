@@ -4,7 +4,11 @@ use std::{net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use orlop_agent::{app::AgentConfig, store::GatewayStore, volumes::DiscoverOptions};
+use orlop_agent::{
+    app::{AgentConfig, TokenSource},
+    store::GatewayStore,
+    volumes::DiscoverOptions,
+};
 use orlop_coordinator::{GatewayLimits, testing::OpenGateway};
 use orlop_core::TaskId;
 use orlop_repository::{
@@ -77,13 +81,14 @@ async fn with_gateway<F: Future<Output = ()>>(
     let config = AgentConfig {
         server: format!("https://{}", server.local_addr()),
         ca_pem: identity.ca_pem.clone(),
-        token: TOKEN.to_owned(),
+        token: TokenSource::Fixed(TOKEN.to_owned()),
         node: "node-1".to_owned(),
         discover: DiscoverOptions {
             kubelet_dir: dir.path().to_owned(),
             log_pods_dir: None,
             pods_file: None,
             volumes_file: None,
+            host_roots: Vec::new(),
         },
         memory_bytes: 256 << 20,
     };
@@ -207,13 +212,14 @@ async fn a_cancelled_task_does_not_wait_for_a_coordinator_that_is_away() {
     let config = AgentConfig {
         server: format!("https://127.0.0.1:{}", orlop_tests::free_port()),
         ca_pem: identity.ca_pem,
-        token: TOKEN.to_owned(),
+        token: TokenSource::Fixed(TOKEN.to_owned()),
         node: "node-1".to_owned(),
         discover: DiscoverOptions {
             kubelet_dir: dir.path().to_owned(),
             log_pods_dir: None,
             pods_file: None,
             volumes_file: None,
+            host_roots: Vec::new(),
         },
         memory_bytes: 256 << 20,
     };

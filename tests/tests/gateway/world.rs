@@ -3,7 +3,7 @@
 use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use orlop_agent::{
-    app::{self, AgentConfig},
+    app::{self, AgentConfig, TokenSource},
     volumes::DiscoverOptions,
 };
 use orlop_coordinator::{
@@ -123,6 +123,8 @@ impl World {
             own_node: None,
             state_db: self.dir.path().join("state.db"),
             identity: self.identity.clone(),
+            downloads: None,
+            cluster: None,
             token: TOKEN.to_owned(),
             limits: self.limits.clone(),
             clock: Arc::new(SystemClock::default()),
@@ -145,13 +147,14 @@ impl World {
         let config = AgentConfig {
             server: format!("https://{}", relay.address),
             ca_pem: self.identity.ca_pem.clone(),
-            token: TOKEN.to_owned(),
+            token: TokenSource::Fixed(TOKEN.to_owned()),
             node: "node-1".to_owned(),
             discover: DiscoverOptions {
                 kubelet_dir: self.dir.path().join("kubelet"),
                 log_pods_dir: Some(self.dir.path().join("logs")),
                 pods_file: None,
                 volumes_file: None,
+                host_roots: Vec::new(),
             },
             memory_bytes: 256 << 20,
         };

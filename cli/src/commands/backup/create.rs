@@ -69,6 +69,7 @@ impl CreateArgs {
             tags: self.tags,
             force_full: self.force_full,
             schedule: String::new(),
+            velero_object: Vec::new().into(),
         };
         let answer = client
             .backups()

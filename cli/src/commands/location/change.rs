@@ -121,6 +121,7 @@ impl CreateArgs {
             s3_keys: self.secrets.keys()?,
             ca_pem: self.secrets.ca_pem()?.into(),
             is_default: self.default,
+            repository_path: String::new(),
             unlock: self.secrets.unlock()?,
         };
         let request = v1::CreateLocationRequest {
@@ -152,6 +153,7 @@ impl UpdateArgs {
                 None => found.ca_pem,
             },
             is_default: self.default.unwrap_or(found.is_default),
+            repository_path: found.repository_path,
             unlock: self.secrets.unlock()?,
         };
         let request = v1::UpdateLocationRequest {

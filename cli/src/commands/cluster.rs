@@ -1,0 +1,102 @@
+//! What coordinator and controller need to know of the cluster that they run in.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use orlop_controller::{Config, Controller, Coordinator};
+use orlop_coordinator::ClusterAccess;
+use orlop_kubernetes::{client::Connection, identity};
+use tokio_util::sync::CancellationToken;
+
+/// Which cluster.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ClusterArgs {
+    /// Work in the cluster that this runs in, as its pod's service account
+    #[arg(long, conflicts_with = "kubeconfig")]
+    in_cluster: bool,
+    /// Work in the cluster that this file describes
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Namespace of the installation (default: that of the pod or the file)
+    #[arg(long, env = "VELERO_NAMESPACE", value_name = "NAMESPACE")]
+    cluster_namespace: Option<String>,
+    /// Directory of the nodes below which persistent volumes of type hostPath are backed up
+    #[arg(long = "host-root", value_name = "DIR")]
+    host_roots: Vec<String>,
+    /// Leave Velero's custom resources to a controller that runs on its own
+    #[arg(long)]
+    no_controller: bool,
+    /// Back up all volumes where neither the backup nor the pod says so
+    #[arg(long)]
+    default_volumes_to_fs_backup: bool,
+    /// The version that clients of Velero are told
+    #[arg(long, value_name = "VERSION", default_value = orlop_controller::SERVER_VERSION)]
+    velero_version: String,
+}
+
+impl ClusterArgs {
+    /// The cluster; `None` if there is none.
+    pub(crate) async fn connect(&self) -> Result<Option<ClusterAccess>> {
+        let connection = match &self.kubeconfig {
+            _ if self.in_cluster => Connection::in_cluster().await?,
+            Some(path) => Connection::from_kubeconfig(Some(path), None).await?,
+            None => return Ok(None),
+        };
+        let connection = match &self.cluster_namespace {
+            Some(namespace) => connection.with_namespace(namespace),
+            None => connection,
+        };
+        Ok(Some(ClusterAccess {
+            connection,
+            host_roots: self.host_roots.clone(),
+        }))
+    }
+
+    /// The controller of the cluster, unless it runs on its own. It calls the coordinator like any client.
+    pub(crate) fn controller(
+        &self,
+        access: &ClusterAccess,
+        server: &str,
+        token: &str,
+        ca_pem: &str,
+    ) -> Result<Option<Controller>> {
+        if self.no_controller {
+            return Ok(None);
+        }
+        let config = Config {
+            server_version: self.velero_version.clone(),
+            all_volumes: self.default_volumes_to_fs_backup,
+            ..Config::default()
+        };
+        let coordinator = Coordinator::at(server, token, Some(ca_pem))?;
+        let connection = access.connection.clone();
+        Ok(Some(Controller::new(config, connection, coordinator)))
+    }
+}
+
+/// Brings the authority that the cluster remembers into the data directory before one is made there.
+pub(crate) async fn recall_authority(access: &ClusterAccess, tls_dir: &Path) -> Result<()> {
+    identity::recall(&access.connection, tls_dir)
+        .await
+        .context("read the authority that the cluster remembers")
+}
+
+/// Lets the cluster remember the authority, and shows its certificate to agents.
+pub(crate) async fn remember_authority(access: &ClusterAccess, tls_dir: &Path) -> Result<()> {
+    identity::remember(&access.connection, tls_dir)
+        .await
+        .context("let the cluster remember the authority")
+}
+
+/// Runs the controller until `cancel`.
+pub(crate) async fn run_controller(
+    controller: Option<Controller>,
+    cancel: CancellationToken,
+) -> Result<()> {
+    let Some(controller) = controller else {
+        cancel.cancelled().await;
+        return Ok(());
+    };
+    Ok(controller.run(cancel).await?)
+}

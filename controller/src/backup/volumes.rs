@@ -1,0 +1,403 @@
+//! The tasks of a backup as `PodVolumeBackup` objects, by which clients see its volumes.
+
+use std::collections::BTreeMap;
+
+use orlop_kubernetes::{
+    api::{ObjectMeta, ObjectReference, OwnerReference},
+    velero::{
+        Backup, PodVolumeBackup, PodVolumePhase,
+        labels::{self, valid_name},
+        pod_volume::{DataProgress, PodVolumeBackupSpec, PodVolumeBackupStatus, UploaderType},
+    },
+};
+use orlop_proto::v1::{self, TaskPhase};
+
+use crate::{clock, names};
+
+/// What a volume's object says that has nothing in it.
+const EMPTY: &str = "the volume is empty: a snapshot of nothing was kept";
+
+/// What becomes of the objects of a backup's tasks.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Step {
+    /// A task has none yet.
+    Create(Box<PodVolumeBackup>),
+    /// The object of this name becomes this.
+    Change(String, Box<PodVolumeBackup>),
+}
+
+/// Compares the objects that belong to `backup` with its tasks.
+pub(crate) fn next(
+    backup: &Backup,
+    run: &v1::Backup,
+    objects: &[PodVolumeBackup],
+    now_ms: i64,
+) -> Vec<Step> {
+    let by_task: BTreeMap<&str, &PodVolumeBackup> = objects
+        .iter()
+        .filter_map(|object| Some((task_of(object)?, object)))
+        .collect();
+    let step = |task: &v1::Task| {
+        let Some(object) = by_task.get(task.task_id.as_str()) else {
+            return Some(Step::Create(Box::new(created(backup, task, now_ms))));
+        };
+        let mut changed = (*object).clone();
+        changed.status = status(&object.status, task, now_ms);
+        if !task.node.is_empty() {
+            changed.spec.node.clone_from(&task.node);
+        }
+        let name = object.metadata.name.clone()?;
+        (changed != **object).then(|| Step::Change(name, Box::new(changed)))
+    };
+    run.tasks.iter().filter_map(step).collect()
+}
+
+/// The task that an object shows.
+fn task_of(object: &PodVolumeBackup) -> Option<&str> {
+    let annotations = object.metadata.annotations.as_ref()?;
+    annotations.get(names::TASK).map(String::as_str)
+}
+
+/// Whether somebody wants every volume of a backup to stop: this is how Velero is told to stop one.
+pub(crate) fn all_canceled(objects: &[PodVolumeBackup]) -> bool {
+    let live: Vec<_> = objects
+        .iter()
+        .filter(|one| !one.status.phase.is_final())
+        .collect();
+    !live.is_empty() && live.iter().all(|one| one.spec.cancel)
+}
+
+fn created(backup: &Backup, task: &v1::Task, now_ms: i64) -> PodVolumeBackup {
+    let name = backup.metadata.name.clone().unwrap_or_default();
+    let uid = backup.metadata.uid.clone().unwrap_or_default();
+    let volume = task.volume.clone().unwrap_or_default();
+    let pairs = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        let told = pairs.iter().filter(|(_, value)| !value.is_empty());
+        told.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
+    };
+    PodVolumeBackup {
+        metadata: ObjectMeta {
+            generate_name: Some(format!("{name}-")),
+            namespace: backup.metadata.namespace.clone(),
+            labels: Some(pairs(&[
+                (labels::BACKUP_NAME, &valid_name(&name)),
+                (labels::BACKUP_UID, &uid),
+                (labels::POD_UID, &task.pod_uid),
+                (labels::PVC_UID, &task.claim_uid),
+            ])),
+            annotations: Some(pairs(&[
+                (names::TASK, &task.task_id),
+                (labels::ENGINE, names::OURS),
+                (labels::PVC_NAME, &task.claim),
+            ])),
+            owner_references: Some(vec![owner(&name, &uid)]),
+            ..ObjectMeta::default()
+        },
+        spec: PodVolumeBackupSpec {
+            node: task.node.clone(),
+            pod: ObjectReference {
+                kind: Some("Pod".to_owned()),
+                namespace: Some(volume.namespace.clone()),
+                name: Some(volume.pod.clone()),
+                uid: (!task.pod_uid.is_empty()).then(|| task.pod_uid.clone()),
+                ..ObjectReference::default()
+            },
+            backup_storage_location: backup.spec.storage_location.clone(),
+            uploader_type: UploaderType::Kopia,
+            tags: pairs(&[
+                ("backup", &name),
+                ("backup-uid", &uid),
+                ("ns", &volume.namespace),
+                ("pod", &volume.pod),
+                ("pod-uid", &task.pod_uid),
+                ("volume", &volume.volume),
+                ("pvc-uid", &task.claim_uid),
+            ]),
+            volume: volume.volume,
+            ..PodVolumeBackupSpec::default()
+        },
+        status: status(&PodVolumeBackupStatus::default(), task, now_ms),
+    }
+}
+
+/// What makes an object go when its backup goes.
+pub(crate) fn owner(backup: &str, uid: &str) -> OwnerReference {
+    OwnerReference {
+        api_version: "velero.io/v1".to_owned(),
+        kind: "Backup".to_owned(),
+        name: backup.to_owned(),
+        uid: uid.to_owned(),
+        controller: Some(true),
+        ..OwnerReference::default()
+    }
+}
+
+fn status(before: &PodVolumeBackupStatus, task: &v1::Task, now_ms: i64) -> PodVolumeBackupStatus {
+    let mut status = before.clone();
+    status.phase = match task.phase() {
+        TaskPhase::Unspecified => return status,
+        TaskPhase::Queued => PodVolumePhase::New,
+        TaskPhase::Running => PodVolumePhase::InProgress,
+        TaskPhase::Completed => PodVolumePhase::Completed,
+        TaskPhase::Failed => PodVolumePhase::Failed,
+        TaskPhase::Canceled => PodVolumePhase::Canceled,
+    };
+    let ended_ms = if task.completed_ms == 0 {
+        now_ms
+    } else {
+        task.completed_ms
+    };
+    let ends = status.phase.is_final();
+    if status.phase != PodVolumePhase::New && status.start_timestamp.is_none() {
+        // A task that never began has no length, but its times are what clients draw.
+        let began_ms = if task.started_ms != 0 {
+            task.started_ms
+        } else if ends {
+            ended_ms
+        } else {
+            now_ms
+        };
+        status.start_timestamp = clock::time(began_ms);
+        status
+            .accepted_timestamp
+            .clone_from(&status.start_timestamp);
+    }
+    if ends && status.completion_timestamp.is_none() {
+        status.completion_timestamp = clock::time(ended_ms);
+    } else if !ends {
+        // It may have begun again.
+        status.completion_timestamp = None;
+    }
+    status.progress = progress(task);
+    status.message.clone_from(&task.message);
+    if status.phase == PodVolumePhase::Completed {
+        status.snapshot_id.clone_from(&task.snapshot_id);
+        status.incremental_bytes = bytes(task.transferred_bytes);
+        if status.message.is_empty() && task.bytes_done == 0 && task.entries_done <= 1 {
+            EMPTY.clone_into(&mut status.message);
+        }
+    }
+    status
+}
+
+/// KOTS divides by what is done, and calls a volume whole when both are equal.
+fn progress(task: &v1::Task) -> DataProgress {
+    let done = bytes(task.bytes_done);
+    if task.phase() == TaskPhase::Completed {
+        return DataProgress {
+            total_bytes: done,
+            bytes_done: done,
+        };
+    }
+    let total = bytes(task.bytes_total);
+    if done < 1 || total < 1 {
+        return DataProgress::default();
+    }
+    DataProgress {
+        total_bytes: total.max(done),
+        bytes_done: done,
+    }
+}
+
+fn bytes(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: i64 = 1_767_323_045_999;
+
+    fn backup() -> Backup {
+        serde_json::from_value(json!({
+            "metadata": {"name": "nightly", "namespace": "velero", "uid": "u-1"},
+            "spec": {"storageLocation": "default"},
+        }))
+        .unwrap()
+    }
+
+    fn task(phase: TaskPhase) -> v1::Task {
+        v1::Task {
+            task_id: "01TASK".to_owned(),
+            node: "n1".to_owned(),
+            volume: Some(v1::VolumeRef {
+                namespace: "shop".to_owned(),
+                pod: "db-0".to_owned(),
+                volume: "data".to_owned(),
+            }),
+            phase: phase.into(),
+            started_ms: NOW - 3_000,
+            pod_uid: "p-1".to_owned(),
+            claim: "data-db-0".to_owned(),
+            claim_uid: "c-1".to_owned(),
+            ..v1::Task::default()
+        }
+    }
+
+    fn run(task: v1::Task) -> v1::Backup {
+        v1::Backup {
+            tasks: vec![task],
+            ..v1::Backup::default()
+        }
+    }
+
+    fn made(task: v1::Task) -> PodVolumeBackup {
+        match next(&backup(), &run(task), &[], NOW).remove(0) {
+            Step::Create(object) => *object,
+            other @ Step::Change(..) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_task_becomes_the_object_that_velero_would_make() {
+        assert_eq!(
+            json!(made(task(TaskPhase::Queued))),
+            json!({
+                "apiVersion": "velero.io/v1", "kind": "PodVolumeBackup",
+                "metadata": {
+                    "generateName": "nightly-", "namespace": "velero",
+                    "labels": {
+                        "velero.io/backup-name": "nightly", "velero.io/backup-uid": "u-1",
+                        "velero.io/pod-uid": "p-1", "velero.io/pvc-uid": "c-1",
+                    },
+                    "annotations": {
+                        "orlop.io/task": "01TASK", "orlop.io/engine": "orlop", "velero.io/pvc-name": "data-db-0",
+                    },
+                    "ownerReferences": [{
+                        "apiVersion": "velero.io/v1", "kind": "Backup", "name": "nightly", "uid": "u-1", "controller": true,
+                    }],
+                },
+                "spec": {
+                    "node": "n1", "pod": {"kind": "Pod", "namespace": "shop", "name": "db-0", "uid": "p-1"},
+                    "volume": "data", "backupStorageLocation": "default", "repoIdentifier": "", "uploaderType": "kopia",
+                    "tags": {
+                        "backup": "nightly", "backup-uid": "u-1", "ns": "shop", "pod": "db-0", "pod-uid": "p-1",
+                        "volume": "data", "pvc-uid": "c-1",
+                    },
+                },
+                "status": {"phase": "New"},
+            })
+        );
+    }
+
+    #[test]
+    fn a_task_that_has_an_object_gets_no_second_one() {
+        let mut object = made(task(TaskPhase::Queued));
+        object.metadata.name = Some("nightly-x7b2k".to_owned());
+        let objects = [object];
+        assert_eq!(
+            next(&backup(), &run(task(TaskPhase::Queued)), &objects, NOW),
+            []
+        );
+        let moved = v1::Task {
+            node: "n2".to_owned(),
+            ..task(TaskPhase::Running)
+        };
+        match &next(&backup(), &run(moved), &objects, NOW)[..] {
+            [Step::Change(name, changed)] => {
+                assert_eq!(
+                    (name.as_str(), changed.spec.node.as_str()),
+                    ("nightly-x7b2k", "n2")
+                );
+                assert_eq!(changed.status.phase, PodVolumePhase::InProgress);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_total_comes_only_with_something_done_and_is_never_less() {
+        let cases = [
+            (TaskPhase::Running, 0, 100, (0, 0)),
+            (TaskPhase::Running, 1, 0, (0, 0)),
+            (TaskPhase::Running, 1, 100, (1, 100)),
+            (TaskPhase::Running, 150, 100, (150, 150)),
+            (TaskPhase::Completed, 90, 100, (90, 90)),
+            (TaskPhase::Completed, 0, 0, (0, 0)),
+            (TaskPhase::Failed, 90, 100, (90, 100)),
+            (TaskPhase::Failed, 0, 100, (0, 0)),
+            (TaskPhase::Running, u64::MAX, u64::MAX, (i64::MAX, i64::MAX)),
+        ];
+        for (phase, bytes_done, bytes_total, (done, total)) in cases {
+            let task = v1::Task {
+                bytes_done,
+                bytes_total,
+                ..task(phase)
+            };
+            let progress = made(task).status.progress;
+            assert_eq!((progress.bytes_done, progress.total_bytes), (done, total));
+        }
+    }
+
+    #[test]
+    fn a_volume_that_is_done_has_its_snapshot_and_its_times() {
+        let done = v1::Task {
+            snapshot_id: "s-1".to_owned(),
+            bytes_done: 911,
+            entries_done: 2,
+            transferred_bytes: 500,
+            completed_ms: NOW,
+            ..task(TaskPhase::Completed)
+        };
+        assert_eq!(
+            json!(made(done).status),
+            json!({
+                "phase": "Completed", "snapshotID": "s-1", "progress": {"totalBytes": 911, "bytesDone": 911},
+                "incrementalBytes": 500, "acceptedTimestamp": "2026-01-02T03:04:02Z",
+                "startTimestamp": "2026-01-02T03:04:02Z", "completionTimestamp": "2026-01-02T03:04:05Z",
+            })
+        );
+    }
+
+    #[test]
+    fn a_volume_without_anything_in_it_has_times_and_says_so() {
+        let done = v1::Task {
+            started_ms: 0,
+            completed_ms: NOW,
+            entries_done: 1,
+            snapshot_id: "s-1".to_owned(),
+            ..task(TaskPhase::Completed)
+        };
+        let status = made(done).status;
+        assert_eq!(status.start_timestamp, status.completion_timestamp);
+        assert!(status.start_timestamp.is_some());
+        assert_eq!(status.message, EMPTY);
+    }
+
+    #[test]
+    fn a_task_that_begins_again_has_not_ended() {
+        let failed = v1::Task {
+            completed_ms: NOW,
+            message: "the agent is gone".to_owned(),
+            ..task(TaskPhase::Failed)
+        };
+        let mut object = made(failed);
+        assert_eq!(object.status.message, "the agent is gone");
+        object.metadata.name = Some("x".to_owned());
+        match &next(&backup(), &run(task(TaskPhase::Running)), &[object], NOW)[..] {
+            [Step::Change(_, changed)] => assert_eq!(changed.status.completion_timestamp, None),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_backup_stops_when_all_its_live_volumes_are_to() {
+        let object = |cancel: bool, phase| {
+            let mut object = made(task(phase));
+            object.spec.cancel = cancel;
+            object
+        };
+        let (running, done) = (TaskPhase::Running, TaskPhase::Completed);
+        assert!(!all_canceled(&[]));
+        assert!(!all_canceled(&[
+            object(true, running),
+            object(false, running)
+        ]));
+        assert!(all_canceled(&[object(true, running), object(false, done)]));
+        assert!(!all_canceled(&[object(true, done)]));
+    }
+}

@@ -1,0 +1,111 @@
+//! What all reconcilers share: the objects of every kind, the coordinator, and what was done in this process.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use orlop_kubernetes::{
+    client::Connection,
+    cluster_info::ServerVersion,
+    velero::{
+        Backup, BackupRepository, BackupStorageLocation, DeleteBackupRequest, DownloadRequest,
+        PodVolumeBackup, Schedule, ServerStatusRequest, location::BackupStorageLocationSpec,
+    },
+};
+use orlop_proto::v1;
+use tokio::sync::Notify;
+
+use crate::{Config, coordinator::Coordinator, engine::Kept};
+
+/// How often the status of a backup is written.
+const STATUS_GAP: Duration = Duration::from_secs(1);
+
+/// What all reconcilers share.
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) connection: Connection,
+    pub(crate) coordinator: Coordinator,
+    pub(crate) backups: Kept<Backup>,
+    pub(crate) volumes: Kept<PodVolumeBackup>,
+    pub(crate) locations: Kept<BackupStorageLocation>,
+    pub(crate) schedules: Kept<Schedule>,
+    pub(crate) deletions: Kept<DeleteBackupRequest>,
+    pub(crate) downloads: Kept<DownloadRequest>,
+    pub(crate) statuses: Kept<ServerStatusRequest>,
+    pub(crate) repositories: Kept<BackupRepository>,
+    /// A repository's object has changed or is gone.
+    pub(crate) repositories_changed: Arc<Notify>,
+    /// Which Kubernetes runs here, once that is known.
+    pub(crate) version: OnceLock<ServerVersion>,
+    told: Mutex<BTreeMap<String, Told>>,
+}
+
+/// What the coordinator was told of a location in this process.
+#[derive(Default)]
+struct Told {
+    /// The spec that it was made of, once all of it was obeyed or refused.
+    applied: Option<BackupStorageLocationSpec>,
+    /// What was sent, with its secrets: whether they have changed cannot be asked.
+    sent: Option<v1::LocationSpec>,
+}
+
+impl Parts {
+    pub(crate) fn new(config: Config, connection: Connection, coordinator: Coordinator) -> Self {
+        let none = Duration::ZERO;
+        Self {
+            backups: Kept::new(&connection, STATUS_GAP),
+            volumes: Kept::new(&connection, none),
+            locations: Kept::new(&connection, none),
+            schedules: Kept::new(&connection, none),
+            deletions: Kept::new(&connection, none),
+            downloads: Kept::new(&connection, none),
+            statuses: Kept::new(&connection, none),
+            repositories: Kept::new(&connection, none),
+            repositories_changed: Arc::default(),
+            version: OnceLock::new(),
+            told: Mutex::default(),
+            config,
+            connection,
+            coordinator,
+        }
+    }
+
+    pub(crate) fn namespace(&self) -> &str {
+        self.connection.namespace()
+    }
+
+    fn told(&self) -> MutexGuard<'_, BTreeMap<String, Told>> {
+        // Whoever panicked has changed one entry or none.
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the coordinator knows where this location is now.
+    pub(crate) fn is_applied(&self, location: &BackupStorageLocation) -> bool {
+        let name = location.metadata.name.as_deref().unwrap_or_default();
+        let told = self.told();
+        let applied = told.get(name).and_then(|told| told.applied.as_ref());
+        applied == Some(&location.spec)
+    }
+
+    /// Notes that the coordinator knows where a location is, or that it cannot be.
+    pub(crate) fn applied(&self, name: &str, spec: &BackupStorageLocationSpec) {
+        self.told().entry(name.to_owned()).or_default().applied = Some(spec.clone());
+    }
+
+    /// Whether just this was sent before.
+    pub(crate) fn was_sent(&self, name: &str, spec: &v1::LocationSpec) -> bool {
+        self.told().get(name).and_then(|told| told.sent.as_ref()) == Some(spec)
+    }
+
+    /// Notes what was sent.
+    pub(crate) fn sent(&self, name: &str, spec: v1::LocationSpec) {
+        self.told().entry(name.to_owned()).or_default().sent = Some(spec);
+    }
+
+    /// Forgets a location.
+    pub(crate) fn forget(&self, name: &str) {
+        self.told().remove(name);
+    }
+}

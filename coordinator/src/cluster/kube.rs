@@ -1,0 +1,206 @@
+//! The cluster as the Kubernetes API tells it.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use orlop_core::{
+    hook::{Hook, HookOutcome},
+    run::{BackupSpec, KnownVolume, Objects, Place},
+};
+use orlop_kubernetes::{
+    client::Connection,
+    exec::{self, ExecExit, ExecRequest},
+    plan::{PlanError, plan_backup},
+    selection::{Severity, SkippedVolume, TakenVolume},
+    velero::Backup,
+};
+use orlop_proto::v1::LogLevel;
+use rand::Rng as _;
+use tokio_util::sync::CancellationToken;
+
+use super::{BackupPlan, Cluster, Directory, HookEnd, PlannedObjects, PlannedVolume};
+use crate::runs::{Refusal, with_sources};
+
+/// The cluster that a coordinator runs in.
+pub(crate) struct KubeCluster {
+    connection: Connection,
+    /// Directories of nodes below which agents read persistent volumes.
+    host_roots: Vec<String>,
+    /// Where objects are put aside.
+    spool_dir: PathBuf,
+    /// What agents report: it is shown, and decides nothing.
+    found: Directory,
+}
+
+impl KubeCluster {
+    /// The cluster at the other end of `connection`.
+    pub(crate) fn new(connection: Connection, host_roots: Vec<String>, spool_dir: PathBuf) -> Self {
+        Self {
+            connection,
+            host_roots,
+            spool_dir,
+            found: Directory::default(),
+        }
+    }
+
+    fn backup_of(name: &str, spec: &BackupSpec) -> Result<Backup, Refusal> {
+        let invalid = |field, message| Refusal::Invalid { field, message };
+        if spec.velero_object.is_empty() {
+            if !spec.pods.is_empty() || !spec.volumes.is_empty() {
+                let message = "in a cluster a backup is of namespaces: its pods' annotations name the volumes";
+                return Err(invalid("pods", message.to_owned()));
+            }
+            let mut backup = Backup::default();
+            backup.metadata.name = Some(name.to_owned());
+            backup.spec.included_namespaces.clone_from(&spec.namespaces);
+            return Ok(backup);
+        }
+        serde_json::from_str(&spec.velero_object)
+            .map_err(|error| invalid("velero_object", error.to_string()))
+    }
+}
+
+#[async_trait]
+impl Cluster for KubeCluster {
+    fn report(&self, node: &str, volumes: Vec<KnownVolume>) {
+        self.found.report(node, volumes);
+    }
+
+    fn volumes(&self) -> Vec<KnownVolume> {
+        self.found.volumes()
+    }
+
+    fn volumes_of(&self, node: &str) -> Vec<KnownVolume> {
+        self.found.volumes_of(node)
+    }
+
+    async fn plan_backup(&self, name: &str, spec: &BackupSpec) -> Result<BackupPlan, Refusal> {
+        let backup = Self::backup_of(name, spec)?;
+        std::fs::create_dir_all(&self.spool_dir).map_err(|error| {
+            Refusal::Unavailable(format!("make {}: {error}", self.spool_dir.display()))
+        })?;
+        let file = self
+            .spool_dir
+            .join(format!("new-{:016x}", rand::rng().random::<u64>()));
+        let kept = Kept(Some(file.clone()));
+        // The call that asks for the backup drops this future when its client goes.
+        let cancel = CancellationToken::new();
+        let _cancel = cancel.clone().drop_guard();
+        let roots = &self.host_roots;
+        let plan = plan_backup(&self.connection, &backup, roots, &file, &cancel).await;
+        let plan = plan.map_err(|error| match error {
+            PlanError::Invalid(error) => Refusal::Invalid {
+                field: "velero_object",
+                message: error.to_string(),
+            },
+            error => Refusal::Unavailable(with_sources(&error)),
+        })?;
+        let mut notes: Vec<(LogLevel, String)> = Vec::new();
+        let mut skipped = Vec::new();
+        for one in plan.skipped {
+            match one.severity {
+                Severity::Silent => {}
+                Severity::Info => notes.push((LogLevel::Info, left_out(&one))),
+                Severity::Error => notes.push((LogLevel::Error, left_out(&one))),
+                Severity::Warning => skipped.push((one.volume, one.reason.to_string())),
+            }
+        }
+        for problem in plan.problems {
+            let level = match problem.severity {
+                Severity::Silent => continue,
+                Severity::Info => LogLevel::Info,
+                Severity::Warning => LogLevel::Warning,
+                Severity::Error => LogLevel::Error,
+            };
+            notes.push((level, problem.message));
+        }
+        let counts = Objects {
+            total: plan.objects,
+            done: plan.objects,
+        };
+        kept.keep();
+        Ok(BackupPlan {
+            volumes: plan.volumes.into_iter().map(planned).collect(),
+            skipped,
+            pods: plan.pods,
+            objects: Some(PlannedObjects { file, counts }),
+            notes,
+        })
+    }
+
+    async fn run_hook(&self, namespace: &str, pod: &str, hook: &Hook) -> HookEnd {
+        let request = ExecRequest {
+            namespace: namespace.to_owned(),
+            pod: pod.to_owned(),
+            container: hook.container.clone(),
+            command: hook.command.clone(),
+            timeout: hook.timeout,
+            kill: hook.kill,
+        };
+        let report = exec::run(&self.connection, &request).await;
+        let mut message = report.error().unwrap_or_default();
+        if let ExecExit::TimedOut {
+            may_still_run: true,
+        } = report.exit
+        {
+            message.push_str("; the command may still run in its container");
+        }
+        for warning in &report.warnings {
+            tracing::warn!(namespace, pod, warning, "a hook could not be run as asked");
+        }
+        HookEnd {
+            outcome: match report.exit {
+                ExecExit::Succeeded => HookOutcome::Succeeded,
+                _ => HookOutcome::Failed,
+            },
+            stdout: report.stdout.text(),
+            stderr: report.stderr.text(),
+            message,
+        }
+    }
+}
+
+fn planned(taken: TakenVolume) -> PlannedVolume {
+    let claim = taken.claim.as_ref();
+    let persistent = taken.persistent_volume.clone().unwrap_or_default();
+    let directory = if persistent.is_empty() {
+        taken.volume.volume.clone()
+    } else {
+        persistent.clone()
+    };
+    PlannedVolume {
+        lineage: taken.lineage,
+        node: taken.node,
+        place: Some(Place {
+            pod_uid: taken.pod_uid,
+            directory,
+            host_path: taken.host_path.unwrap_or_default(),
+            claim: claim.map(|claim| claim.name.clone()).unwrap_or_default(),
+            claim_uid: claim.map(|claim| claim.uid.clone()).unwrap_or_default(),
+            persistent_volume: persistent,
+        }),
+        volume: taken.volume,
+    }
+}
+
+fn left_out(one: &SkippedVolume) -> String {
+    format!("{}: left out: {}", one.volume, one.reason)
+}
+
+/// A file that is removed unless somebody keeps it.
+struct Kept(Option<PathBuf>);
+
+impl Kept {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(file) = &self.0 {
+            // It may not have been made.
+            let _ = std::fs::remove_file(file);
+        }
+    }
+}
