@@ -113,7 +113,7 @@ impl LeaseKeeper {
     pub async fn run(mut self, cancel: CancellationToken) {
         loop {
             let began = Instant::now();
-            match cancel.run_until_cancelled(self.attempt()).await {
+            match cancel.run_until_cancelled(self.attempt_in_time()).await {
                 None => break,
                 Some(Ok(true)) => {
                     let until = began + self.times.duration - self.times.duration / 4;
@@ -145,6 +145,13 @@ impl LeaseKeeper {
         }
     }
 
+    /// A server that hangs is left early enough to ask again before the lease is over.
+    async fn attempt_in_time(&mut self) -> Result<bool, ClientError> {
+        let limit = self.times.duration / 3;
+        let attempt = timeout(limit, self.attempt()).await;
+        attempt.unwrap_or(Err(ClientError::TimedOut { limit }))
+    }
+
     /// Gets or renews the lease; false if another process holds it.
     async fn attempt(&mut self) -> Result<bool, ClientError> {
         let Some(lease) = self.leases.get(&self.name).await? else {
@@ -169,8 +176,12 @@ impl LeaseKeeper {
         }
         match self.leases.merge_patch(&self.name, &patch).await {
             Ok(_) => Ok(true),
-            // Somebody was faster; whether it was we ourselves shows next time.
-            Err(ClientError::Conflict { .. } | ClientError::NotFound { .. }) => Ok(false),
+            // Somebody was faster. What we hold already, we hold until its time is over or another is seen to hold it.
+            Err(ClientError::Conflict { .. } | ClientError::NotFound { .. })
+                if holder != self.identity =>
+            {
+                Ok(false)
+            }
             Err(error) => Err(error),
         }
     }

@@ -1,4 +1,4 @@
-//! How a command is marked so that a second one can find and end it.
+//! How a command is tagged so that a second one can find and end it.
 //!
 //! The API server has no way to end a command. So a shell gives it a variable of its own in the environment, which
 //! all that it starts inherit, and becomes the command; a second shell looks for that variable below `/proc`. Only
@@ -9,46 +9,46 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 /// Ends with 0 if the container has a shell and a `/proc` that it may read.
 pub(super) const PROBE: [&str; 3] = ["/bin/sh", "-c", "[ -r /proc/self/environ ]"];
 
-/// Becomes the command, with the mark in its environment.
-const MARKED: &str = "export ORLOP_HOOK=\"$0\"; exec \"$@\"";
+/// Becomes the command, with the tag in its environment.
+const TAGGED: &str = "export ORLOP_HOOK=\"$0\"; exec \"$@\"";
 
-/// Tells all processes with the mark to end, makes them end two seconds later, and ends with 0 if it found some and
+/// Tells all processes with the tag to end, makes them end two seconds later, and ends with 0 if it found some and
 /// none is left. A command in a container leads a process group of its own, so its children go with it, also
 /// those of another user.
-const KILL: &str = r#"marked() {
+const KILL: &str = r#"tagged() {
   for d in /proc/[0-9]*; do
     { while read -r line || [ -n "$line" ]; do
-      case "$line" in *"ORLOP_HOOK=$mark"*) echo "${d#/proc/}"; break;; esac
+      case "$line" in *"ORLOP_HOOK=$tag"*) echo "${d#/proc/}"; break;; esac
     done <"$d/environ"; } 2>/dev/null
   done
 }
-mark=$0
-found=$(marked)
+tag=$0
+found=$(tagged)
 [ -n "$found" ] || exit 3
 for signal in TERM KILL; do
-  for p in $(marked); do kill "-$signal" "-$p" 2>/dev/null; kill "-$signal" "$p" 2>/dev/null; done
+  for p in $(tagged); do kill "-$signal" "-$p" 2>/dev/null; kill "-$signal" "$p" 2>/dev/null; done
   sleep 2
-  [ -n "$(marked)" ] || exit 0
+  [ -n "$(tagged)" ] || exit 0
 done
 exit 4"#;
 
-/// The mark of one command.
+/// The tag of one command.
 #[derive(Debug)]
-pub(super) struct Mark(String);
+pub(super) struct Tag(String);
 
-impl Mark {
+impl Tag {
     pub(super) fn new() -> Self {
         let random = || RandomState::new().build_hasher().finish();
         Self(format!("{:016x}{:016x}", random(), random()))
     }
 
-    /// The command as one that carries the mark.
-    pub(super) fn marked(&self, command: &[String]) -> Vec<String> {
-        let shell = ["/bin/sh", "-c", MARKED, &self.0].map(str::to_owned);
+    /// The command as one that carries the tag.
+    pub(super) fn tagged(&self, command: &[String]) -> Vec<String> {
+        let shell = ["/bin/sh", "-c", TAGGED, &self.0].map(str::to_owned);
         shell.into_iter().chain(command.iter().cloned()).collect()
     }
 
-    /// A command that ends what carries the mark.
+    /// A command that ends what carries the tag.
     pub(super) fn killer(&self) -> Vec<String> {
         ["/bin/sh", "-c", KILL, &self.0].map(str::to_owned).to_vec()
     }
@@ -72,8 +72,8 @@ mod tests {
 
     #[test]
     fn a_marked_command_runs_as_it_would_without() {
-        let mark = Mark::new();
-        let echo = mark.marked(&words(&[
+        let tag = Tag::new();
+        let echo = tag.tagged(&words(&[
             "/bin/sh",
             "-c",
             "echo \"$1 $ORLOP_HOOK\"; exit 5",
@@ -83,7 +83,7 @@ mod tests {
         let output = command(&echo).output().unwrap();
         assert_eq!(
             String::from_utf8_lossy(&output.stdout),
-            format!("a  b {}\n", mark.0)
+            format!("a  b {}\n", tag.0)
         );
         assert_eq!(output.status.code(), Some(5));
     }
@@ -97,30 +97,30 @@ mod tests {
             eprintln!("skipped: needs a /proc");
             return;
         }
-        let mark = Mark::new();
+        let tag = Tag::new();
         // It does not want to go, and its child hides behind a line break in its environment.
         let script = "trap '' TERM; A='x\ny' sleep 600 & wait; wait";
-        let mut hook = command(&mark.marked(&words(&["/bin/sh", "-c", script])))
+        let mut hook = command(&tag.tagged(&words(&["/bin/sh", "-c", script])))
             .spawn()
             .unwrap();
-        let mut other = command(&Mark::new().marked(&words(&["sleep", "600"])))
+        let mut other = command(&Tag::new().tagged(&words(&["sleep", "600"])))
             .spawn()
             .unwrap();
-        // Until it carries its mark, nobody can find it.
+        // Until it carries its tag, nobody can find it.
         let carries = |id: u32| {
             let path = format!("/proc/{id}/environ");
-            std::fs::read(path).is_ok_and(|all| String::from_utf8_lossy(&all).contains(&mark.0))
+            std::fs::read(path).is_ok_and(|all| String::from_utf8_lossy(&all).contains(&tag.0))
         };
         while !carries(hook.id()) {
             std::thread::yield_now();
         }
-        let status = command(&mark.killer()).status().unwrap();
+        let status = command(&tag.killer()).status().unwrap();
         assert_eq!(status.code(), Some(0), "{status}");
         assert!(!hook.wait().unwrap().success());
         assert!(other.try_wait().unwrap().is_none());
         other.kill().unwrap();
         other.wait().unwrap();
-        let nothing = command(&mark.killer()).status().unwrap();
+        let nothing = command(&tag.killer()).status().unwrap();
         assert_eq!(nothing.code(), Some(3));
     }
 }

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    kill::{Mark, PROBE},
+    kill::{PROBE, Tag},
     report::{ExecExit, ExecReport, Output, exit_of},
 };
 use crate::client::{CALL_LIMIT, ClientError, Connection};
@@ -50,25 +50,24 @@ pub struct ExecRequest {
 /// command goes on.
 pub async fn run(connection: &Connection, request: &ExecRequest) -> ExecReport {
     let mut warnings = Vec::new();
-    let mut mark = None;
+    let mut tag = None;
     if request.kill {
-        if has_shell(connection, request).await {
-            mark = Some(Mark::new());
-        } else {
-            warnings.push(format!(
-                "container {:?} of pod {}/{} has no /bin/sh that can read /proc: a command that takes too long \
-                 cannot be ended there",
+        match shell_problem(connection, request).await {
+            None => tag = Some(Tag::new()),
+            Some(why) => warnings.push(format!(
+                "container {:?} of pod {}/{} shows no /bin/sh that can read /proc, so a command that takes too long \
+                 cannot be ended: {why}",
                 request.container, request.namespace, request.pod
-            ));
+            )),
         }
     }
-    let command = match &mark {
-        Some(mark) => mark.marked(&request.command),
+    let command = match &tag {
+        Some(tag) => tag.tagged(&request.command),
         None => request.command.clone(),
     };
     let mut report = attempt(connection, request, &command, request.timeout).await;
-    if let (ExecExit::TimedOut { may_still_run }, Some(mark)) = (&mut report.exit, &mark) {
-        let killer = attempt(connection, request, &mark.killer(), KILL_LIMIT).await;
+    if let (ExecExit::TimedOut { may_still_run }, Some(tag)) = (&mut report.exit, &tag) {
+        let killer = attempt(connection, request, &tag.killer(), KILL_LIMIT).await;
         *may_still_run = killer.exit != ExecExit::Succeeded;
         if *may_still_run {
             let why = killer.error().unwrap_or_default();
@@ -85,9 +84,12 @@ pub async fn run(connection: &Connection, request: &ExecRequest) -> ExecReport {
     report
 }
 
-async fn has_shell(connection: &Connection, request: &ExecRequest) -> bool {
+/// Why the container's shell cannot be used.
+async fn shell_problem(connection: &Connection, request: &ExecRequest) -> Option<String> {
     let probe = PROBE.map(str::to_owned);
-    attempt(connection, request, &probe, PROBE_LIMIT).await.exit == ExecExit::Succeeded
+    attempt(connection, request, &probe, PROBE_LIMIT)
+        .await
+        .error()
 }
 
 async fn attempt(
