@@ -107,7 +107,8 @@ pub enum StoreAccess {
 pub struct DownloadEndpoint {
     /// Where to listen; port 0 lets the system choose.
     pub listen: SocketAddr,
-    /// Scheme, host and port by which clients reach it; `None`: by the address that it listens on.
+    /// Scheme, host and port by which clients reach it; `None`: as the cluster says, or else by the address that it
+    /// listens on.
     pub url: Option<String>,
 }
 

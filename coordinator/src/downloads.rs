@@ -33,6 +33,10 @@ use crate::{
 const GOOD_FOR: Duration = Duration::from_mins(10);
 /// URLs that are good at once; the oldest ones give way.
 const MOST: usize = 10_000;
+/// How long an address is taken to be right.
+const KNOWN_FOR: Duration = Duration::from_secs(30);
+/// The cluster is asked again so soon if it did not answer.
+const ASK_AGAIN: Duration = Duration::from_secs(3);
 /// Clients have so long to end at a shutdown.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -64,6 +68,15 @@ impl Downloads {
         }
     }
 
+    /// From now on clients reach the endpoint by `base`.
+    fn reached_by(&self, base: String) {
+        let mut known = self.base.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref() != Some(&base) {
+            tracing::info!(url = base, "downloads have an address");
+            *known = Some(base);
+        }
+    }
+
     /// Makes a URL, and says until when it is good, in milliseconds since 1970.
     pub(crate) fn url(
         &self,
@@ -74,7 +87,7 @@ impl Downloads {
         let base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
         let base = base.clone().ok_or_else(|| {
             Refusal::Precondition(
-                "there is no address for downloads: start the coordinator with --downloads-listen and --downloads-url".to_owned(),
+                "there is no address for downloads: make the Service orlop-downloads, or start the coordinator with --downloads-listen and --downloads-url".to_owned(),
             )
         })?;
         let secret: [u128; 2] = rand::rng().random();
@@ -131,6 +144,34 @@ pub(crate) async fn serve(listener: TcpListener, context: Context, shutdown: Can
             }
         }
         () = served => {}
+    }
+}
+
+/// Asks the cluster again and again how clients reach the endpoint, until `shutdown`.
+pub(crate) async fn learn_address(context: Context, shutdown: CancellationToken) {
+    let mut said = false;
+    loop {
+        let asked = tokio::select! {
+            asked = context.runs.parts.cluster.downloads_url() => asked,
+            () = shutdown.cancelled() => return,
+        };
+        let wait = match asked {
+            Ok(Some(base)) => {
+                context.downloads.reached_by(base);
+                KNOWN_FOR
+            }
+            Ok(None) => KNOWN_FOR,
+            Err(refusal) => {
+                if !std::mem::replace(&mut said, true) {
+                    tracing::warn!(reason = %refusal, "cannot find out how clients reach downloads");
+                }
+                ASK_AGAIN
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = shutdown.cancelled() => return,
+        }
     }
 }
 

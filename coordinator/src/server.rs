@@ -62,6 +62,8 @@ pub struct Coordinator {
     context: Context,
     /// Where downloads are served.
     endpoint: Option<TcpListener>,
+    /// Whether the cluster says by which address.
+    learned: bool,
 }
 
 impl Coordinator {
@@ -81,7 +83,10 @@ impl Coordinator {
         let socket = taken(listen).map_err(fail)?;
         let address = socket.local_addr().map_err(fail)?;
         private::create_dir(&config.data_dir)?;
-        let (endpoint, downloads) = open_downloads(config.downloads, &config.clock).await?;
+        let learned = config.cluster.is_some()
+            && (config.downloads.as_ref()).is_some_and(|wanted| wanted.url.is_none());
+        let (endpoint, downloads) =
+            open_downloads(config.downloads, learned, &config.clock).await?;
         let clock = Arc::clone(&config.clock);
         let locations = Locations::load(&config.data_dir, config.home, config.unlock, clock)?;
         let spool_dir = config.data_dir.join("spool");
@@ -141,6 +146,7 @@ impl Coordinator {
             router,
             context,
             endpoint,
+            learned,
         })
     }
 
@@ -160,6 +166,7 @@ impl Coordinator {
             router,
             context,
             endpoint,
+            learned,
         } = self;
         let own: Tasks = Tasks::default();
         own.spawn(Arc::clone(&context.runs).run_scheduler(context.shutdown.clone()));
@@ -171,6 +178,10 @@ impl Coordinator {
         if let Some(endpoint) = endpoint {
             let (context, shutdown) = (context.clone(), context.shutdown.clone());
             own.spawn(downloads::serve(endpoint, context, shutdown));
+        }
+        if learned {
+            let (context, shutdown) = (context.clone(), context.shutdown.clone());
+            own.spawn(downloads::learn_address(context, shutdown));
         }
         own.spawn(Arc::clone(&context.schedules).run_turns(context.shutdown.clone()));
         own.spawn(Arc::clone(&context.schedules).run_upkeep(context.shutdown.clone()));
@@ -203,6 +214,7 @@ impl Coordinator {
 /// The endpoint of downloads, and what makes their URLs.
 async fn open_downloads(
     wanted: Option<DownloadEndpoint>,
+    learned: bool,
     clock: &Arc<dyn Clock>,
 ) -> Result<(Option<TcpListener>, Downloads)> {
     let Some(wanted) = wanted else {
@@ -214,9 +226,11 @@ async fn open_downloads(
     };
     let endpoint = TcpListener::bind(wanted.listen).await.map_err(fail)?;
     let address = endpoint.local_addr().map_err(fail)?;
-    let url = wanted.url.unwrap_or_else(|| format!("http://{address}"));
-    let url = url.trim_end_matches('/').to_owned();
-    Ok((Some(endpoint), Downloads::new(Some(url), Arc::clone(clock))))
+    let url = wanted
+        .url
+        .or_else(|| (!learned).then(|| format!("http://{address}")));
+    let url = url.map(|url| url.trim_end_matches('/').to_owned());
+    Ok((Some(endpoint), Downloads::new(url, Arc::clone(clock))))
 }
 
 fn taken(address: SocketAddr) -> std::io::Result<TcpSocket> {

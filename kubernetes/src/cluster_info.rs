@@ -1,6 +1,9 @@
-//! What else one must know of the cluster: its version, how to reach its nodes, and which image we are.
+//! What else one must know of the cluster: its version, how to reach its nodes and Services, and which image we are.
 
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Node};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Node, Service},
+};
 
 use crate::client::{CALL_LIMIT, ClientError, Connection, Objects};
 
@@ -93,6 +96,68 @@ fn addresses_of(node: Node) -> Vec<NodeAddress> {
         .collect()
 }
 
+/// Host and port by which a port of a Service in our own namespace is reached from outside the cluster: its load
+/// balancer, or else a node, or else its name, which is good in the cluster only. `None` if there is no such port yet.
+///
+/// # Errors
+/// The server does not answer or refuses.
+pub async fn service_address(
+    connection: &Connection,
+    service: &str,
+    port: &str,
+) -> Result<Option<String>, ClientError> {
+    let services = Objects::<Service>::of(connection, Some(connection.namespace()));
+    let Some(found) = services.get(service).await? else {
+        return Ok(None);
+    };
+    let nodes = match node_port(&found, port) {
+        Some(_) => node_addresses(connection).await?,
+        None => Vec::new(),
+    };
+    Ok(address_of(&found, port, &nodes))
+}
+
+fn node_port(service: &Service, port: &str) -> Option<i32> {
+    let ports = service.spec.as_ref()?.ports.as_ref()?;
+    ports
+        .iter()
+        .find(|one| one.name.as_deref() == Some(port))?
+        .node_port
+}
+
+fn address_of(service: &Service, port: &str, nodes: &[NodeAddress]) -> Option<String> {
+    let ports = service.spec.as_ref()?.ports.as_ref()?;
+    let found = ports.iter().find(|one| one.name.as_deref() == Some(port))?;
+    let balancers = service.status.as_ref().and_then(|status| {
+        let balancer = status.load_balancer.as_ref()?;
+        balancer.ingress.as_ref()
+    });
+    let balancer = balancers
+        .into_iter()
+        .flatten()
+        .find_map(|one| one.hostname.as_ref().or(one.ip.as_ref()));
+    if let Some(host) = balancer {
+        return Some(host_and_port(host, found.port));
+    }
+    if let (Some(port), Some(node)) = (found.node_port, nodes.first()) {
+        return Some(host_and_port(&node.address, port));
+    }
+    let name = service.metadata.name.as_ref()?;
+    let namespace = service.metadata.namespace.as_ref()?;
+    Some(host_and_port(
+        &format!("{name}.{namespace}.svc"),
+        found.port,
+    ))
+}
+
+fn host_and_port(host: &str, port: i32) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
 /// The image of a Deployment in our own namespace: that of the container called so, or with "" of its first one.
 /// `None` if there is no such Deployment or container.
 ///
@@ -129,6 +194,45 @@ mod tests {
             minor: 29,
         };
         assert!(version.is_at_least(1, 29) && !version.is_at_least(1, 30));
+    }
+
+    #[test]
+    fn a_service_is_reached_by_its_balancer_a_node_or_its_name() {
+        let service = |node_port: Option<u16>, ingress: serde_json::Value| -> Service {
+            serde_json::from_value(json!({
+                "metadata": {"name": "s", "namespace": "ns"},
+                "spec": {"ports": [{"name": "other", "port": 1}, {"name": "p", "port": 7071, "nodePort": node_port}]},
+                "status": {"loadBalancer": {"ingress": ingress}},
+            }))
+            .unwrap()
+        };
+        let node = |address: &str| NodeAddress {
+            node: "n".to_owned(),
+            address: address.to_owned(),
+            external: false,
+            ready: true,
+        };
+        let (four, six) = ([node("10.0.0.1")], [node("fd00::1")]);
+        let balanced = service(Some(30000), json!([{"ip": "192.0.2.1"}]));
+        let ported = service(Some(30000), json!([]));
+        let named = service(None, json!([]));
+        assert_eq!(
+            address_of(&balanced, "p", &four).as_deref(),
+            Some("192.0.2.1:7071")
+        );
+        assert_eq!(
+            address_of(&ported, "p", &four).as_deref(),
+            Some("10.0.0.1:30000")
+        );
+        assert_eq!(
+            address_of(&ported, "p", &six).as_deref(),
+            Some("[fd00::1]:30000")
+        );
+        assert_eq!(
+            address_of(&named, "p", &four).as_deref(),
+            Some("s.ns.svc:7071")
+        );
+        assert_eq!(address_of(&named, "q", &four), None);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! What coordinator and controller need to know of the cluster that they run in.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -51,6 +54,12 @@ impl ClusterArgs {
             connection,
             host_roots: self.host_roots.clone(),
         }))
+    }
+
+    /// Where downloads are served if nothing is said: in a pod, where its Service looks for them.
+    pub(crate) fn downloads_listen(&self, listen: IpAddr) -> Option<SocketAddr> {
+        const PORT: u16 = 7071;
+        self.in_cluster.then(|| SocketAddr::new(listen, PORT))
     }
 
     /// The controller of the cluster, unless it runs on its own. It calls the coordinator like any client.

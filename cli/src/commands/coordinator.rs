@@ -105,11 +105,11 @@ pub(crate) struct CoordinatorArgs {
     upkeep: UpkeepArgs,
     #[command(flatten)]
     cluster: ClusterArgs,
-    /// Address to serve downloads on, by plain HTTP, to who has a URL that is good once
+    /// Address to serve downloads on, by plain HTTP, to who has a URL that is good once (in a cluster: port 7071)
     #[arg(long, value_name = "ADDRESS:PORT")]
     downloads_listen: Option<SocketAddr>,
-    /// Scheme, host and port by which clients reach --downloads-listen
-    #[arg(long, value_name = "URL", requires = "downloads_listen")]
+    /// Scheme, host and port by which clients reach downloads (in a cluster: those of Service orlop-downloads)
+    #[arg(long, value_name = "URL")]
     downloads_url: Option<String>,
     #[command(flatten)]
     unlock: UnlockArgs,
@@ -155,7 +155,11 @@ impl CoordinatorArgs {
         let url = self.downloads_url;
         let downloads = self
             .downloads_listen
-            .map(|listen| DownloadEndpoint { listen, url });
+            .or_else(|| self.cluster.downloads_listen(self.listen.ip()));
+        if url.is_some() && downloads.is_none() {
+            return Err(exit::usage("--downloads-url needs --downloads-listen").into());
+        }
+        let downloads = downloads.map(|listen| DownloadEndpoint { listen, url });
         let coordinator = Coordinator::bind(CoordinatorConfig {
             listen: self.listen,
             home,

@@ -73,6 +73,10 @@ impl Cluster for Directory {
             message: "there is no Kubernetes API here that could run it".to_owned(),
         }
     }
+
+    async fn downloads_url(&self) -> Result<Option<String>, Refusal> {
+        Ok(None)
+    }
 }
 
 #[cfg(test)]

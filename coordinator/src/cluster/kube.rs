@@ -9,6 +9,7 @@ use orlop_core::{
 };
 use orlop_kubernetes::{
     client::Connection,
+    cluster_info::service_address,
     exec::{self, ExecExit, ExecRequest},
     plan::{PlanError, plan_backup},
     selection::{Severity, SkippedVolume, TakenVolume},
@@ -20,6 +21,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{BackupPlan, Cluster, Directory, HookEnd, PlannedObjects, PlannedVolume};
 use crate::runs::{Refusal, with_sources};
+
+/// The Service of the endpoint of downloads, and its port; `deploy/base/services.yaml` makes it.
+const DOWNLOADS: &str = "orlop-downloads";
+const DOWNLOADS_PORT: &str = "downloads";
 
 /// The cluster that a coordinator runs in.
 pub(crate) struct KubeCluster {
@@ -157,6 +162,12 @@ impl Cluster for KubeCluster {
             stderr: report.stderr.text(),
             message,
         }
+    }
+
+    async fn downloads_url(&self) -> Result<Option<String>, Refusal> {
+        let address = service_address(&self.connection, DOWNLOADS, DOWNLOADS_PORT).await;
+        let address = address.map_err(|error| Refusal::Unavailable(with_sources(&error)))?;
+        Ok(address.map(|address| format!("http://{address}")))
     }
 }
 

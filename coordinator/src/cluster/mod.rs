@@ -37,6 +37,12 @@ pub(crate) trait Cluster: Send + Sync {
 
     /// Runs a hook in its container; ends soon after the hook's timeout at the latest.
     async fn run_hook(&self, namespace: &str, pod: &str, hook: &Hook) -> HookEnd;
+
+    /// Scheme, host and port by which clients outside reach the endpoint of downloads, if the cluster has one for it.
+    ///
+    /// # Errors
+    /// The API does not answer.
+    async fn downloads_url(&self) -> Result<Option<String>, Refusal>;
 }
 
 /// What a backup takes.
