@@ -18,9 +18,9 @@ use crate::error::{Error, Trouble};
 /// Answers may list many backups with many tasks.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// How long a call may take. A look at a store that does not answer takes the coordinator up to 45 s.
-const CALL_LIMIT: Duration = Duration::from_secs(60);
+const CALL_LIMIT: Duration = Duration::from_mins(1);
 /// How long an artifact may take in all.
-const READ_LIMIT: Duration = Duration::from_secs(120);
+const READ_LIMIT: Duration = Duration::from_mins(2);
 /// The largest artifact that is read here: metadata of a backup, or the objects of its volumes.
 const MAX_ARTIFACT_BYTES: usize = 64 << 20;
 
@@ -52,7 +52,7 @@ impl std::fmt::Debug for Coordinator {
 
 impl Coordinator {
     /// The coordinator at `server` (`HOST:PORT`, or a URL), whose certificate is of the authority `ca_pem`; without
-    /// one its URL says `http://`. Nothing is sent yet.
+    /// one its URL says `http://`. Nothing is sent yet. To be called in a runtime of tokio.
     ///
     /// # Errors
     /// The address, the certificate or the token is none.

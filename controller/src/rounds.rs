@@ -11,9 +11,9 @@ use crate::{clock, error::Trouble, expire, parts::Parts, repositories, sync};
 /// How often it is looked which locations are to be compared with the cluster.
 const SYNC_TICK: Duration = Duration::from_secs(5);
 /// How often backups are looked through that are too old.
-const EXPIRE_TICK: Duration = Duration::from_secs(60);
+const EXPIRE_TICK: Duration = Duration::from_mins(1);
 /// How often repositories are compared with volumes, if none changes.
-const REPOSITORIES_TICK: Duration = Duration::from_secs(60);
+const REPOSITORIES_TICK: Duration = Duration::from_mins(1);
 /// Several changes at once are one.
 const REPOSITORIES_PAUSE: Duration = Duration::from_secs(2);
 /// Waits before the coordinator is asked again to tell of backups.

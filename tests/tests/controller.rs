@@ -55,7 +55,9 @@ impl World {
     }
 
     fn start(&mut self) {
-        let connection = Connection::to_url(&self.api.url(), None).unwrap().with_namespace(SPACE);
+        let connection = Connection::to_url(&self.api.url(), None)
+            .unwrap()
+            .with_namespace(SPACE);
         let to = orlop_controller::Coordinator::at(&self.coordinator.url, "token", None).unwrap();
         self.cancel = CancellationToken::new();
         let controller = Controller::new(Config::default(), connection, to);
@@ -79,13 +81,16 @@ impl World {
     /// Waits for an object with this phase.
     fn phase(&self, kind: &str, name: &str, phase: &str) -> Value {
         eventually(&format!("{kind} {name} is {phase}"), || {
-            self.get(kind, name).filter(|object| object["status"]["phase"] == phase)
+            self.get(kind, name)
+                .filter(|object| object["status"]["phase"] == phase)
         })
     }
 
     /// Waits until there is no such object.
     fn gone(&self, kind: &str, name: &str) {
-        eventually(&format!("{kind} {name} is gone"), || self.get(kind, name).is_none().then_some(()));
+        eventually(&format!("{kind} {name} is gone"), || {
+            self.get(kind, name).is_none().then_some(())
+        });
     }
 }
 
@@ -140,20 +145,34 @@ async fn a_backup_is_made_and_its_volumes_are_there_when_it_ends() {
     let mut world = World::started().await;
     let secret = world.get("secrets", "velero-repo-credentials").unwrap();
     assert!(secret["data"]["repository-password"].is_string() || secret["stringData"].is_object());
-    world.api.put(object("Backup", "b", &json!({"spec": {"includedNamespaces": ["shop"]}})));
+    world.api.put(object(
+        "Backup",
+        "b",
+        &json!({"spec": {"includedNamespaces": ["shop"]}}),
+    ));
     let begun = world.phase("backups.velero.io", "b", "InProgress");
     assert_eq!(begun["spec"]["ttl"], "720h0m0s");
     assert_eq!(begun["spec"]["storageLocation"], "default");
-    assert_eq!(begun["metadata"]["labels"]["velero.io/storage-location"], "default");
-    assert!(begun["metadata"]["annotations"]["velero.io/source-cluster-k8s-gitversion"].is_string());
+    assert_eq!(
+        begun["metadata"]["labels"]["velero.io/storage-location"],
+        "default"
+    );
+    assert!(
+        begun["metadata"]["annotations"]["velero.io/source-cluster-k8s-gitversion"].is_string()
+    );
     assert!(begun["status"]["startTimestamp"].is_string());
     let sent = world.fake().with(|state| state.requests[0].clone());
-    assert_eq!((sent.location.as_str(), sent.ttl_seconds), ("default", 2_592_000));
+    assert_eq!(
+        (sent.location.as_str(), sent.ttl_seconds),
+        ("default", 2_592_000)
+    );
     world.fake().run("b", |run| {
         run.set_phase(RunPhase::Running);
         run.tasks = vec![task(TaskPhase::Running)];
     });
-    let volume = eventually("a volume", || world.api.list("podvolumebackups.velero.io", SPACE).pop());
+    let volume = eventually("a volume", || {
+        world.api.list("podvolumebackups.velero.io", SPACE).pop()
+    });
     assert_eq!(volume["metadata"]["labels"]["velero.io/backup-name"], "b");
     assert_eq!(volume["status"]["phase"], "InProgress");
     world.api.take_requests();
@@ -172,14 +191,21 @@ async fn a_backup_is_made_and_its_volumes_are_there_when_it_ends() {
         .collect();
     let (last, before) = patches.split_last().unwrap();
     assert_eq!(last, "backups");
-    assert!(before.contains(&"podvolumebackups".to_owned()), "{patches:?}");
+    assert!(
+        before.contains(&"podvolumebackups".to_owned()),
+        "{patches:?}"
+    );
     world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_backup_goes_on_after_restarts_and_failures() {
     let mut world = World::started().await;
-    world.api.faults().next(3, |request| request.method == "PATCH", KubeFault::Answer(500));
+    world.api.faults().next(
+        3,
+        |request| request.method == "PATCH",
+        KubeFault::Answer(500),
+    );
     world.api.put(object("Backup", "b", &json!({})));
     world.phase("backups.velero.io", "b", "InProgress");
     world.stop().await;
@@ -188,7 +214,9 @@ async fn a_backup_goes_on_after_restarts_and_failures() {
         run.tasks = vec![task(TaskPhase::Running)];
     });
     world.start();
-    eventually("a volume", || world.api.list("podvolumebackups.velero.io", SPACE).pop());
+    eventually("a volume", || {
+        world.api.list("podvolumebackups.velero.io", SPACE).pop()
+    });
     world.stop().await;
     world.start();
     complete(&world, "b");
@@ -200,7 +228,11 @@ async fn a_backup_goes_on_after_restarts_and_failures() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_backup_that_cannot_be_is_refused_and_one_is_stopped() {
     let mut world = World::started().await;
-    world.api.put(object("Backup", "wrong", &json!({"spec": {"storageLocation": "nowhere"}})));
+    world.api.put(object(
+        "Backup",
+        "wrong",
+        &json!({"spec": {"storageLocation": "nowhere"}}),
+    ));
     let wrong = world.phase("backups.velero.io", "wrong", "FailedValidation");
     let error = wrong["status"]["validationErrors"][0].as_str().unwrap();
     assert!(error.contains("nowhere"), "{error}");
@@ -219,10 +251,17 @@ async fn a_backup_is_deleted_by_a_request_of_its_name() {
     let mut world = World::started().await;
     world.api.put(object("Backup", "b", &json!({})));
     complete(&world, "b");
-    world.api.put(object("DeleteBackupRequest", "b", &json!({"spec": {"backupName": "b"}})));
+    world.api.put(object(
+        "DeleteBackupRequest",
+        "b",
+        &json!({"spec": {"backupName": "b"}}),
+    ));
     world.gone("backups.velero.io", "b");
     world.gone("deletebackuprequests.velero.io", "b");
-    assert_eq!(world.api.list("podvolumebackups.velero.io", SPACE), [] as [Value; 0]);
+    assert_eq!(
+        world.api.list("podvolumebackups.velero.io", SPACE),
+        [] as [Value; 0]
+    );
     assert!(world.fake().with(|state| state.runs.is_empty()));
     world.stop().await;
 }
@@ -232,14 +271,27 @@ async fn a_request_that_fails_makes_room_for_the_next() {
     let mut world = World::started().await;
     world.api.put(object("Backup", "b", &json!({})));
     world.phase("backups.velero.io", "b", "InProgress");
-    world.api.put(object("DeleteBackupRequest", "b", &json!({"spec": {"backupName": "b"}})));
+    world.api.put(object(
+        "DeleteBackupRequest",
+        "b",
+        &json!({"spec": {"backupName": "b"}}),
+    ));
     let failed = world.phase("deletebackuprequests.velero.io", "b", "Processed");
-    assert!(failed["status"]["errors"][0].as_str().unwrap().contains("InProgress"));
+    assert!(
+        failed["status"]["errors"][0]
+            .as_str()
+            .unwrap()
+            .contains("InProgress")
+    );
     let backup = world.get("backups.velero.io", "b").unwrap();
     assert!(backup["metadata"]["annotations"]["orlop.io/delete-error"].is_string());
     world.gone("deletebackuprequests.velero.io", "b");
     complete(&world, "b");
-    world.api.put(object("DeleteBackupRequest", "b", &json!({"spec": {"backupName": "b"}})));
+    world.api.put(object(
+        "DeleteBackupRequest",
+        "b",
+        &json!({"spec": {"backupName": "b"}}),
+    ));
     world.gone("backups.velero.io", "b");
     world.stop().await;
 }
@@ -248,43 +300,73 @@ async fn a_request_that_fails_makes_room_for_the_next() {
 async fn what_is_in_the_store_comes_to_the_cluster_and_what_is_not_goes() {
     let mut world = World::new().await;
     world.api.put(aws());
-    world.api.put(object("Backup", "lost", &json!({
-        "spec": {"storageLocation": "default"}, "status": {"phase": "Completed"},
-    })));
-    let found = object("Backup", "found", &json!({
-        "spec": {"storageLocation": "elsewhere"},
-        "status": {"phase": "PartiallyFailed", "errors": 2, "expiration": "2099-01-01T00:00:00Z"},
-    }));
-    let volume = object("PodVolumeBackup", "found-x1", &json!({
-        "spec": {
-            "node": "n", "pod": {"namespace": "shop", "name": "db-0"}, "volume": "data",
-            "backupStorageLocation": "elsewhere", "repoIdentifier": "",
-        },
-        "status": {"phase": "Completed", "snapshotID": "s-9"},
-    }));
+    world.api.put(object(
+        "Backup",
+        "lost",
+        &json!({
+            "spec": {"storageLocation": "default"}, "status": {"phase": "Completed"},
+        }),
+    ));
+    let found = object(
+        "Backup",
+        "found",
+        &json!({
+            "spec": {"storageLocation": "elsewhere"},
+            "status": {"phase": "PartiallyFailed", "errors": 2, "expiration": "2099-01-01T00:00:00Z"},
+        }),
+    );
+    let volume = object(
+        "PodVolumeBackup",
+        "found-x1",
+        &json!({
+            "spec": {
+                "node": "n", "pod": {"namespace": "shop", "name": "db-0"}, "volume": "data",
+                "backupStorageLocation": "elsewhere", "repoIdentifier": "",
+            },
+            "status": {"phase": "Completed", "snapshotID": "s-9"},
+        }),
+    );
     world.fake().with(|state| {
         let key = |kind: ArtifactKind| (i32::from(kind), "found".to_owned(), "default".to_owned());
-        state.artifacts.insert(key(ArtifactKind::BackupMetadata), found.to_string().into_bytes());
+        state.artifacts.insert(
+            key(ArtifactKind::BackupMetadata),
+            found.to_string().into_bytes(),
+        );
         let volumes = files::json_to_gzip(&json!([volume])).unwrap();
-        state.artifacts.insert(key(ArtifactKind::BackupPodVolumeBackups), volumes);
+        state
+            .artifacts
+            .insert(key(ArtifactKind::BackupPodVolumeBackups), volumes);
     });
     world.start();
     let backup = eventually("the stored backup is whole", || {
         let backup = world.get("backups.velero.io", "found")?;
-        backup["metadata"]["annotations"]["orlop.io/incomplete"].is_null().then_some(backup)
+        backup["metadata"]["annotations"]["orlop.io/incomplete"]
+            .is_null()
+            .then_some(backup)
     });
     assert_eq!(backup["spec"]["storageLocation"], "default");
     assert_eq!(backup["status"]["errors"], 2);
     let volume = world.get("podvolumebackups.velero.io", "found-x1").unwrap();
-    assert_eq!(volume["metadata"]["ownerReferences"][0]["uid"], backup["metadata"]["uid"]);
+    assert_eq!(
+        volume["metadata"]["ownerReferences"][0]["uid"],
+        backup["metadata"]["uid"]
+    );
     assert_eq!(volume["spec"]["backupStorageLocation"], "default");
     world.gone("backups.velero.io", "lost");
-    let repository = eventually("a repository", || world.api.list("backuprepositories.velero.io", SPACE).pop());
+    let repository = eventually("a repository", || {
+        world.api.list("backuprepositories.velero.io", SPACE).pop()
+    });
     assert_eq!(repository["status"]["phase"], "Ready");
     let name = repository["metadata"]["name"].as_str().unwrap().to_owned();
-    world.api.remove("backuprepositories.velero.io", SPACE, &name);
-    eventually("it is made again", || world.get("backuprepositories.velero.io", &name));
-    let location = world.get("backupstoragelocations.velero.io", "default").unwrap();
+    world
+        .api
+        .remove("backuprepositories.velero.io", SPACE, &name);
+    eventually("it is made again", || {
+        world.get("backuprepositories.velero.io", &name)
+    });
+    let location = world
+        .get("backupstoragelocations.velero.io", "default")
+        .unwrap();
     assert!(location["status"]["lastSyncedTime"].is_string());
     world.stop().await;
 }
@@ -294,14 +376,23 @@ async fn questions_are_answered() {
     let mut world = World::started().await;
     world.api.put(object("Backup", "b", &json!({})));
     complete(&world, "b");
-    world.api.put(object("ServerStatusRequest", "q", &json!({})));
+    world
+        .api
+        .put(object("ServerStatusRequest", "q", &json!({})));
     let answer = world.phase("serverstatusrequests.velero.io", "q", "Processed");
     let version = answer["status"]["serverVersion"].as_str().unwrap();
     assert!(version.starts_with("v1.16.2+orlop."), "{version}");
     let target = json!({"kind": "BackupLog", "name": "b"});
-    world.api.put(object("DownloadRequest", "d", &json!({"spec": {"target": target}})));
+    world.api.put(object(
+        "DownloadRequest",
+        "d",
+        &json!({"spec": {"target": target}}),
+    ));
     let answer = world.phase("downloadrequests.velero.io", "d", "Processed");
-    assert_eq!(answer["status"]["downloadURL"], "https://x/default/b/ARTIFACT_KIND_BACKUP_LOG");
+    assert_eq!(
+        answer["status"]["downloadURL"],
+        "https://x/default/b/ARTIFACT_KIND_BACKUP_LOG"
+    );
     assert!(answer["status"]["expiration"].is_string());
     world.stop().await;
 }
@@ -310,29 +401,48 @@ async fn questions_are_answered() {
 async fn a_turn_of_a_schedule_makes_a_backup_and_its_rule_lets_old_ones_go() {
     let mut world = World::started().await;
     for day in [1, 2, 3] {
-        let mut old = object("Backup", &format!("s-{day}"), &json!({
-            "spec": {"storageLocation": "default"},
-            "status": {"phase": "Failed", "startTimestamp": format!("2026-01-0{day}T00:00:00Z")},
-        }));
+        let mut old = object(
+            "Backup",
+            &format!("s-{day}"),
+            &json!({
+                "spec": {"storageLocation": "default"},
+                "status": {"phase": "Failed", "startTimestamp": format!("2026-01-0{day}T00:00:00Z")},
+            }),
+        );
         old["metadata"]["labels"] = json!({"velero.io/schedule-name": "s"});
         if day > 1 {
             old["status"]["phase"] = json!("Completed");
-            let key = (i32::from(ArtifactKind::BackupMetadata), format!("s-{day}"), "default".to_owned());
-            world.fake().with(|state| state.artifacts.insert(key, Vec::new()));
+            let key = (
+                i32::from(ArtifactKind::BackupMetadata),
+                format!("s-{day}"),
+                "default".to_owned(),
+            );
+            world
+                .fake()
+                .with(|state| state.artifacts.insert(key, Vec::new()));
         }
         world.api.put(old);
     }
-    let mut schedule = object("Schedule", "s", &json!({
-        "spec": {"schedule": "0 1 * * *", "template": {"ttl": "24h"}},
-        "status": {"lastBackup": "2026-01-01T00:00:00Z"},
-    }));
+    let mut schedule = object(
+        "Schedule",
+        "s",
+        &json!({
+            "spec": {"schedule": "0 1 * * *", "template": {"ttl": "24h"}},
+            "status": {"lastBackup": "2026-01-01T00:00:00Z"},
+        }),
+    );
     schedule["metadata"]["annotations"] = json!({"orlop.io/keep": "last=1"});
     world.api.put(schedule);
     let schedule = world.phase("schedules.velero.io", "s", "Enabled");
     assert!(schedule["status"]["lastBackup"].as_str().unwrap() > "2026-01-02");
     let made = eventually("a backup", || {
         let all = world.api.list("backups.velero.io", SPACE);
-        all.into_iter().find(|one| one["metadata"]["name"].as_str().unwrap().ends_with("010000"))
+        all.into_iter().find(|one| {
+            one["metadata"]["name"]
+                .as_str()
+                .unwrap()
+                .ends_with("010000")
+        })
     });
     assert_eq!(made["metadata"]["labels"]["velero.io/schedule-name"], "s");
     world.gone("backups.velero.io", "s-2");
@@ -344,9 +454,18 @@ async fn a_turn_of_a_schedule_makes_a_backup_and_its_rule_lets_old_ones_go() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_old_backup_goes_and_one_that_is_not_old_stays() {
     let mut world = World::started().await;
-    for (name, expiration) in [("old", "2026-01-01T00:00:00Z"), ("new", "2099-01-01T00:00:00Z")] {
-        let key = (i32::from(ArtifactKind::BackupMetadata), name.to_owned(), "default".to_owned());
-        world.fake().with(|state| state.artifacts.insert(key, Vec::new()));
+    for (name, expiration) in [
+        ("old", "2026-01-01T00:00:00Z"),
+        ("new", "2099-01-01T00:00:00Z"),
+    ] {
+        let key = (
+            i32::from(ArtifactKind::BackupMetadata),
+            name.to_owned(),
+            "default".to_owned(),
+        );
+        world
+            .fake()
+            .with(|state| state.artifacts.insert(key, Vec::new()));
         world.api.put(object("Backup", name, &json!({
             "spec": {"storageLocation": "default"}, "status": {"phase": "Completed", "expiration": expiration},
         })));
@@ -374,20 +493,34 @@ async fn a_directory_is_mounted_before_anything_is_written_there() {
     world.start();
     let deployment = eventually("a mount", || {
         let deployment = world.api.get("deployments.apps", SPACE, "velero")?;
-        deployment["spec"]["template"]["spec"]["volumes"][0]["nfs"].is_object().then_some(deployment)
+        deployment["spec"]["template"]["spec"]["volumes"][0]["nfs"]
+            .is_object()
+            .then_some(deployment)
     });
     let main = &deployment["spec"]["template"]["spec"]["containers"][0];
     assert_eq!(main["volumeMounts"][0]["mountPath"], "/stores/nfs");
     assert!(world.fake().with(|state| state.locations.is_empty()));
-    world.api.edit("deployments.apps", SPACE, "velero", |deployment| {
-        let generation = deployment["metadata"]["generation"].clone();
-        deployment["status"] = json!({"observedGeneration": generation, "replicas": 1, "updatedReplicas": 1});
-    });
+    world
+        .api
+        .edit("deployments.apps", SPACE, "velero", |deployment| {
+            let generation = deployment["metadata"]["generation"].clone();
+            deployment["status"] =
+                json!({"observedGeneration": generation, "replicas": 1, "updatedReplicas": 1});
+        });
     world.phase("backupstoragelocations.velero.io", "nfs", "Available");
-    let url = world.fake().with(|state| state.locations["nfs"].0.url.clone());
+    let url = world
+        .fake()
+        .with(|state| state.locations["nfs"].0.url.clone());
     assert_eq!(url, "/stores/nfs");
-    world.api.remove("backupstoragelocations.velero.io", SPACE, "nfs");
-    eventually("it is forgotten", || world.fake().with(|state| state.locations.is_empty()).then_some(()));
+    world
+        .api
+        .remove("backupstoragelocations.velero.io", SPACE, "nfs");
+    eventually("it is forgotten", || {
+        world
+            .fake()
+            .with(|state| state.locations.is_empty())
+            .then_some(())
+    });
     world.stop().await;
 }
 
@@ -402,7 +535,10 @@ async fn a_repository_is_never_made_with_the_password_that_everybody_knows() {
     world.start();
     let refused = world.phase("backupstoragelocations.velero.io", "default", "Unavailable");
     let message = refused["status"]["message"].as_str().unwrap();
-    assert!(message.contains("kubectl -n velero delete secret"), "{message}");
+    assert!(
+        message.contains("kubectl -n velero delete secret"),
+        "{message}"
+    );
     assert!(world.fake().with(|state| state.stores.is_empty()));
     world.stop().await;
 }
@@ -415,6 +551,16 @@ async fn beside_a_real_velero_it_does_not_start() {
         "spec": {"selector": {}, "template": {"spec": {"containers": [{"name": "a", "image": "velero/velero:v1.16.2"}]}}},
     }));
     world.start();
-    let error = world.controller.take().unwrap().await.unwrap().unwrap_err().to_string();
-    assert!(error.contains("DaemonSet node-agent") && error.contains("kubectl -n velero delete"), "{error}");
+    let error = world
+        .controller
+        .take()
+        .unwrap()
+        .await
+        .unwrap()
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("DaemonSet node-agent") && error.contains("kubectl -n velero delete"),
+        "{error}"
+    );
 }

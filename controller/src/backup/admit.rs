@@ -157,9 +157,18 @@ fn fill(backup: &mut Backup, facts: &Facts<'_>) {
     if let Some(version) = facts.cluster {
         let annotations = backup.metadata.annotations.get_or_insert_default();
         for (key, value) in [
-            (labels::SOURCE_CLUSTER_GIT_VERSION, version.git_version.clone()),
-            (labels::SOURCE_CLUSTER_MAJOR_VERSION, version.major.to_string()),
-            (labels::SOURCE_CLUSTER_MINOR_VERSION, version.minor.to_string()),
+            (
+                labels::SOURCE_CLUSTER_GIT_VERSION,
+                version.git_version.clone(),
+            ),
+            (
+                labels::SOURCE_CLUSTER_MAJOR_VERSION,
+                version.major.to_string(),
+            ),
+            (
+                labels::SOURCE_CLUSTER_MINOR_VERSION,
+                version.minor.to_string(),
+            ),
         ] {
             annotations.insert(key.to_owned(), value);
         }

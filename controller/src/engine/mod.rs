@@ -27,7 +27,7 @@ use queue::{Ended, Queue};
 use crate::error::Trouble;
 
 /// Every object is looked at so often, whatever happened to it.
-const RESYNC: Duration = Duration::from_secs(60);
+const RESYNC: Duration = Duration::from_mins(1);
 /// Objects of one kind that are looked at at the same time.
 const WORKERS: usize = 4;
 

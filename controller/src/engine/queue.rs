@@ -10,7 +10,7 @@ use tokio::time::Instant;
 /// The first wait after a failure.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// The longest one.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// How a look at an object ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +141,7 @@ fn wait_after(failures: u32, jitter: u8) -> Duration {
     let wait = FIRST_WAIT
         .saturating_mul(1 << failures.min(10))
         .min(LONGEST_WAIT);
-    wait - wait * u32::from(jitter) / 1024
+    wait.mul_f64(1.0 - f64::from(jitter) / 1024.0)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::{clock, error::Trouble, names, parts::Parts};
 
 /// How often a location is compared with the cluster that does not say.
-const PERIOD: Duration = Duration::from_secs(60);
+const PERIOD: Duration = Duration::from_mins(1);
 
 /// When each location was compared last.
 #[derive(Default)]

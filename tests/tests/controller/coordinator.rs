@@ -7,7 +7,9 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt as _, stream};
-use orlop_proto::v1::{self, ArtifactKind, RunPhase, artifacts_server, backups_server, locations_server};
+use orlop_proto::v1::{
+    self, ArtifactKind, RunPhase, artifacts_server, backups_server, locations_server,
+};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_stream::wrappers::{TcpListenerStream, WatchStream};
 use tonic::{Request, Response, Status};
@@ -61,7 +63,10 @@ impl Coordinator {
             .add_service(locations_server::LocationsServer::new(fake.clone()))
             .add_service(artifacts_server::ArtifactsServer::new(fake.clone()));
         let server = tokio::spawn(async move {
-            router.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
+            router
+                .serve_with_incoming(TcpListenerStream::new(listener))
+                .await
+                .unwrap();
         });
         Self { fake, url, server }
     }
@@ -87,8 +92,14 @@ impl Fake {
 
 #[tonic::async_trait]
 impl backups_server::Backups for Fake {
-    async fn create(&self, request: Request<v1::CreateBackupRequest>) -> Answer<v1::CreateBackupResponse> {
-        assert_eq!(request.metadata().get("authorization").unwrap(), "Bearer token");
+    async fn create(
+        &self,
+        request: Request<v1::CreateBackupRequest>,
+    ) -> Answer<v1::CreateBackupResponse> {
+        assert_eq!(
+            request.metadata().get("authorization").unwrap(),
+            "Bearer token"
+        );
         let request = request.into_inner();
         self.with(|state| {
             let same = state.requests.contains(&request);
@@ -102,7 +113,11 @@ impl backups_server::Backups for Fake {
                 location: request.location.clone(),
                 ..v1::Backup::default()
             };
-            let run = state.runs.entry(request.name.clone()).or_insert(run).clone();
+            let run = state
+                .runs
+                .entry(request.name.clone())
+                .or_insert(run)
+                .clone();
             if !same {
                 state.requests.push(request);
             }
@@ -136,7 +151,10 @@ impl backups_server::Backups for Fake {
         Ok(Response::new(Box::pin(told)))
     }
 
-    async fn cancel(&self, request: Request<v1::CancelBackupRequest>) -> Answer<v1::CancelBackupResponse> {
+    async fn cancel(
+        &self,
+        request: Request<v1::CancelBackupRequest>,
+    ) -> Answer<v1::CancelBackupResponse> {
         let name = request.into_inner().name;
         let backup = self.with(|state| {
             state.cancels.push(name.clone());
@@ -148,7 +166,10 @@ impl backups_server::Backups for Fake {
         Ok(Response::new(v1::CancelBackupResponse { backup }))
     }
 
-    async fn delete(&self, request: Request<v1::DeleteBackupRequest>) -> Answer<v1::DeleteBackupResponse> {
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteBackupRequest>,
+    ) -> Answer<v1::DeleteBackupResponse> {
         let name = request.into_inner().name;
         self.with(|state| {
             if let (Some(why), Some(run)) = (state.stuck.clone(), state.runs.get_mut(&name)) {
@@ -171,7 +192,10 @@ impl backups_server::Backups for Fake {
 
 #[tonic::async_trait]
 impl locations_server::Locations for Fake {
-    async fn create(&self, request: Request<v1::CreateLocationRequest>) -> Answer<v1::CreateLocationResponse> {
+    async fn create(
+        &self,
+        request: Request<v1::CreateLocationRequest>,
+    ) -> Answer<v1::CreateLocationResponse> {
         let request = request.into_inner();
         let spec = request.spec.unwrap();
         self.with(|state| {
@@ -179,7 +203,9 @@ impl locations_server::Locations for Fake {
                 return Err(Status::already_exists("it exists"));
             }
             let location = status(&request.name, &spec);
-            state.locations.insert(request.name, (spec, location.clone()));
+            state
+                .locations
+                .insert(request.name, (spec, location.clone()));
             Ok(Response::new(v1::CreateLocationResponse {
                 location: Some(location),
                 created: true,
@@ -191,12 +217,23 @@ impl locations_server::Locations for Fake {
         Err(Status::unimplemented("nobody asks"))
     }
 
-    async fn list(&self, _: Request<v1::ListLocationsRequest>) -> Answer<v1::ListLocationsResponse> {
-        let locations = self.lock().locations.values().map(|(_, status)| status.clone()).collect();
+    async fn list(
+        &self,
+        _: Request<v1::ListLocationsRequest>,
+    ) -> Answer<v1::ListLocationsResponse> {
+        let locations = self
+            .lock()
+            .locations
+            .values()
+            .map(|(_, status)| status.clone())
+            .collect();
         Ok(Response::new(v1::ListLocationsResponse { locations }))
     }
 
-    async fn update(&self, request: Request<v1::UpdateLocationRequest>) -> Answer<v1::UpdateLocationResponse> {
+    async fn update(
+        &self,
+        request: Request<v1::UpdateLocationRequest>,
+    ) -> Answer<v1::UpdateLocationResponse> {
         let request = request.into_inner();
         let spec = request.spec.unwrap();
         self.with(|state| {
@@ -212,22 +249,34 @@ impl locations_server::Locations for Fake {
         Ok(Response::new(v1::UpdateLocationResponse { location: None }))
     }
 
-    async fn delete(&self, request: Request<v1::DeleteLocationRequest>) -> Answer<v1::DeleteLocationResponse> {
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteLocationRequest>,
+    ) -> Answer<v1::DeleteLocationResponse> {
         self.with(|state| state.locations.remove(&request.get_ref().name));
         Ok(Response::new(v1::DeleteLocationResponse {}))
     }
 
-    async fn validate(&self, request: Request<v1::ValidateLocationRequest>) -> Answer<v1::ValidateLocationResponse> {
+    async fn validate(
+        &self,
+        request: Request<v1::ValidateLocationRequest>,
+    ) -> Answer<v1::ValidateLocationResponse> {
         let name = request.into_inner().name;
         self.with(|state| {
-            let State { locations, stores, .. } = state;
-            let (spec, location) = locations.get_mut(&name).ok_or_else(|| Status::not_found("there is none"))?;
+            let State {
+                locations, stores, ..
+            } = state;
+            let (spec, location) = locations
+                .get_mut(&name)
+                .ok_or_else(|| Status::not_found("there is none"))?;
             let given = match &spec.unlock {
                 Some(v1::location_spec::Unlock::Passphrase(given)) => given.clone(),
                 _ => String::new(),
             };
             if !spec.read_only {
-                stores.entry(spec.url.clone()).or_insert_with(|| given.clone());
+                stores
+                    .entry(spec.url.clone())
+                    .or_insert_with(|| given.clone());
             }
             let opens = stores.get(&spec.url) == Some(&given);
             location.available = opens;
@@ -267,12 +316,19 @@ impl artifacts_server::Artifacts for Fake {
         let file = file.ok_or_else(|| Status::not_found("there is none"))?;
         let parts: Vec<_> = file
             .chunks(100)
-            .map(|part| Ok(v1::ReadArtifactResponse { data: part.to_vec().into() }))
+            .map(|part| {
+                Ok(v1::ReadArtifactResponse {
+                    data: part.to_vec().into(),
+                })
+            })
             .collect();
         Ok(Response::new(Box::pin(stream::iter(parts))))
     }
 
-    async fn list(&self, request: Request<v1::ListArtifactsRequest>) -> Answer<v1::ListArtifactsResponse> {
+    async fn list(
+        &self,
+        request: Request<v1::ListArtifactsRequest>,
+    ) -> Answer<v1::ListArtifactsResponse> {
         let location = request.into_inner().location;
         let metadata = i32::from(ArtifactKind::BackupMetadata);
         let state = self.lock();
@@ -293,7 +349,12 @@ impl artifacts_server::Artifacts for Fake {
     ) -> Answer<v1::CreateDownloadUrlResponse> {
         let request = request.into_inner();
         Ok(Response::new(v1::CreateDownloadUrlResponse {
-            url: format!("https://x/{}/{}/{}", request.location, request.name, request.kind().as_str_name()),
+            url: format!(
+                "https://x/{}/{}/{}",
+                request.location,
+                request.name,
+                request.kind().as_str_name()
+            ),
             expires_ms: jiff::Timestamp::now().as_millisecond() + 600_000,
         }))
     }
