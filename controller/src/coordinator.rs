@@ -52,7 +52,7 @@ impl std::fmt::Debug for Coordinator {
 
 impl Coordinator {
     /// The coordinator at `server` (`HOST:PORT`, or a URL), whose certificate is of the authority `ca_pem`; without
-    /// one its URL says `http://`. Nothing is sent yet.
+    /// one its URL says `http://`. Nothing is sent yet. To be called in a runtime of tokio.
     ///
     /// # Errors
     /// The address, the certificate or the token is none.

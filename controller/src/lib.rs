@@ -21,7 +21,7 @@ mod rounds;
 mod schedule;
 mod sync;
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 use orlop_kubernetes::{client::Connection, cluster_info::server_version};
 use tokio::task::JoinSet;
@@ -140,13 +140,12 @@ enum Round {
 
 impl Round {
     async fn run(self, parts: Arc<Parts>, cancel: CancellationToken) {
-        match self {
-            Self::Sync => rounds::until_cancelled(cancel, Box::pin(rounds::sync(parts))).await,
-            Self::Expire => rounds::until_cancelled(cancel, rounds::expire(parts)).await,
-            Self::Repositories => {
-                rounds::until_cancelled(cancel, rounds::repositories(parts)).await;
-            }
-            Self::Follow => rounds::until_cancelled(cancel, rounds::follow(parts)).await,
-        }
+        let round: Pin<Box<dyn Future<Output = ()> + Send>> = match self {
+            Self::Sync => Box::pin(rounds::sync(parts)),
+            Self::Expire => Box::pin(rounds::expire(parts)),
+            Self::Repositories => Box::pin(rounds::repositories(parts)),
+            Self::Follow => Box::pin(rounds::follow(parts)),
+        };
+        rounds::until_cancelled(cancel, round).await;
     }
 }

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use orlop_kubernetes::{
     client::UnreadableObject,
     velero::{
-        Backup, BackupPhase, BackupStorageLocation, PodVolumeBackup,
+        Backup, BackupPhase, BackupStorageLocation, PodVolumeBackup, PodVolumePhase,
         labels::{self, valid_name},
         merge_patch,
     },
@@ -94,10 +94,17 @@ impl Backups {
                 self.change(name, &backup, &refused).await?;
                 Ok(Next::Done)
             }
-            Admission::Admitted(admitted) => match self.change(name, &backup, &admitted).await? {
-                Some(backup) => self.begin(name, backup).await,
-                None => Ok(Next::Done),
-            },
+            Admission::Admitted(admitted) => {
+                // It may have changed a moment ago.
+                let location = self.0.locations.get(&admitted.spec.storage_location);
+                if !location.await?.is_some_and(|one| self.0.is_applied(&one)) {
+                    return Ok(Next::After(LOCATION_WAIT));
+                }
+                match self.change(name, &backup, &admitted).await? {
+                    Some(backup) => self.begin(name, backup).await,
+                    None => Ok(Next::Done),
+                }
+            }
         }
     }
 
@@ -293,6 +300,13 @@ impl Reconciler for Volumes {
 
     fn concerns(&self, volume: &PodVolumeBackup) -> bool {
         volume.spec.cancel && !volume.status.phase.is_final()
+    }
+
+    fn noticed(&self, volume: &PodVolumeBackup) {
+        // It may be the first of its namespace, or the last.
+        if volume.status.phase == PodVolumePhase::Completed {
+            self.0.repositories_changed.notify_one();
+        }
     }
 
     async fn reconcile(

@@ -141,7 +141,7 @@ fn wait_after(failures: u32, jitter: u8) -> Duration {
     let wait = FIRST_WAIT
         .saturating_mul(1 << failures.min(10))
         .min(LONGEST_WAIT);
-    wait.saturating_sub(wait * u32::from(jitter) / 1024)
+    wait.mul_f64(1.0 - f64::from(jitter) / 1024.0)
 }
 
 #[cfg(test)]

@@ -171,7 +171,7 @@ mod tests {
 
     use super::*;
 
-    #[expect(clippy::unnecessary_wraps, reason = "as `keys` answers")]
+    #[allow(clippy::unnecessary_wraps, reason = "it is what keys() gives")]
     fn some(id: &str, secret: &str, token: &str) -> Result<Option<Keys>, IniError> {
         Ok(Some(Keys {
             access_key_id: id.to_owned(),

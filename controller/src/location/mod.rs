@@ -1,15 +1,16 @@
 //! `BackupStorageLocation`: where backups live, as locations of the coordinator.
 
+mod directories;
 mod ini;
 mod mount;
 mod password;
 mod provider;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use orlop_kubernetes::{
-    api::{Deployment, PersistentVolumeClaim, Secret},
-    client::{ClientError, Objects, UnreadableObject},
+    api::Secret,
+    client::{Objects, UnreadableObject},
     velero::{BackupStorageLocation, location::LocationPhase, merge_patch},
 };
 use orlop_proto::v1::{self, location_spec::Unlock};
@@ -21,9 +22,7 @@ use crate::{
     engine::{Next, Reconciler},
     error::{Trouble, is_passing},
     parts::Parts,
-    patch::only_if,
 };
-use mount::{Mount, Rollout};
 use password::{Password, Repositories};
 use provider::{InSecret, Wanted};
 
@@ -151,9 +150,8 @@ impl Locations {
         let known = all.iter().find(|one| one.location == name);
         let repositories = Repositories {
             opened: known.is_some_and(|one| !one.repository_id.is_empty()),
-            others: all
-                .iter()
-                .any(|one| one.location != name && one.has_unlock && !one.repository_id.is_empty()),
+            unlocked: known.is_some_and(|one| one.has_unlock),
+            others: all.iter().any(|one| one.location != name && one.has_unlock),
         };
         let password = match self.password(repositories).await? {
             Ok(password) => password,
@@ -165,21 +163,19 @@ impl Locations {
             _ => None,
         };
         spec.read_only |= only_open;
-        if known.is_none() || !self.0.was_sent(name, &spec) {
-            let drop_keys = spec.s3_keys.is_none();
-            let applied =
-                self.0
-                    .coordinator
-                    .apply_location(name, spec.clone(), drop_keys, known.is_some());
-            if let Err(status) = applied.await {
-                return self.refused(status);
-            }
-            self.0.sent(name, spec);
-        }
-        match self.0.coordinator.validate_location(name).await {
+        let told = self.send(name, spec.clone(), known.is_some()).await;
+        let told = match told {
             Ok(told) if only_open && told.repository_id.is_empty() => {
-                Ok(Outcome::Refused(password::public(self.0.namespace())))
+                return Ok(Outcome::Refused(password::public(self.0.namespace())));
             }
+            // There is a repository already: it may be written to.
+            Ok(_) if spec.read_only != wanted.read_only => {
+                spec.read_only = wanted.read_only;
+                self.send(name, spec, true).await
+            }
+            told => told,
+        };
+        match told {
             Ok(mut told) => {
                 if !told.available && speaks_of_password(&told.message) {
                     told.message = password::wrong(&told.message, self.0.namespace());
@@ -188,6 +184,24 @@ impl Locations {
             }
             Err(status) => self.refused(status),
         }
+    }
+
+    /// Tells the coordinator what a location is, unless it knows, and lets it look.
+    async fn send(
+        &self,
+        name: &str,
+        spec: v1::LocationSpec,
+        exists: bool,
+    ) -> Result<v1::LocationStatus, Status> {
+        let coordinator = &self.0.coordinator;
+        if !exists || !self.0.was_sent(name, &spec) {
+            let drop_keys = spec.s3_keys.is_none();
+            coordinator
+                .apply_location(name, spec.clone(), drop_keys, exists)
+                .await?;
+            self.0.sent(name, spec);
+        }
+        coordinator.validate_location(name).await
     }
 
     fn refused(&self, status: Status) -> Result<Outcome, Trouble> {
@@ -305,78 +319,6 @@ impl Locations {
             }
             password => Ok(Ok(password)),
         }
-    }
-
-    /// Mounts the directories of all locations; `None` if that of this one is mounted, or it has none.
-    async fn mount(&self, wanted: &Wanted) -> Result<Option<Outcome>, Trouble> {
-        let Some(mount) = &wanted.mount else {
-            return Ok(None);
-        };
-        if let Some(claim) = mount.claim() {
-            let claims =
-                Objects::<PersistentVolumeClaim>::of(&self.0.connection, Some(self.0.namespace()));
-            if claims.get(&mount.name()).await?.is_none() {
-                let claim = serde_json::from_value(claim)
-                    .map_err(|error| Trouble::Unreadable(error.to_string()))?;
-                match claims.create(&claim).await {
-                    Ok(_) | Err(ClientError::AlreadyExists { .. }) => {}
-                    Err(ClientError::Invalid { message }) => {
-                        return Ok(Some(Outcome::Refused(message)));
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
-        let mut mounts = self.mounts();
-        mounts.insert(mount.location.clone(), mount.clone());
-        Ok(match self.roll_out(mounts).await? {
-            Some(Rollout::Done) => None,
-            Some(Rollout::Patch(_) | Rollout::Underway) => Some(Outcome::Mounting),
-            None => Some(Outcome::Refused(format!(
-                "Deployment {} of namespace {} does not exist: a directory is mounted into it",
-                self.0.config.deployment,
-                self.0.namespace()
-            ))),
-        })
-    }
-
-    /// Takes away what no location needs any more: a server that is gone would keep our pod from starting.
-    async fn unmount(&self) -> Result<(), Trouble> {
-        self.roll_out(self.mounts()).await.map(drop)
-    }
-
-    /// The directories of all locations that are known, by location.
-    fn mounts(&self) -> BTreeMap<String, Mount> {
-        let known = self.0.locations.all().unwrap_or_default();
-        let mount = |location: Arc<BackupStorageLocation>| {
-            let name = location.metadata.name.clone()?;
-            let mount = provider::wanted(&name, &location.spec).ok()?.mount?;
-            Some((name, mount))
-        };
-        known.into_iter().filter_map(mount).collect()
-    }
-
-    /// `None` if there is no Deployment.
-    async fn roll_out(&self, mounts: BTreeMap<String, Mount>) -> Result<Option<Rollout>, Trouble> {
-        let deployments = Objects::<Deployment>::of(&self.0.connection, Some(self.0.namespace()));
-        let name = &self.0.config.deployment;
-        let Some(deployment) = deployments.get(name).await? else {
-            return Ok(None);
-        };
-        let version = deployment.metadata.resource_version.clone();
-        let mounts: Vec<Mount> = mounts.into_values().collect();
-        let rollout = mount::rollout(&json!(deployment), &mounts);
-        if let Rollout::Patch(patch) = &rollout {
-            tracing::info!(
-                deployment = name,
-                directories = mounts.len(),
-                "the server is started with other directories"
-            );
-            deployments
-                .merge_patch(name, &only_if(patch.clone(), version.as_deref()))
-                .await?;
-        }
-        Ok(Some(rollout))
     }
 }
 

@@ -17,7 +17,9 @@ const LETTERS: &[u8] = b"ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz234567
 pub(crate) struct Repositories {
     /// It has opened that of this location.
     pub(crate) opened: bool,
-    /// It has opened that of another location of ours.
+    /// It knows what opens that of this location, whether it has tried or not.
+    pub(crate) unlocked: bool,
+    /// It knows what opens that of another location of ours.
     pub(crate) others: bool,
 }
 
@@ -51,7 +53,8 @@ impl std::fmt::Debug for Password {
 /// Decides by what is in the Secret, if there is one.
 pub(crate) fn decide(secret: Option<&[u8]>, known: Repositories, namespace: &str) -> Password {
     match secret.filter(|password| !password.is_empty()) {
-        None if known.opened => Password::Keep,
+        // What it knows may be the last copy.
+        None if known.opened || known.unlocked => Password::Keep,
         // There were backups: they need the password that is lost, and a second one would hide that.
         None if known.others => Password::Refuse(format!(
             "Secret {SECRET} is missing, and other locations have repositories with its password: {}",
@@ -108,17 +111,27 @@ mod tests {
         let none = Repositories::default();
         let opened = Repositories {
             opened: true,
-            others: false,
+            ..none
+        };
+        let unlocked = Repositories {
+            unlocked: true,
+            ..none
         };
         let others = Repositories {
-            opened: false,
             others: true,
+            ..none
         };
         let used = |text: &str| Password::Use(text.to_owned());
         let cases = [
             (None, none, Password::Make),
             (Some(""), none, Password::Make),
             (None, opened, Password::Keep),
+            (None, unlocked, Password::Keep),
+            (
+                Some(PUBLIC),
+                unlocked,
+                Password::OnlyOpen(PUBLIC.to_owned()),
+            ),
             (Some("p"), none, used("p")),
             (Some("p"), opened, used("p")),
             (Some(PUBLIC), none, Password::OnlyOpen(PUBLIC.to_owned())),
