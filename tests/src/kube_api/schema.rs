@@ -18,10 +18,11 @@ impl Schema {
         Self(schema)
     }
 
-    /// Removes the fields that the schema does not know, and says which.
+    /// Removes the fields that the schema does not know, and says which, sorted.
     pub(super) fn prune(&self, object: &mut Value) -> Vec<String> {
         let mut dropped = Vec::new();
         prune(&self.0, object, "", true, &mut dropped);
+        dropped.sort();
         dropped
     }
 

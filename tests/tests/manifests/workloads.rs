@@ -158,17 +158,15 @@ fn agents_dial_a_name_that_the_coordinators_certificate_has() {
 }
 
 #[test]
-fn downloads_are_offered_at_the_port_that_nodes_have() {
+fn downloads_are_served_where_their_service_looks_for_them() {
     let coordinator = one("Deployment", "velero").value;
     let container = &coordinator["spec"]["template"]["spec"]["containers"][0];
     let args = texts(&container["args"]);
     let port = &one("Service", "orlop-downloads").value["spec"]["ports"][0];
     let listen = format!("--downloads-listen=0.0.0.0:{}", port["port"]);
     assert!(args.contains(&listen.as_str()), "{listen}: {args:?}");
-    let url = format!("--downloads-url=http://$(HOST_IP):{}", port["nodePort"]);
-    assert!(args.contains(&url.as_str()), "{url}: {args:?}");
-    let address = &named(&container["env"], "HOST_IP")["valueFrom"]["fieldRef"];
-    assert_eq!(address["fieldPath"], "status.hostIP");
+    // `coordinator/src/cluster/kube.rs` asks for this name.
+    assert_eq!(port["name"], "downloads");
 }
 
 #[test]
