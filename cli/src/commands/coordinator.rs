@@ -157,7 +157,7 @@ impl CoordinatorArgs {
             .downloads_listen
             .or_else(|| self.cluster.downloads_listen(self.listen.ip()));
         if url.is_some() && downloads.is_none() {
-            return Err(exit::usage("--downloads-url needs --downloads-listen").into());
+            return Err(exit::usage("--downloads-url needs --downloads-listen"));
         }
         let downloads = downloads.map(|listen| DownloadEndpoint { listen, url });
         let coordinator = Coordinator::bind(CoordinatorConfig {

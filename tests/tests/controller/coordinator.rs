@@ -286,7 +286,7 @@ impl locations_server::Locations for Fake {
                 "the password does not open the repository".to_owned()
             };
             if opens {
-                location.repository_id = "r-1".to_owned();
+                "r-1".clone_into(&mut location.repository_id);
             }
             Ok(Response::new(v1::ValidateLocationResponse {
                 location: Some(location.clone()),
