@@ -19,8 +19,8 @@ use super::auth::Auth;
 
 /// The audience that agents' tokens are made for.
 const AGENT_AUDIENCE: &str = "orlop.io/agent";
-/// The audience of all other tokens: that of the API server.
-const CLIENT_AUDIENCE: &str = "https://kubernetes.default.svc";
+/// The audience of all other tokens: the API server, by whatever name.
+const CLIENT_AUDIENCE: &str = "";
 /// The service account of agents.
 const AGENT_ACCOUNT: &str = "node-agent";
 /// Metadata that names the caller's node.

@@ -53,7 +53,8 @@ impl Reviewer {
         }
     }
 
-    /// Who has this token; `None` if nobody has, it has expired, or it is not meant for `audience`.
+    /// Who has this token; `None` if nobody has, it has expired, or it is not meant for `audience`, which is the API
+    /// server itself if it is empty: by what name that goes differs from cluster to cluster.
     ///
     /// # Errors
     /// The server does not answer or refuses.
@@ -74,14 +75,15 @@ impl Reviewer {
         let review = TokenReview {
             spec: TokenReviewSpec {
                 token: Some(token.to_owned()),
-                audiences: Some(vec![audience.to_owned()]),
+                audiences: (!audience.is_empty()).then(|| vec![audience.to_owned()]),
             },
             ..TokenReview::default()
         };
         let reviews = Objects::<TokenReview>::of(&self.connection, None);
         let status = reviews.create(&review).await?.status.unwrap_or_default();
         // A server that knows of no audiences names none; then the token was meant for the server itself.
-        let meant = status.audiences.iter().flatten().any(|one| one == audience);
+        let meant =
+            audience.is_empty() || status.audiences.iter().flatten().any(|one| one == audience);
         let known = status.authenticated == Some(true) && meant;
         let identity = status.user.filter(|_| known).map(Identity::of);
         let lasts = if identity.is_some() { YES } else { NO };
