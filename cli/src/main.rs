@@ -10,7 +10,6 @@ mod output;
 mod progress;
 mod shapes;
 mod text;
-mod yaml;
 
 use std::{process::ExitCode, time::Duration};
 

@@ -4,9 +4,8 @@ use std::io::{BufWriter, Stdout, Write as _};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
+use orlop_kubernetes::yaml;
 use serde::Serialize;
-
-use crate::yaml;
 
 /// What stdout carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -128,4 +127,19 @@ fn write(bytes: &[u8]) -> Result<()> {
     out.write_all(bytes)?;
     out.flush()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values_become_block_yaml() {
+        let value = json!([{"id": "01a", "tags": ["x", "yes"], "files": {"total": 2}, "parent": null}, [1], {}]);
+        let expected = "- id: \"01a\"\n  tags:\n  - x\n  - \"yes\"\n  files:\n    total: 2\n  parent: null\n- - 1\n- {}\n";
+        assert_eq!(yaml::document(&value), expected);
+        assert_eq!(yaml::document(&json!([])), "[]\n");
+    }
 }

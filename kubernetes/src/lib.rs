@@ -4,6 +4,8 @@
 
 pub mod api;
 
+pub mod yaml;
+
 pub mod velero;
 
 pub mod crds;

@@ -8,13 +8,23 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::velero::{self, Kind, Names, describe};
+use crate::{
+    velero::{self, Kind, Names, describe},
+    yaml,
+};
 
-mod yaml;
-
-pub use yaml::to_yaml;
+/// The objects as one YAML stream, each document after a line `---`, its keys in order of their names: the same every time.
+pub fn to_yaml<T: Serialize>(objects: &[T]) -> String {
+    let document = |object| {
+        let mut value = serde_json::to_value(object).expect("an API object is JSON");
+        value.sort_all_objects();
+        format!("---\n{}", yaml::document(&value))
+    };
+    objects.iter().map(document).collect()
+}
 
 /// All definitions, in the order of their names.
 ///
@@ -97,4 +107,22 @@ fn schema<K: Kind>() -> JSONSchemaProps {
     let mut schema = json!({"type": "object", "properties": Value::Object(properties)});
     describe(&mut schema, K::LINES);
     serde_json::from_value(schema).expect("our schemas are OpenAPI schemas")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_reads_back_as_what_it_was() {
+        let object = json!({
+            "b": [1, "two", {"x": [], "y": {}}, [true, null], []],
+            "a": {"no": "yes", "text": "a: b # c\n\"d\"", "": "1.0"},
+            "é": "12:30",
+        });
+        let yaml = to_yaml(std::slice::from_ref(&object));
+        let read: Value = serde_saphyr::from_str(&yaml).unwrap();
+        assert_eq!(read, object, "{yaml}");
+        assert!(yaml.starts_with("---\n") && yaml.find("a:") < yaml.find("b:"));
+    }
 }
