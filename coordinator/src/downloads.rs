@@ -68,6 +68,12 @@ impl Downloads {
         }
     }
 
+    /// Whether it is known how clients reach the endpoint.
+    pub(crate) fn has_address(&self) -> bool {
+        let known = self.base.lock().unwrap_or_else(PoisonError::into_inner);
+        known.is_some()
+    }
+
     /// From now on clients reach the endpoint by `base`.
     fn reached_by(&self, base: String) {
         let mut known = self.base.lock().unwrap_or_else(PoisonError::into_inner);

@@ -62,8 +62,6 @@ pub struct Coordinator {
     context: Context,
     /// Where downloads are served.
     endpoint: Option<TcpListener>,
-    /// Whether the cluster says by which address.
-    learned: bool,
 }
 
 impl Coordinator {
@@ -83,10 +81,8 @@ impl Coordinator {
         let socket = taken(listen).map_err(fail)?;
         let address = socket.local_addr().map_err(fail)?;
         private::create_dir(&config.data_dir)?;
-        let learned = config.cluster.is_some()
-            && (config.downloads.as_ref()).is_some_and(|wanted| wanted.url.is_none());
         let (endpoint, downloads) =
-            open_downloads(config.downloads, learned, &config.clock).await?;
+            open_downloads(config.downloads, config.cluster.is_some(), &config.clock).await?;
         let clock = Arc::clone(&config.clock);
         let locations = Locations::load(&config.data_dir, config.home, config.unlock, clock)?;
         let spool_dir = config.data_dir.join("spool");
@@ -146,7 +142,6 @@ impl Coordinator {
             router,
             context,
             endpoint,
-            learned,
         })
     }
 
@@ -166,7 +161,6 @@ impl Coordinator {
             router,
             context,
             endpoint,
-            learned,
         } = self;
         let own: Tasks = Tasks::default();
         own.spawn(Arc::clone(&context.runs).run_scheduler(context.shutdown.clone()));
@@ -177,11 +171,10 @@ impl Coordinator {
         own.spawn(Arc::clone(&context.runs).run_hooks(context.shutdown.clone()));
         if let Some(endpoint) = endpoint {
             let (context, shutdown) = (context.clone(), context.shutdown.clone());
+            if !context.downloads.has_address() {
+                own.spawn(downloads::learn_address(context.clone(), shutdown.clone()));
+            }
             own.spawn(downloads::serve(endpoint, context, shutdown));
-        }
-        if learned {
-            let (context, shutdown) = (context.clone(), context.shutdown.clone());
-            own.spawn(downloads::learn_address(context, shutdown));
         }
         own.spawn(Arc::clone(&context.schedules).run_turns(context.shutdown.clone()));
         own.spawn(Arc::clone(&context.schedules).run_upkeep(context.shutdown.clone()));
@@ -214,7 +207,7 @@ impl Coordinator {
 /// The endpoint of downloads, and what makes their URLs.
 async fn open_downloads(
     wanted: Option<DownloadEndpoint>,
-    learned: bool,
+    in_cluster: bool,
     clock: &Arc<dyn Clock>,
 ) -> Result<(Option<TcpListener>, Downloads)> {
     let Some(wanted) = wanted else {
@@ -228,7 +221,7 @@ async fn open_downloads(
     let address = endpoint.local_addr().map_err(fail)?;
     let url = wanted
         .url
-        .or_else(|| (!learned).then(|| format!("http://{address}")));
+        .or_else(|| (!in_cluster).then(|| format!("http://{address}")));
     let url = url.map(|url| url.trim_end_matches('/').to_owned());
     Ok((Some(endpoint), Downloads::new(url, Arc::clone(clock))))
 }

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Node, Service},
+    core::v1::{Node, Service, ServicePort},
 };
 
 use crate::client::{CALL_LIMIT, ClientError, Connection, Objects};
@@ -110,24 +110,22 @@ pub async fn service_address(
     let Some(found) = services.get(service).await? else {
         return Ok(None);
     };
-    let nodes = match node_port(&found, port) {
+    let Some(port) = port_of(&found, port) else {
+        return Ok(None);
+    };
+    let nodes = match port.node_port {
         Some(_) => node_addresses(connection).await?,
         None => Vec::new(),
     };
     Ok(address_of(&found, port, &nodes))
 }
 
-fn node_port(service: &Service, port: &str) -> Option<i32> {
-    let ports = service.spec.as_ref()?.ports.as_ref()?;
-    ports
-        .iter()
-        .find(|one| one.name.as_deref() == Some(port))?
-        .node_port
+fn port_of<'a>(service: &'a Service, name: &str) -> Option<&'a ServicePort> {
+    let mut ports = service.spec.as_ref()?.ports.as_ref()?.iter();
+    ports.find(|one| one.name.as_deref() == Some(name))
 }
 
-fn address_of(service: &Service, port: &str, nodes: &[NodeAddress]) -> Option<String> {
-    let ports = service.spec.as_ref()?.ports.as_ref()?;
-    let found = ports.iter().find(|one| one.name.as_deref() == Some(port))?;
+fn address_of(service: &Service, port: &ServicePort, nodes: &[NodeAddress]) -> Option<String> {
     let balancers = service.status.as_ref().and_then(|status| {
         let balancer = status.load_balancer.as_ref()?;
         balancer.ingress.as_ref()
@@ -137,17 +135,14 @@ fn address_of(service: &Service, port: &str, nodes: &[NodeAddress]) -> Option<St
         .flatten()
         .find_map(|one| one.hostname.as_ref().or(one.ip.as_ref()));
     if let Some(host) = balancer {
-        return Some(host_and_port(host, found.port));
+        return Some(host_and_port(host, port.port));
     }
-    if let (Some(port), Some(node)) = (found.node_port, nodes.first()) {
+    if let (Some(port), Some(node)) = (port.node_port, nodes.first()) {
         return Some(host_and_port(&node.address, port));
     }
     let name = service.metadata.name.as_ref()?;
     let namespace = service.metadata.namespace.as_ref()?;
-    Some(host_and_port(
-        &format!("{name}.{namespace}.svc"),
-        found.port,
-    ))
+    Some(host_and_port(&format!("{name}.{namespace}.svc"), port.port))
 }
 
 fn host_and_port(host: &str, port: i32) -> String {
@@ -211,6 +206,9 @@ mod tests {
             address: address.to_owned(),
             external: false,
             ready: true,
+        };
+        let address_of = |service: &Service, port: &str, nodes: &[NodeAddress]| {
+            address_of(service, port_of(service, port)?, nodes)
         };
         let (four, six) = ([node("10.0.0.1")], [node("fd00::1")]);
         let balanced = service(Some(30000), json!([{"ip": "192.0.2.1"}]));

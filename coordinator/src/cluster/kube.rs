@@ -103,21 +103,14 @@ impl Cluster for KubeCluster {
         let mut notes: Vec<(LogLevel, String)> = Vec::new();
         let mut skipped = Vec::new();
         for one in plan.skipped {
-            match one.severity {
-                Severity::Silent => {}
-                Severity::Info => notes.push((LogLevel::Info, left_out(&one))),
-                Severity::Error => notes.push((LogLevel::Error, left_out(&one))),
-                Severity::Warning => skipped.push((one.volume, one.reason.to_string())),
+            match level(one.severity) {
+                Some(LogLevel::Warning) => skipped.push((one.volume, one.reason.to_string())),
+                Some(level) => notes.push((level, left_out(&one))),
+                None => {}
             }
         }
         for problem in plan.problems {
-            let level = match problem.severity {
-                Severity::Silent => continue,
-                Severity::Info => LogLevel::Info,
-                Severity::Warning => LogLevel::Warning,
-                Severity::Error => LogLevel::Error,
-            };
-            notes.push((level, problem.message));
+            notes.extend(level(problem.severity).map(|level| (level, problem.message)));
         }
         let counts = Objects {
             total: plan.objects,
@@ -191,6 +184,16 @@ fn planned(taken: TakenVolume) -> PlannedVolume {
             persistent_volume: persistent,
         }),
         volume: taken.volume,
+    }
+}
+
+/// The level at which the log says it; `None` if it does not.
+fn level(severity: Severity) -> Option<LogLevel> {
+    match severity {
+        Severity::Silent => None,
+        Severity::Info => Some(LogLevel::Info),
+        Severity::Warning => Some(LogLevel::Warning),
+        Severity::Error => Some(LogLevel::Error),
     }
 }
 
