@@ -2,6 +2,7 @@
 //!
 //! A module may use only modules listed above it.
 
+pub mod cause;
 pub mod id;
 pub mod time;
 pub mod volume;
@@ -15,6 +16,7 @@ pub mod retention;
 pub mod run;
 pub mod schedule;
 
+pub use cause::with_causes;
 pub use id::{ParseIdError, SnapshotId, TaskId};
 pub use issue::{Issue, IssueKind};
 pub use location::{LocationSpec, RepositorySecret, S3Keys};

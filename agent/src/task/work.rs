@@ -1,7 +1,6 @@
 //! A task's thread: finds the volume, backs it up or restores into it, and says how that ended.
 
 use std::{
-    error::Error,
     io,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -10,6 +9,7 @@ use std::{
 use orlop_core::{
     Issue, Monitor, Progress, RestoreMode, S3Keys, SnapshotId,
     run::{Outcome, TaskResult},
+    with_causes,
 };
 use orlop_repository::{
     Committer, ObjectStore, ReadSession, Repository, StoreOptions, open_store_with,
@@ -134,13 +134,13 @@ fn open(
     handle: &Handle,
 ) -> Result<Arc<dyn ObjectStore>, Outcome> {
     let store =
-        open_store_with(url, options).map_err(|error| failed(with_sources(&error), false))?;
+        open_store_with(url, options).map_err(|error| failed(with_causes(&error), false))?;
     let error = match handle.block_on(Repository::exists(&*store)) {
         Ok(true) => return Ok(store),
         Ok(false) => return Err(failed(elsewhere(url), false)),
         Err(error) => error,
     };
-    Err(failed(with_sources(&error), !error.is_permanent()))
+    Err(failed(with_causes(&error), !error.is_permanent()))
 }
 
 fn options(keys: Option<&S3Keys>, ca_pem: &str) -> StoreOptions {
@@ -175,7 +175,7 @@ fn backup(
     };
     let root = match found.open() {
         Ok(root) => root,
-        Err(error) => return failed(with_sources(&error), true),
+        Err(error) => return failed(with_causes(&error), true),
     };
     let job = BackupJob {
         root,
@@ -204,7 +204,7 @@ fn backup(
             })
         }
         Err(error) if error.is_cancelled() => Outcome::Canceled,
-        Err(error) => failed(with_sources(&error), !error.is_permanent()),
+        Err(error) => failed(with_causes(&error), !error.is_permanent()),
     }
 }
 
@@ -263,14 +263,14 @@ impl Restore<'_> {
     ) -> Outcome {
         let root = match found.open() {
             Ok(root) => root,
-            Err(error) => return failed(with_sources(&error), true),
+            Err(error) => return failed(with_causes(&error), true),
         };
         let handle = self.tools.handle.clone();
         let session =
             match ReadSession::open(committer, store, self.snapshot, handle, cancel.clone()) {
                 Ok(session) => session,
                 Err(error) if error.is_cancelled() => return Outcome::Canceled,
-                Err(error) => return failed(with_sources(&error), !error.is_permanent()),
+                Err(error) => return failed(with_causes(&error), !error.is_permanent()),
             };
         let mut job = RestoreJob::new(RestoreTarget::Fd(root));
         job.mode = self.mode;
@@ -294,7 +294,7 @@ impl Restore<'_> {
                 })
             }
             Err(error) if error.is_cancelled() => Outcome::Canceled,
-            Err(error) => failed(with_sources(&error), !error.is_permanent()),
+            Err(error) => failed(with_causes(&error), !error.is_permanent()),
         }
     }
 }
@@ -356,20 +356,6 @@ impl Monitor for Tally {
             counts.0 += 1;
         }
     }
-}
-
-/// The error and what caused it, in one line.
-fn with_sources(error: &dyn Error) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !message.contains(&cause_text) {
-            message = format!("{message}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    message
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ use kube::{
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::error::{ClientError, chain};
+use super::error::ClientError;
+use orlop_core::with_causes;
 
 /// How long one call may take, with all its attempts.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(30);
@@ -159,7 +160,7 @@ impl Connection {
 
 fn configuration(error: &(dyn std::error::Error + 'static)) -> ClientError {
     ClientError::Configuration {
-        message: chain(error),
+        message: with_causes(error),
     }
 }
 

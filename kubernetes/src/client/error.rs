@@ -1,8 +1,9 @@
 //! Why a call to the API server failed.
 
-use std::{error::Error, fmt::Write as _, time::Duration};
+use std::{error::Error, time::Duration};
 
 use kube::{core::Status, error::Error as KubeError};
+use orlop_core::with_causes;
 
 /// Why a call to the API server failed. Messages are the server's own where it has answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -130,7 +131,7 @@ impl From<KubeError> for ClientError {
         match error {
             KubeError::Api(status) => Self::of_status(&status),
             KubeError::Auth(error) => Self::Unauthorized {
-                message: chain(&error),
+                message: with_causes(&error),
             },
             KubeError::HyperError(error) => unavailable(&error),
             KubeError::ReadEvents(error) => unavailable(&error),
@@ -139,10 +140,10 @@ impl From<KubeError> for ClientError {
             KubeError::SerdeError(error) => unreadable(&error),
             KubeError::FromUtf8(error) => unreadable(&error),
             KubeError::BuildRequest(error) => Self::Request {
-                message: chain(&error),
+                message: with_causes(&error),
             },
             other => Self::Configuration {
-                message: chain(&other),
+                message: with_causes(&other),
             },
         }
     }
@@ -150,7 +151,7 @@ impl From<KubeError> for ClientError {
 
 fn unavailable(error: &(dyn Error + 'static)) -> ClientError {
     ClientError::Unavailable {
-        message: chain(error),
+        message: with_causes(error),
         retry_after: None,
     }
 }
@@ -158,22 +159,8 @@ fn unavailable(error: &(dyn Error + 'static)) -> ClientError {
 fn unreadable(error: &(dyn Error + 'static)) -> ClientError {
     ClientError::Unreadable {
         what: "the API server's answer".to_owned(),
-        message: chain(error),
+        message: with_causes(error),
     }
-}
-
-/// An error with its causes, each said once.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            let _ = write!(text, ": {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

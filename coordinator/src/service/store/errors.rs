@@ -1,11 +1,13 @@
 //! Errors of the store as `google.rpc.Status`, so that the client can tell them apart again.
 
-use std::{collections::HashMap, error::Error as _};
+use std::collections::HashMap;
 
 use orlop_proto::store::{DETAIL, DOMAIN, OBJECT, STORE, reason};
 use orlop_repository::{Error, ObjectStore};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::runs::with_sources;
 
 fn refusal<const N: usize>(
     code: Code,
@@ -23,13 +25,7 @@ fn refusal<const N: usize>(
 
 /// The store failed.
 pub(super) fn store(error: &Error, from: &dyn ObjectStore) -> Status {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        message = format!("{message}: {cause}");
-        source = cause.source();
-    }
-    let message = message.as_str();
+    let message = &with_sources(error);
     match error {
         Error::NotFound { .. } => refusal(Code::NotFound, reason::NOT_FOUND, message, []),
         Error::Full { .. } => {
