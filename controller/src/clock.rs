@@ -3,20 +3,12 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use orlop_kubernetes::api::Time;
+pub(crate) use orlop_kubernetes::record::time;
 
 /// Now, in milliseconds since 1970.
 pub(crate) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_millis() as i64)
-}
-
-/// A time for a status, cut to its second; `None` for 0, which means "not yet".
-pub(crate) fn time(unix_ms: i64) -> Option<Time> {
-    if unix_ms == 0 {
-        return None;
-    }
-    let time = jiff::Timestamp::from_second(unix_ms.div_euclid(1000));
-    time.ok().map(Time)
 }
 
 /// Milliseconds since 1970.

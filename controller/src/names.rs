@@ -2,8 +2,6 @@
 
 use orlop_kubernetes::client::ObjectKind;
 
-/// Annotation of a volume's backup: the coordinator's task that it shows.
-pub(crate) const TASK: &str = "orlop.io/task";
 /// Annotation of a backup: `true` stops it.
 pub(crate) const CANCEL: &str = "orlop.io/cancel";
 /// Annotation of a schedule: which of its backups are kept, such as `daily=7,weekly=4`.

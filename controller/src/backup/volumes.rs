@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use orlop_kubernetes::{
-    api::{ObjectMeta, ObjectReference, OwnerReference},
+    api::{ObjectMeta, ObjectReference},
+    record::{TASK, owner},
     velero::{
         Backup, PodVolumeBackup, PodVolumePhase,
         labels::{self, valid_name},
@@ -55,7 +56,7 @@ pub(crate) fn next(
 /// The task that an object shows.
 fn task_of(object: &PodVolumeBackup) -> Option<&str> {
     let annotations = object.metadata.annotations.as_ref()?;
-    annotations.get(names::TASK).map(String::as_str)
+    annotations.get(TASK).map(String::as_str)
 }
 
 /// Whether somebody wants every volume of a backup to stop: this is how Velero is told to stop one.
@@ -87,7 +88,7 @@ fn created(backup: &Backup, task: &v1::Task, now_ms: i64) -> PodVolumeBackup {
                 (labels::PVC_UID, &task.claim_uid),
             ])),
             annotations: Some(pairs(&[
-                (names::TASK, &task.task_id),
+                (TASK, &task.task_id),
                 (labels::ENGINE, names::OURS),
                 (labels::PVC_NAME, &task.claim),
             ])),
@@ -118,18 +119,6 @@ fn created(backup: &Backup, task: &v1::Task, now_ms: i64) -> PodVolumeBackup {
             ..PodVolumeBackupSpec::default()
         },
         status: status(&PodVolumeBackupStatus::default(), task, now_ms),
-    }
-}
-
-/// What makes an object go when its backup goes.
-pub(crate) fn owner(backup: &str, uid: &str) -> OwnerReference {
-    OwnerReference {
-        api_version: "velero.io/v1".to_owned(),
-        kind: "Backup".to_owned(),
-        name: backup.to_owned(),
-        uid: uid.to_owned(),
-        controller: Some(true),
-        ..OwnerReference::default()
     }
 }
 

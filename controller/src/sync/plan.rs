@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use orlop_kubernetes::{
     api::ObjectMeta,
+    record::owner,
     velero::{
         Backup, BackupPhase, DeleteBackupRequest, PodVolumeBackup,
         labels::{self, valid_name},
     },
 };
 
-use crate::{backup::volumes::owner, names};
+use crate::names;
 
 /// How the cluster and a location differ.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use orlop_core::run::{Run, TaskPhase};
 
 pub use status::backup_status;
-pub use volumes::{TASK, pod_volume_backup, pod_volume_backups, volume_infos};
+pub use volumes::{TASK, owner, pod_volume_backup, pod_volume_backups, volume_infos};
 
 use crate::{
     files::{
@@ -120,8 +120,9 @@ impl BackupRecord<'_> {
     }
 }
 
-/// A time as Kubernetes has it; `None` for 0 and what no calendar has.
-pub(crate) fn time(unix_ms: i64) -> Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time> {
+/// A time as Kubernetes has it, cut to its second, from milliseconds since 1970; `None` for 0, which means "not yet", and
+/// what no calendar has.
+pub fn time(unix_ms: i64) -> Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time> {
     if unix_ms == 0 {
         return None;
     }

@@ -59,14 +59,6 @@ pub fn pod_volume_backup(backup: &Backup, run: &Run, task: &Task) -> PodVolumeBa
         labels.insert(PVC_UID.to_owned(), place.claim_uid.clone());
         annotations.insert(PVC_NAME.to_owned(), place.claim.clone());
     }
-    let owner = OwnerReference {
-        api_version: "velero.io/v1".to_owned(),
-        kind: "Backup".to_owned(),
-        name: run.name.clone(),
-        uid,
-        controller: Some(true),
-        block_owner_deletion: None,
-    };
     PodVolumeBackup {
         metadata: ObjectMeta {
             name: Some(object_name(&run.name, task)),
@@ -74,7 +66,7 @@ pub fn pod_volume_backup(backup: &Backup, run: &Run, task: &Task) -> PodVolumeBa
             namespace: backup.metadata.namespace.clone(),
             labels: Some(labels),
             annotations: Some(annotations),
-            owner_references: Some(vec![owner]),
+            owner_references: Some(vec![owner(&run.name, &uid)]),
             ..ObjectMeta::default()
         },
         spec: PodVolumeBackupSpec {
@@ -94,6 +86,18 @@ pub fn pod_volume_backup(backup: &Backup, run: &Run, task: &Task) -> PodVolumeBa
             ..PodVolumeBackupSpec::default()
         },
         status: status(task),
+    }
+}
+
+/// What makes the object of a volume go when its backup goes.
+pub fn owner(backup: &str, uid: &str) -> OwnerReference {
+    OwnerReference {
+        api_version: "velero.io/v1".to_owned(),
+        kind: "Backup".to_owned(),
+        name: backup.to_owned(),
+        uid: uid.to_owned(),
+        controller: Some(true),
+        ..OwnerReference::default()
     }
 }
 
