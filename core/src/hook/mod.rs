@@ -4,4 +4,6 @@ mod sequence;
 mod spec;
 
 pub use sequence::{HookOutcome, HookTally, PodProgress, Step, next_step, tally};
+#[cfg(test)]
+pub(crate) use spec::sample;
 pub use spec::{DEFAULT_TIMEOUT, Hook, HookPhase, HookSource, OnError, PodHooks};

@@ -97,21 +97,8 @@ fn leaves_volumes_out(hooks: &PodHooks, progress: &PodProgress) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hook::{DEFAULT_TIMEOUT, HookPhase, HookSource, OnError};
+    use crate::hook::{HookPhase, OnError, sample as hook};
     use HookOutcome::{Failed, Succeeded};
-
-    fn hook(name: &str, phase: HookPhase, on_error: Option<OnError>) -> Hook {
-        Hook {
-            name: name.to_owned(),
-            container: "app".to_owned(),
-            command: vec!["/bin/sync".to_owned()],
-            on_error,
-            timeout: DEFAULT_TIMEOUT,
-            kill: false,
-            source: HookSource::Annotation,
-            phase,
-        }
-    }
 
     /// Two pre hooks, of which the first says `on_error`, and two post hooks that say Fail.
     fn hooks(on_error: Option<OnError>) -> PodHooks {

@@ -111,3 +111,18 @@ impl PodHooks {
         self.pre.is_empty() && self.post.is_empty()
     }
 }
+
+/// A hook of the container `app`.
+#[cfg(test)]
+pub(crate) fn sample(name: &str, phase: HookPhase, on_error: Option<OnError>) -> Hook {
+    Hook {
+        name: name.to_owned(),
+        container: "app".to_owned(),
+        command: vec!["/bin/sync".to_owned()],
+        on_error,
+        timeout: DEFAULT_TIMEOUT,
+        kill: false,
+        source: HookSource::Annotation,
+        phase,
+    }
+}

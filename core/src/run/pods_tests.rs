@@ -3,25 +3,12 @@
 use super::*;
 use crate::{
     SnapshotId, TaskId,
-    hook::{DEFAULT_TIMEOUT, HookSource, OnError},
+    hook::{OnError, sample as hook},
     run::{Event, NewTask, Objects, Outcome, RunKind, TaskResult},
 };
 
 const A: TaskId = TaskId::from_bytes([1; 16]);
 const B: TaskId = TaskId::from_bytes([2; 16]);
-
-fn hook(name: &str, phase: HookPhase, on_error: Option<OnError>) -> Hook {
-    Hook {
-        name: name.to_owned(),
-        container: "app".to_owned(),
-        command: vec!["/bin/sync".to_owned()],
-        on_error,
-        timeout: DEFAULT_TIMEOUT,
-        kill: false,
-        source: HookSource::Annotation,
-        phase,
-    }
-}
 
 /// A backup of a pod with two volumes, two hooks before them and one after.
 struct Story {
