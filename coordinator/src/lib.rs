@@ -32,3 +32,4 @@ pub use config::{
 pub use error::{Error, Result};
 pub use locations::Home;
 pub use server::Coordinator;
+pub use service::collect_message;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use orlop_proto::v1;
-use orlop_repository::{CheckReport, CollectReport, CollectState};
+use orlop_repository::CheckReport;
 use serde::Serialize;
 
 use crate::text;
@@ -128,35 +128,6 @@ pub(crate) struct CollectShape {
 struct WaitingShape {
     session: u64,
     since: Option<String>,
-}
-
-impl From<CollectReport> for CollectShape {
-    fn from(report: CollectReport) -> Self {
-        let waiting = |one: &orlop_repository::WaitingSession| WaitingShape {
-            session: one.session,
-            since: super::time(one.since_ms),
-        };
-        Self {
-            dry_run: report.dry_run,
-            state: match report.state {
-                CollectState::Planned => "planned",
-                CollectState::Clean => "clean",
-                CollectState::Collected => "collected",
-                CollectState::Waiting => "waiting",
-            },
-            snapshots: report.snapshots,
-            dead_packs: report.dead_packs,
-            moved_packs: report.moved_packs,
-            moved_bytes: report.moved_bytes,
-            postponed_bytes: report.postponed_bytes,
-            removable_bytes: report.removable_bytes,
-            removed_objects: report.removed_objects,
-            removed_bytes: report.removed_bytes,
-            rescued_packs: report.rescued_packs,
-            waiting: report.waiting.iter().map(waiting).collect(),
-            fenced: report.fenced,
-        }
-    }
 }
 
 impl From<v1::CollectReport> for CollectShape {

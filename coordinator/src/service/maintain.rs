@@ -116,7 +116,8 @@ fn collect_options(wanted: v1::CollectOperation) -> Result<CollectOptions, Proto
     })
 }
 
-fn collect_message(report: CollectReport) -> v1::CollectReport {
+/// What a collection has done, as the wire has it.
+pub fn collect_message(report: CollectReport) -> v1::CollectReport {
     let state = match report.state {
         CollectState::Planned => v1::CollectState::Planned,
         CollectState::Clean => v1::CollectState::Clean,

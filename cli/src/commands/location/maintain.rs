@@ -1,6 +1,6 @@
 //! `orlop location check` and `collect`.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     client::{ClientArgs, refused},
+    commands::repo::CollectLimits,
     exit::{self, Outcome},
     output::OutputArgs,
     progress::Display,
     shapes::{CheckShape, CollectShape},
-    text,
 };
 
 /// What to look at.
@@ -45,18 +45,8 @@ pub(crate) struct CollectArgs {
     /// Refuse to remove more than this share of the repository
     #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100))]
     max_removed: u32,
-    /// Write a pack anew when more than this share of it is garbage
-    #[arg(long, value_name = "PERCENT", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=99))]
-    dead_share: u32,
-    /// Write at most this much anew, such as 500MiB; the rest is for the next time
-    #[arg(long, value_name = "SIZE", default_value = "64GiB", value_parser = text::parse_bytes)]
-    budget: u64,
-    /// Wait so long for backups and checks that run, such as 90s or 10m
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = text::parse_duration)]
-    wait: Duration,
-    /// Shut out those that began longer ago: a backup that is still running begins again, and loses nothing
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = text::parse_duration)]
-    fence_after: Duration,
+    #[command(flatten)]
+    limits: CollectLimits,
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
@@ -120,11 +110,11 @@ impl CollectArgs {
         let operation = Operation::Collect(v1::CollectOperation {
             dry_run: self.dry_run,
             max_removed_percent: self.max_removed,
-            dead_percent: self.dead_share,
-            budget_bytes: self.budget.max(1),
+            dead_percent: self.limits.dead_share.into(),
+            budget_bytes: self.limits.budget.max(1),
             // 0 would mean the usual time.
-            wait_seconds: self.wait.as_secs().max(1),
-            fence_after_seconds: self.fence_after.as_secs().max(1),
+            wait_seconds: self.limits.wait.as_secs().max(1),
+            fence_after_seconds: self.limits.fence_after.as_secs().max(1),
         });
         let report = maintain(&self.client, self.name, operation, &display, &cancel).await;
         display.finish();

@@ -13,6 +13,8 @@ mod stats;
 
 use std::{path::PathBuf, sync::Arc};
 
+pub(crate) use collect::CollectLimits;
+
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use orlop_core::SnapshotId;
