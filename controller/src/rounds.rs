@@ -14,6 +14,8 @@ const SYNC_TICK: Duration = Duration::from_secs(5);
 const EXPIRE_TICK: Duration = Duration::from_mins(1);
 /// How often repositories are compared with volumes, if none changes.
 const REPOSITORIES_TICK: Duration = Duration::from_mins(1);
+/// How often it is looked whether all objects have been seen.
+const LIST_WAIT: Duration = Duration::from_millis(200);
 /// Several changes at once are one.
 const REPOSITORIES_PAUSE: Duration = Duration::from_secs(2);
 /// Waits before the coordinator is asked again to tell of backups.
@@ -45,6 +47,7 @@ pub(crate) async fn sync(parts: Arc<Parts>) {
 
 /// Asks for the deletion of backups that are too old, for ever.
 pub(crate) async fn expire(parts: Arc<Parts>) {
+    listed(&parts).await;
     let mut tick = ticks(EXPIRE_TICK);
     loop {
         tick.tick().await;
@@ -89,6 +92,7 @@ async fn expire_once(parts: &Parts) -> Result<(), Trouble> {
 
 /// Keeps the objects of repositories, for ever.
 pub(crate) async fn repositories(parts: Arc<Parts>) {
+    listed(&parts).await;
     let mut tick = ticks(REPOSITORIES_TICK);
     loop {
         tokio::select! {
@@ -135,6 +139,20 @@ async fn follow_once(parts: &Parts, waits: &mut usize) -> Result<(), Trouble> {
         }
     }
     Ok(())
+}
+
+/// Waits until all objects have been seen once: before, nobody can tell what is missing.
+async fn listed(parts: &Parts) {
+    let all = || {
+        parts.backups.all().is_some()
+            && parts.volumes.all().is_some()
+            && parts.locations.all().is_some()
+            && parts.deletions.all().is_some()
+            && parts.repositories.all().is_some()
+    };
+    while !all() {
+        sleep(LIST_WAIT).await;
+    }
 }
 
 fn ticks(period: Duration) -> tokio::time::Interval {
