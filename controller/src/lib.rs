@@ -3,6 +3,7 @@
 //! Each kind has a reconciler: a decision without I/O, and what carries it out. All of it may be stopped anywhere and
 //! begun anew: what is to be done is read from the objects each time.
 
+mod agents;
 mod backup;
 mod clock;
 mod coordinator;
@@ -100,6 +101,7 @@ impl Controller {
             Round::Sync,
             Round::Expire,
             Round::Repositories,
+            Round::Agents,
             Round::Follow,
         ] {
             loops.spawn(round.run(Arc::clone(parts), cancel.clone()));
@@ -135,6 +137,7 @@ enum Round {
     Sync,
     Expire,
     Repositories,
+    Agents,
     Follow,
 }
 
@@ -144,6 +147,7 @@ impl Round {
             Self::Sync => Box::pin(rounds::sync(parts)),
             Self::Expire => Box::pin(rounds::expire(parts)),
             Self::Repositories => Box::pin(rounds::repositories(parts)),
+            Self::Agents => Box::pin(rounds::agents(parts)),
             Self::Follow => Box::pin(rounds::follow(parts)),
         };
         rounds::until_cancelled(cancel, round).await;

@@ -6,7 +6,7 @@ use orlop_kubernetes::velero::{BackupPhase, DeleteBackupRequest};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::{clock, error::Trouble, expire, parts::Parts, repositories, sync};
+use crate::{agents, clock, error::Trouble, expire, parts::Parts, repositories, sync};
 
 /// How often it is looked which locations are to be compared with the cluster.
 const SYNC_TICK: Duration = Duration::from_secs(5);
@@ -14,6 +14,8 @@ const SYNC_TICK: Duration = Duration::from_secs(5);
 const EXPIRE_TICK: Duration = Duration::from_mins(1);
 /// How often repositories are compared with volumes, if none changes.
 const REPOSITORIES_TICK: Duration = Duration::from_mins(1);
+/// How often it is looked whether somebody has mounted keys into the agents.
+const AGENTS_TICK: Duration = Duration::from_secs(30);
 /// How often it is looked whether all objects have been seen.
 const LIST_WAIT: Duration = Duration::from_millis(200);
 /// Several changes at once are one.
@@ -101,6 +103,18 @@ pub(crate) async fn repositories(parts: Arc<Parts>) {
         }
         if let Err(trouble) = repositories::compare(&parts).await {
             tracing::warn!(reason = %trouble, "repositories cannot be compared now");
+        }
+    }
+}
+
+/// Keeps keys out of the agents, for ever.
+pub(crate) async fn agents(parts: Arc<Parts>) {
+    let mut seen = agents::Seen::default();
+    let mut tick = ticks(AGENTS_TICK);
+    loop {
+        tick.tick().await;
+        if let Err(trouble) = agents::take_keys_out(&parts, &mut seen).await {
+            tracing::warn!(reason = %trouble, "the agents cannot be looked at now");
         }
     }
 }
