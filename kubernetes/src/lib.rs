@@ -33,3 +33,5 @@ pub mod events;
 pub mod lease;
 
 pub mod cluster_info;
+
+pub mod install;

@@ -7,6 +7,8 @@
 mod examples;
 #[path = "manifests/files.rs"]
 mod files;
+#[path = "manifests/install.rs"]
+mod install;
 #[path = "manifests/kots.rs"]
 mod kots;
 #[path = "manifests/rights.rs"]

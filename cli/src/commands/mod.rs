@@ -6,6 +6,7 @@ mod cluster;
 mod completions;
 mod coordinator;
 mod crds;
+mod install;
 mod location;
 mod repo;
 mod restore;
@@ -68,6 +69,8 @@ enum Command {
     RestoreWait(restore_wait::RestoreWaitArgs),
     /// Show the whole job on made-up data, in a temporary directory
     Demo(demo::DemoArgs),
+    /// Install into a Kubernetes cluster, or print what would be
+    Install(install::InstallArgs),
     /// Print the definitions of Velero's custom resources
     Crds(crds::CrdsArgs),
     /// Print a script that completes orlop's words in a shell
@@ -101,6 +104,7 @@ impl Cli {
             Command::Agent(args) => args.run(cancel).await,
             Command::RestoreWait(args) => args.run(cancel).await,
             Command::Demo(args) => demo::run(args, cancel).await,
+            Command::Install(args) => args.run(cancel).await,
             Command::Crds(args) => args.run(),
             Command::Completions(args) => Ok(args.run()),
         }
