@@ -5,6 +5,7 @@ mod client;
 mod commands;
 mod demo;
 mod exit;
+mod identity;
 mod node;
 mod output;
 mod progress;

@@ -8,7 +8,7 @@ use k8s_openapi::{
     api::core::v1::{ConfigMap, Secret},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::client::{ClientError, Connection, Objects};
 
@@ -16,8 +16,7 @@ use crate::client::{ClientError, Connection, Objects};
 pub const AUTHORITY_SECRET: &str = "orlop-authority";
 /// The ConfigMap.
 pub const CA_CONFIG_MAP: &str = "orlop-ca";
-/// The files that are remembered; the server's own certificate is made anew.
-const FILES: [&str; 2] = ["ca.pem", "ca.key"];
+/// The certificates that agents check the coordinator by; where it is, the authority is there.
 const CA_FILE: &str = "ca.pem";
 
 /// Why the authority cannot be remembered.
@@ -43,11 +42,16 @@ fn failed(name: &str) -> impl FnOnce(io::Error) -> IdentityError {
     |source| IdentityError::File { name, source }
 }
 
-/// Writes the authority that the cluster remembers into `directory`, unless there is one there.
+/// Writes the authority that the cluster remembers into `directory`, unless there is one there. `files` are those that
+/// it may consist of; what agents check it by is written last.
 ///
 /// # Errors
 /// The cluster does not answer, or the files cannot be written.
-pub async fn recall(connection: &Connection, directory: &Path) -> Result<(), IdentityError> {
+pub async fn recall(
+    connection: &Connection,
+    directory: &Path,
+    files: &[&str],
+) -> Result<(), IdentityError> {
     if directory.join(CA_FILE).exists() {
         return Ok(());
     }
@@ -55,29 +59,41 @@ pub async fn recall(connection: &Connection, directory: &Path) -> Result<(), Ide
     let Some(data) = secrets.get(AUTHORITY_SECRET).await?.and_then(|s| s.data) else {
         return Ok(());
     };
-    if FILES.iter().any(|name| !data.contains_key(*name)) {
+    if !data.contains_key(CA_FILE) {
         return Ok(());
     }
     std::fs::create_dir_all(directory).map_err(failed("its directory"))?;
-    // The certificate last: with it the authority is there.
-    for name in FILES.iter().rev() {
-        write_private(&directory.join(name), &data[*name].0).map_err(failed(name))?;
+    let others = files.iter().filter(|name| **name != CA_FILE);
+    for name in others.chain([&CA_FILE]) {
+        if let Some(bytes) = data.get(*name) {
+            write_private(&directory.join(name), &bytes.0).map_err(failed(name))?;
+        }
     }
     Ok(())
 }
 
-/// Lets the cluster remember the authority in `directory`, unless it remembers one, and shows the certificate to agents.
+/// Lets the cluster remember the authority in `directory`, which consists of those of `files` that are there, and shows
+/// its certificates to agents.
 ///
 /// # Errors
 /// The cluster does not answer or refuses, or a file cannot be read.
-pub async fn remember(connection: &Connection, directory: &Path) -> Result<(), IdentityError> {
-    let mut files = BTreeMap::new();
-    for name in FILES {
-        let bytes = std::fs::read(directory.join(name)).map_err(failed(name))?;
-        files.insert(name.to_owned(), ByteString(bytes));
+pub async fn remember(
+    connection: &Connection,
+    directory: &Path,
+    files: &[&str],
+) -> Result<(), IdentityError> {
+    let mut data = BTreeMap::new();
+    for name in files {
+        match std::fs::read(directory.join(name)) {
+            Ok(bytes) => drop(data.insert((*name).to_owned(), ByteString(bytes))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && *name != CA_FILE => {}
+            Err(error) => return Err(failed(name)(error)),
+        }
     }
     let namespace = connection.namespace();
-    let ca_pem = String::from_utf8_lossy(&files[CA_FILE].0).into_owned();
+    let ca_pem = data
+        .get(CA_FILE)
+        .map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned());
     let secrets = Objects::<Secret>::of(connection, Some(namespace));
     let metadata = |name: &str| ObjectMeta {
         name: Some(name.to_owned()),
@@ -88,19 +104,29 @@ pub async fn remember(connection: &Connection, directory: &Path) -> Result<(), I
         )])),
         ..ObjectMeta::default()
     };
+    // A file that is no more is taken out.
+    let gone = files.iter().filter(|name| !data.contains_key(**name));
+    let mut patch = json!({"data": data});
+    for name in gone {
+        patch["data"][*name] = Value::Null;
+    }
     let secret = Secret {
         metadata: metadata(AUTHORITY_SECRET),
-        data: Some(files),
+        data: Some(data),
         ..Secret::default()
     };
     match secrets.create(&secret).await {
-        Err(ClientError::AlreadyExists { .. }) | Ok(_) => {}
-        Err(error) => return Err(error.into()),
+        Err(ClientError::AlreadyExists { .. }) => {
+            drop(secrets.merge_patch(AUTHORITY_SECRET, &patch).await?);
+        }
+        other => drop(other?),
     }
     let maps = Objects::<ConfigMap>::of(connection, Some(namespace));
     let map = ConfigMap {
         metadata: metadata(CA_CONFIG_MAP),
-        data: Some(BTreeMap::from([(CA_FILE.to_owned(), ca_pem.clone())])),
+        data: ca_pem
+            .clone()
+            .map(|pem| BTreeMap::from([(CA_FILE.to_owned(), pem)])),
         ..ConfigMap::default()
     };
     match maps.create(&map).await {

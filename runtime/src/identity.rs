@@ -6,33 +6,38 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
-};
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
 
-use crate::{Error, Result, mac::MacKey, private};
+use crate::{Result, mac::MacKey, private};
+use authority::Signing;
+
+#[path = "authority.rs"]
+mod authority;
 
 const DAY: Duration = Duration::from_hours(24);
 /// A server certificate is valid for so long, ...
 const SERVER_VALID: Duration = Duration::from_hours(365 * 24);
 /// ... and made anew when less than this is left at a start.
 const RENEW_BEFORE: Duration = Duration::from_hours(30 * 24);
-/// The authority outlives the machine: changing it means handing `ca.pem` to every client again.
-const CA_VALID: Duration = Duration::from_hours(20 * 365 * 24);
+/// An authority is valid for so long. When less than a year is left its successor is made and shown to clients, ...
+const CA_VALID: Duration = Duration::from_hours(10 * 365 * 24);
+const ANNOUNCE_BEFORE: Duration = Duration::from_hours(365 * 24);
+/// ... which signs after so long: clients have read `ca.pem` again by then.
+const ANNOUNCED_FOR: Duration = Duration::from_hours(7 * 24);
 /// Names that every server answers to.
 const OWN_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// What a server shows to its clients, and what clients check it against.
 #[derive(Clone)]
 pub struct Authority {
-    /// Certificate of the authority, PEM: clients trust it.
+    /// Certificates of the authority, PEM: clients trust each of them. The first has signed the server's; others are its
+    /// successor, and predecessors whose time is not over.
     pub ca_pem: String,
     /// Certificate of the server, PEM.
     pub cert_pem: String,
     /// Private key of the server, PEM (PKCS #8).
     pub key_pem: String,
-    /// Private key of the authority: known to nobody else, and never made anew.
+    /// Private key of the first authority: known to nobody else, and never made anew.
     secret: String,
 }
 
@@ -45,17 +50,22 @@ impl fmt::Debug for Authority {
 }
 
 impl Authority {
-    /// A key for the server alone that stays the same as long as the authority does.
+    /// The files of the authority itself. Whoever has them all is this authority; the server's own are made anew.
+    pub const FILES: [&str; 7] = authority::FILES;
+
+    /// A key for the server alone that stays the same whatever is renewed.
     pub fn own_key(&self, purpose: &str) -> MacKey {
         MacKey::derive(self.secret.as_bytes(), purpose)
     }
 
     /// The identity kept in `dir`: `ca.pem`, `ca.key`, `server.pem`, `server.key` and
-    /// `server.valid` (end of validity in seconds since 1970, then the names), all with mode 0600.
+    /// `server.valid` (end of validity in seconds since 1970, then the names), all with mode 0600. While an authority
+    /// is replaced there are also those of [`Self::FILES`] that begin with `next` and `own`.
     ///
     /// What is missing is made. The server's certificate is for `localhost`, `127.0.0.1`, `::1` and
-    /// `names`, and is made anew when fewer than 30 days are left or other names are wanted; the
-    /// authority stays.
+    /// `names`, and is made anew when fewer than 30 days are left or other names are wanted. The authority is replaced
+    /// in its last year: its successor is shown to clients for a week, then it signs, and the old one is trusted to its
+    /// end. A server that runs for long calls this again each day.
     ///
     /// # Errors
     /// `dir` cannot be read or written, a key in it is readable by others or malformed, or a name is
@@ -66,7 +76,11 @@ impl Authority {
 
     fn load_or_create_at(dir: &Path, names: &[String], now: SystemTime) -> Result<Self> {
         private::create_dir(dir)?;
-        let (ca_pem, secret, issuer) = authority(dir, now)?;
+        let Signing {
+            ca_pem,
+            secret,
+            issuer,
+        } = authority::current(dir, now)?;
         let names = all_names(names);
         if let Some((cert_pem, key_pem)) = stored_server(dir, &names, now)? {
             return Ok(Self {
@@ -137,36 +151,7 @@ fn stored_server(
     Ok(cert.zip(key))
 }
 
-/// The authority's certificate, and its key as text and for signing; all are made if the key is missing.
-fn authority(dir: &Path, now: SystemTime) -> Result<(String, String, Issuer<'static, KeyPair>)> {
-    let (cert_path, key_path) = (dir.join("ca.pem"), dir.join("ca.key"));
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "Orlop");
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    if let Some(cert_pem) = private::read(&cert_path)? {
-        let Some(key_pem) = private::read(&key_path)? else {
-            return Err(Error::Malformed {
-                path: cert_path,
-                wanted: "a certificate whose key is beside it",
-            });
-        };
-        let key = KeyPair::from_pem(&key_pem).map_err(|_| Error::Malformed {
-            path: key_path,
-            wanted: "a private key",
-        })?;
-        return Ok((cert_pem, key_pem, Issuer::new(params, key)));
-    }
-    let key = KeyPair::generate()?;
-    valid(&mut params, now, CA_VALID);
-    let cert_pem = params.self_signed(&key)?.pem();
-    let key_pem = key.serialize_pem();
-    private::write(&key_path, key_pem.as_bytes())?;
-    private::write(&cert_path, cert_pem.as_bytes())?;
-    Ok((cert_pem, key_pem, Issuer::new(params, key)))
-}
-
-/// Sets the validity, from a day ago (clocks differ) for `duration`; returns its end.
+/// Sets the validity, from a day ago (clocks differ) for `duration`; returns its end in seconds since 1970.
 fn valid(params: &mut CertificateParams, now: SystemTime, duration: Duration) -> u64 {
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     let until = unix_secs(now + duration);
@@ -205,6 +190,51 @@ mod tests {
     }
 
     #[test]
+    fn an_authority_is_replaced_without_a_moment_in_which_clients_trust_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = SystemTime::now();
+        let make =
+            |days: u32| Authority::load_or_create_at(dir.path(), &[], now + days * DAY).unwrap();
+        let certificates = |one: &Authority| one.ca_pem.matches("BEGIN CERTIFICATE").count();
+        let first = make(0);
+        assert_eq!(make(9 * 365 - 1).ca_pem, first.ca_pem);
+        // Shown, and not used yet.
+        let shown = make(9 * 365 + 1);
+        assert_eq!(certificates(&shown), 2);
+        assert!(shown.ca_pem.starts_with(&first.ca_pem));
+        let before = make(9 * 365 + 2);
+        assert_eq!(
+            (&before.ca_pem, &before.cert_pem),
+            (&shown.ca_pem, &shown.cert_pem)
+        );
+        // It signs; who trusts either of the two still trusts the server.
+        let second = make(9 * 365 + 9);
+        assert_ne!(second.cert_pem, before.cert_pem);
+        assert_eq!(certificates(&second), 2);
+        let successor = second.ca_pem.strip_suffix(&first.ca_pem).unwrap();
+        assert!(shown.ca_pem.ends_with(successor));
+        assert_eq!(make(9 * 365 + 10).cert_pem, second.cert_pem);
+        // The old one's time is over.
+        let last = make(10 * 365 + 1);
+        assert_eq!(last.ca_pem, successor);
+        let sealed = first.own_key("test").seal(b"x".to_vec());
+        assert!(last.own_key("test").open(&sealed).is_some());
+    }
+
+    #[test]
+    fn an_authority_of_before_ends_were_noted_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Authority::load_or_create(dir.path(), &[]).unwrap();
+        fs::remove_file(dir.path().join("ca.valid")).unwrap();
+        let again = Authority::load_or_create(dir.path(), &[]).unwrap();
+        assert_eq!(
+            (again.ca_pem, again.cert_pem),
+            (first.ca_pem, first.cert_pem)
+        );
+        assert!(dir.path().join("ca.valid").exists());
+    }
+
+    #[test]
     fn another_name_makes_another_certificate_of_the_same_authority() {
         let dir = tempfile::tempdir().unwrap();
         let first = Authority::load_or_create(dir.path(), &[]).unwrap();
@@ -224,6 +254,6 @@ mod tests {
         let key = dir.path().join("ca.key");
         fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
         let error = Authority::load_or_create(dir.path(), &[]).unwrap_err();
-        assert!(matches!(error, Error::Exposed { path, .. } if path == key));
+        assert!(matches!(error, crate::Error::Exposed { path, .. } if path == key));
     }
 }

@@ -8,6 +8,8 @@ mod cluster;
 mod collect;
 #[path = "kubernetes/exec.rs"]
 mod exec;
+#[path = "kubernetes/identity.rs"]
+mod identity;
 #[path = "kubernetes/objects.rs"]
 mod objects;
 #[path = "kubernetes/reviews.rs"]

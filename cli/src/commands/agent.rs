@@ -12,7 +12,7 @@ use super::standalone::{DiscoverArgs, MEMORY_BYTES};
 use crate::{
     client::{self, ClientArgs},
     exit::Outcome,
-    node,
+    identity, node,
 };
 
 /// Which coordinator, and which node.
@@ -49,21 +49,37 @@ fn host_root(text: &str) -> Result<HostRoot, String> {
 
 impl AgentArgs {
     pub(crate) async fn run(self, cancel: CancellationToken) -> Result<Outcome> {
-        let Some(ca_pem) = self.client.awaited_ca(&cancel).await? else {
-            return Ok(Outcome::Done);
-        };
-        let config = AgentConfig {
-            server: client::url(&self.client.server),
-            ca_pem,
-            token: TokenSource::File(self.client.token_path()?),
-            node: self.node.unwrap_or_else(node::name),
-            discover: DiscoverOptions {
-                host_roots: self.host_roots,
-                ..self.discover.options()
-            },
-            memory_bytes: self.memory_mib << 20,
-        };
-        app::run(config, cancel).await?;
-        Ok(Outcome::Done)
+        let node = self.node.clone().unwrap_or_else(node::name);
+        loop {
+            let Some(ca_pem) = self.client.awaited_ca(&cancel).await? else {
+                return Ok(Outcome::Done);
+            };
+            let config = AgentConfig {
+                server: client::url(&self.client.server),
+                ca_pem: ca_pem.clone(),
+                token: TokenSource::File(self.client.token_path()?),
+                node: node.clone(),
+                discover: DiscoverOptions {
+                    host_roots: self.host_roots.clone(),
+                    ..self.discover.options()
+                },
+                memory_bytes: self.memory_mib << 20,
+            };
+            let stop = cancel.child_token();
+            let run = app::run(config, stop.clone());
+            tokio::pin!(run);
+            tokio::select! {
+                ended = &mut run => {
+                    ended?;
+                    return Ok(Outcome::Done);
+                }
+                () = identity::changed(self.client.ca_file.as_deref(), &ca_pem) => {}
+            }
+            tracing::info!(
+                "the coordinator's authority has changed: the agent begins again with it"
+            );
+            stop.cancel();
+            run.await?;
+        }
     }
 }

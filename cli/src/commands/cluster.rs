@@ -10,6 +10,7 @@ use clap::Args;
 use orlop_controller::{Config, Controller, Coordinator};
 use orlop_coordinator::ClusterAccess;
 use orlop_kubernetes::{client::Connection, identity};
+use orlop_runtime::identity::Authority;
 use tokio_util::sync::CancellationToken;
 
 /// Which cluster.
@@ -86,14 +87,14 @@ impl ClusterArgs {
 
 /// Brings the authority that the cluster remembers into the data directory before one is made there.
 pub(crate) async fn recall_authority(access: &ClusterAccess, tls_dir: &Path) -> Result<()> {
-    identity::recall(&access.connection, tls_dir)
+    identity::recall(&access.connection, tls_dir, &Authority::FILES)
         .await
         .context("read the authority that the cluster remembers")
 }
 
 /// Lets the cluster remember the authority, and shows its certificate to agents.
 pub(crate) async fn remember_authority(access: &ClusterAccess, tls_dir: &Path) -> Result<()> {
-    identity::remember(&access.connection, tls_dir)
+    identity::remember(&access.connection, tls_dir, &Authority::FILES)
         .await
         .context("let the cluster remember the authority")
 }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     exit::{self, Outcome},
-    node, text,
+    identity, node, text,
 };
 
 /// How agents get at the repository.
@@ -77,7 +77,7 @@ impl UpkeepArgs {
 }
 
 /// Where the coordinator listens and keeps its state.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct CoordinatorArgs {
     /// Directory of state, certificate and token; made if it is missing
     #[arg(long, value_name = "DIR")]
@@ -117,6 +117,13 @@ pub(crate) struct CoordinatorArgs {
 
 impl CoordinatorArgs {
     pub(crate) async fn run(self, cancel: CancellationToken) -> Result<Outcome> {
+        // Tasks run on in their agents meanwhile.
+        while self.clone().serve(&cancel).await? {}
+        Ok(Outcome::Done)
+    }
+
+    /// Serves until `cancel`, or until the certificates are renewed: then the answer is true.
+    async fn serve(self, cancel: &CancellationToken) -> Result<bool> {
         let data_dir = standalone::make_dir(&self.data_dir)?;
         let access = self.cluster.connect().await?;
         let unlock = self.unlock.find()?;
@@ -146,12 +153,13 @@ impl CoordinatorArgs {
         if let Some(access) = &access {
             cluster::recall_authority(access, &tls_dir).await?;
         }
-        let identity = Authority::load_or_create(&tls_dir, &self.tls_names)?;
+        let authority = Authority::load_or_create(&tls_dir, &self.tls_names)?;
         if let Some(access) = &access {
             cluster::remember_authority(access, &tls_dir).await?;
         }
         let bearer = token::load_or_create(&data_dir.join("token"))?;
-        let ca_pem = identity.ca_pem.clone();
+        let ca_pem = authority.ca_pem.clone();
+        let current = authority.clone();
         let url = self.downloads_url;
         let downloads = self
             .downloads_listen
@@ -168,7 +176,7 @@ impl CoordinatorArgs {
             store_access: self.store.access(),
             own_node: None,
             state_db: data_dir.join("state.db"),
-            identity,
+            identity: authority,
             downloads,
             cluster: access.clone(),
             token: bearer.clone(),
@@ -185,14 +193,16 @@ impl CoordinatorArgs {
         // When one of the two ends the other has no reason to go on.
         let cancel = cancel.child_token();
         let stop = cancel.clone();
+        let renewed = identity::renew(tls_dir, self.tls_names, current, cancel.clone());
         let controller = tokio::spawn(async move {
             let _stop = stop.clone().drop_guard();
             cluster::run_controller(controller, stop).await
         });
         let served = coordinator.run(cancel.clone()).await;
         cancel.cancel();
+        let renewed = renewed.await.context("renewing certificates died")?;
         controller.await.context("the controller died")??;
         served?;
-        Ok(Outcome::Done)
+        Ok(renewed)
     }
 }

@@ -25,7 +25,7 @@ use super::{
     coordinator::{StoreArgs, UpkeepArgs},
     repo::UnlockArgs,
 };
-use crate::{exit::Outcome, node};
+use crate::{exit::Outcome, identity, node};
 
 /// The kubelet's directory unless another is given.
 pub(crate) const KUBELET_DIR: &str = "/var/lib/kubelet";
@@ -105,14 +105,18 @@ impl StandaloneArgs {
             limits: self.upkeep.limits(),
             unlock: self.unlock.find()?,
         };
-        let server = start(settings, cancel.clone()).await?;
-        node::announce(&server.token, &server.ca_pem);
-        server.wait().await?;
-        Ok(Outcome::Done)
+        loop {
+            let server = start(settings.clone(), cancel.clone()).await?;
+            node::announce(&server.token, &server.ca_pem);
+            if !server.wait().await? {
+                return Ok(Outcome::Done);
+            }
+        }
     }
 }
 
 /// What a standalone server needs to know.
+#[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     pub(crate) discover: DiscoverOptions,
@@ -156,11 +160,13 @@ pub(crate) struct Server {
     pub(crate) ca_file: PathBuf,
     shutdown: CancellationToken,
     parts: [JoinHandle<Result<()>>; 2],
+    renewed: JoinHandle<bool>,
 }
 
 impl Server {
-    /// Waits until it has ended: after a shutdown, or because a part of it failed.
-    pub(crate) async fn wait(self) -> Result<()> {
+    /// Waits until it has ended: after a shutdown, because a part of it failed, or because its certificates were renewed;
+    /// then the answer is true.
+    pub(crate) async fn wait(self) -> Result<bool> {
         let [mut coordinator, mut agent] = self.parts;
         // When one part ends the other has no reason to go on.
         let first = tokio::select! {
@@ -170,13 +176,15 @@ impl Server {
         self.shutdown.cancel();
         let ended = first.0.context("a part of the server died")?;
         let other = first.1.await.context("a part of the server died")?;
-        ended.and(other)
+        let renewed = self.renewed.await.context("renewing certificates died")?;
+        ended.and(other)?;
+        Ok(renewed)
     }
 
     /// Shuts it down.
     pub(crate) async fn stop(self) -> Result<()> {
         self.shutdown.cancel();
-        self.wait().await
+        self.wait().await.map(drop)
     }
 }
 
@@ -190,10 +198,12 @@ pub(crate) async fn start(settings: Settings, cancel: CancellationToken) -> Resu
         url: data_dir.join("repo").display().to_string(),
         repository: None,
     };
-    let identity = Authority::load_or_create(&data_dir.join("tls"), &settings.tls_names)?;
+    let tls_dir = data_dir.join("tls");
+    let authority = Authority::load_or_create(&tls_dir, &settings.tls_names)?;
     let token_file = data_dir.join("token");
     let bearer = token::load_or_create(&token_file)?;
-    let ca_pem = identity.ca_pem.clone();
+    let ca_pem = authority.ca_pem.clone();
+    let current = authority.clone();
     let coordinator = Coordinator::bind(CoordinatorConfig {
         listen: settings.listen,
         home: Some(home),
@@ -202,7 +212,7 @@ pub(crate) async fn start(settings: Settings, cancel: CancellationToken) -> Resu
         store_access: settings.store_access,
         own_node: Some(settings.node.clone()),
         state_db: data_dir.join("state.db"),
-        identity,
+        identity: authority,
         downloads: None,
         cluster: None,
         token: bearer.clone(),
@@ -225,7 +235,8 @@ pub(crate) async fn start(settings: Settings, cancel: CancellationToken) -> Resu
         tokio::spawn(async move { Ok(coordinator.run(stop_coordinator).await?) }),
         tokio::spawn(async move { Ok(app::run(agent, stop_agent).await?) }),
     ];
-    let ca_file = data_dir.join("tls/ca.pem");
+    let ca_file = tls_dir.join("ca.pem");
+    let renewed = identity::renew(tls_dir, settings.tls_names, current, shutdown.clone());
     Ok(Server {
         address,
         token: bearer,
@@ -234,6 +245,7 @@ pub(crate) async fn start(settings: Settings, cancel: CancellationToken) -> Resu
         ca_file,
         shutdown,
         parts,
+        renewed,
     })
 }
 

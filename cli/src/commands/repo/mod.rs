@@ -122,7 +122,7 @@ impl WriteArgs {
 }
 
 /// What opens a repository: the password in `ORLOP_PASSWORD`, or a file.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct UnlockArgs {
     /// File that holds the password (default: the variable ORLOP_PASSWORD)
     #[arg(long, value_name = "FILE")]
