@@ -22,7 +22,13 @@ pub fn postgres_bin() -> Option<PathBuf> {
     found.pop().map(|(_, bin)| bin)
 }
 
-/// Whether this machine has `what`: `root` or `postgres`. If it has not, the line `skipped: needs …`
+/// Whether a real cluster is at hand: `KUBE_BIN` names the directory of kubectl, `KUBECONFIG` the cluster.
+fn has_cluster() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    is_set("KUBE_BIN") && is_set("KUBECONFIG")
+}
+
+/// Whether this machine has `what`: `root`, `postgres` or `cluster`. If it has not, the line `skipped: needs …`
 /// is printed.
 ///
 /// # Panics
@@ -31,6 +37,7 @@ pub fn require(what: &str) -> bool {
     let present = match what {
         "root" => is_root(),
         "postgres" => postgres_bin().is_some(),
+        "cluster" => has_cluster(),
         _ => panic!("no machine is asked for {what:?}"),
     };
     if present {
