@@ -93,8 +93,13 @@ impl Failure {
         Self::new(404, "NotFound", message).about(kind, name)
     }
 
-    /// Nothing is served there at all.
+    /// Nothing is served there at all: what answers then knows no objects of the API, and its reason is empty.
     pub(super) fn no_such_path() -> Self {
+        Self::new(404, "", "404 page not found\n")
+    }
+
+    /// The object is served, and this part of it is not.
+    pub(super) fn no_such_part() -> Self {
         let message = "the server could not find the requested resource";
         Self::new(404, "NotFound", message)
     }

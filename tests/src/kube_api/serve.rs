@@ -138,6 +138,11 @@ fn json(code: u16, object: &Value) -> Response<Body> {
 
 fn refuse(failure: &Failure, wait: Option<u32>) -> Response<Body> {
     let mut response = json(failure.code, &failure.status());
+    if failure.reason.is_empty() {
+        *response.body_mut() = full(failure.message.clone());
+        let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    }
     if let Some(wait) = wait {
         response
             .headers_mut()

@@ -301,7 +301,7 @@ impl Asked<'_> {
                 Ok(Answer::Object(201, made))
             }
             ("", "namespaces", "finalize", "PUT") => self.part(Part::Main),
-            _ => Err(Failure::no_such_path()),
+            _ => Err(Failure::no_such_part()),
         }
     }
 }

@@ -159,13 +159,14 @@ async fn the_status_is_written_apart(cluster: Cluster) {
     let mut changed = serde_json::to_value(&made).unwrap();
     changed["status"]["phase"] = "Failed".into();
     changed["metadata"]["labels"] = json!({"x": "y"});
+    // A real cluster looks for a node meanwhile.
+    changed["metadata"]["resourceVersion"] = Value::Null;
     let main = api
         .replace("a", &PostParams::default(), &from(changed.clone()))
         .await
         .unwrap();
     assert_eq!(phase(&main).as_deref(), Some("Pending"));
     assert_eq!(main.labels()["x"], "y");
-    changed["metadata"]["resourceVersion"] = Value::Null;
     changed["spec"]["containers"][0]["image"] = "registry.invalid/other".into();
     let status = api
         .replace_status("a", &PostParams::default(), &from(changed))
@@ -189,10 +190,13 @@ async fn the_spec_of_a_pod_is_fixed(cluster: Cluster) {
     let api = cluster.api::<Pod>();
     let spec = pod.spec.as_mut().unwrap();
     spec.containers[0].image = Some("registry.invalid/other".to_owned());
+    // A real cluster looks for a node meanwhile.
+    pod.metadata.resource_version = None;
     let mut pod = api
         .replace("a", &PostParams::default(), &pod)
         .await
         .unwrap();
+    pod.metadata.resource_version = None;
     pod.spec.as_mut().unwrap().containers[0].command = Some(vec!["sh".to_owned()]);
     let status = refused(api.replace("a", &PostParams::default(), &pod).await);
     assert_eq!((status.code, status.reason.as_str()), (422, "Invalid"));
