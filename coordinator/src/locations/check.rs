@@ -81,6 +81,10 @@ impl Locations {
                 }
                 None => self.opener.open(&spec).await?,
             };
+            // A disk that is not mounted any more looks like an empty place.
+            if !Repository::exists(&**repository.store()).await? {
+                return Err(gone(&spec.url));
+            }
             repository.refresh().await?;
             let snapshots = repository.snapshots().await?.len() as u64;
             if write && !spec.read_only {
@@ -156,6 +160,16 @@ impl Locations {
             repository: entry.repository.clone(),
             health,
         }
+    }
+}
+
+fn gone(url: &str) -> Trouble {
+    Trouble {
+        permanent: false,
+        message: format!(
+            "{url} holds no repository any more: is it the right bucket, and is the disk mounted? \
+             Backups wait until it is there again"
+        ),
     }
 }
 

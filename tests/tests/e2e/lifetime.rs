@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::{
     cluster::{
-        Namespace, SPACE, STORE, alone, backup, create, get, gone, kubectl, labelled, object,
-        phase, shared,
+        ENDED, Namespace, SPACE, STORE, alone, backup, create, get, gone, kubectl, labelled,
+        object, phase, shared,
     },
     downloads,
 };
@@ -221,6 +221,44 @@ impl Drop for Laptop {
             .args(["netns", "del", &self.name])
             .status();
     }
+}
+
+#[test]
+fn a_store_that_is_gone_is_said_and_waited_for_in_a_cluster() {
+    let Some(_installation) = alone() else {
+        return;
+    };
+    let space = Namespace::new("e2e-gone");
+    space.pod("app", &json!({"backup.velero.io/backup-volumes": "data"}));
+    let (there, away) = (
+        Path::new(STORE).join("kopia"),
+        Path::new(STORE).join("away"),
+    );
+    std::fs::rename(&there, &away).unwrap();
+    let spec = json!({"includedNamespaces": [space.0], "ttl": "1h"});
+    let name = own("gone");
+    create(&object("Backup", &name, &spec));
+    let location = phase(
+        "backupstoragelocations.velero.io",
+        "default",
+        &["Unavailable"],
+    );
+    let message = location["status"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("holds no repository any more"),
+        "{message}"
+    );
+    // Whatever was put into the place meanwhile is not the repository.
+    let _ = std::fs::remove_dir_all(&there);
+    std::fs::rename(&away, &there).unwrap();
+    phase(
+        "backupstoragelocations.velero.io",
+        "default",
+        &["Available"],
+    );
+    phase("backups.velero.io", &name, &ENDED);
+    let next = backup(&own("gone-again"), &spec);
+    assert_eq!(next["status"]["phase"], "Completed", "{next}");
 }
 
 #[test]
