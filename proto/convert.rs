@@ -161,7 +161,16 @@ impl From<&Task> for v1::Task {
             claim: place.claim,
             claim_uid: place.claim_uid,
             persistent_volume: place.persistent_volume,
+            source: task.source.as_ref().map(Into::into),
         }
+    }
+}
+
+fn hook_counts(run: &Run) -> v1::HookCounts {
+    let hooks = run.hooks();
+    v1::HookCounts {
+        attempted: hooks.attempted,
+        failed: hooks.failed,
     }
 }
 
@@ -208,10 +217,7 @@ pub fn backup(run: &Run, spec: &BackupSpec) -> v1::Backup {
         errors: run.errors(),
         failure_reason: run.failure_reason.clone(),
         tasks: run.tasks.iter().map(v1::Task::from).collect(),
-        hooks: Some(v1::HookCounts {
-            attempted: run.hooks().attempted,
-            failed: run.hooks().failed,
-        }),
+        hooks: Some(hook_counts(run)),
         canceled: run.cancel,
     }
 }
@@ -225,7 +231,7 @@ pub fn restore(run: &Run, spec: &RestoreSpec) -> v1::Restore {
         started_ms: run.started_ms.unwrap_or_default(),
         completed_ms: run.completed_ms.unwrap_or_default(),
         from_backup: spec.from_backup.clone(),
-        mode: v1::RestoreMode::from(spec.mode).into(),
+        mode: v1::RestoreMode::from(spec.effective_mode()).into(),
         volumes: Some(volume_counts(run)),
         objects: Some(object_counts(run)),
         logical_bytes: run.logical_bytes(),
@@ -235,6 +241,8 @@ pub fn restore(run: &Run, spec: &RestoreSpec) -> v1::Restore {
         failure_reason: run.failure_reason.clone(),
         tasks: run.tasks.iter().map(v1::Task::from).collect(),
         location: run.location.clone(),
+        hooks: Some(hook_counts(run)),
+        canceled: run.cancel,
     }
 }
 

@@ -72,6 +72,64 @@ fn a_restore_names_one_source() {
 }
 
 #[test]
+fn a_restore_of_objects_says_all_else_in_its_object() {
+    let object = |text: &'static str| v1::CreateRestoreRequest {
+        from_backup: "b".to_owned(),
+        velero_object: text.as_bytes().into(),
+        ..Default::default()
+    };
+    let spec = RestoreSpec::try_from(object(r#"{"spec": {}}"#)).unwrap();
+    assert_eq!(spec.velero_object, r#"{"spec": {}}"#);
+    assert_eq!(spec.effective_mode(), RestoreMode::Overwrite);
+    let refused =
+        |request: v1::CreateRestoreRequest| RestoreSpec::try_from(request).unwrap_err().field;
+    for text in ["[]", "{", "7", "{} {}"] {
+        assert_eq!(refused(object(text)), "velero_object", "{text}");
+    }
+    let large = v1::CreateRestoreRequest {
+        velero_object: format!(r#"{{"a": "{}"}}"#, "x".repeat(1 << 20)).into(),
+        ..object("{}")
+    };
+    assert_eq!(refused(large), "velero_object");
+    let bytes = v1::CreateRestoreRequest {
+        velero_object: vec![b'{', 0xff].into(),
+        ..object("{}")
+    };
+    assert_eq!(refused(bytes), "velero_object");
+    let nowhere = v1::CreateRestoreRequest {
+        from_backup: String::new(),
+        ..object("{}")
+    };
+    assert_eq!(refused(nowhere), "from_backup");
+    let pair = || [("a".to_owned(), "b".to_owned())].into();
+    let with = [
+        v1::CreateRestoreRequest {
+            volumes: vec![v1::RestoreVolume::default()],
+            ..object("{}")
+        },
+        v1::CreateRestoreRequest {
+            namespace_mapping: pair(),
+            ..object("{}")
+        },
+        v1::CreateRestoreRequest {
+            pod_mapping: pair(),
+            ..object("{}")
+        },
+        v1::CreateRestoreRequest {
+            mode: v1::RestoreMode::Overwrite.into(),
+            ..object("{}")
+        },
+        v1::CreateRestoreRequest {
+            path: "x".into(),
+            ..object("{}")
+        },
+    ];
+    for (number, request) in with.into_iter().enumerate() {
+        assert_eq!(refused(request), "velero_object", "{number}");
+    }
+}
+
+#[test]
 fn a_bad_volume_of_an_inventory_is_named() {
     let good = v1::FoundVolume {
         volume: Some((&VolumeRef::new("ns", "p", "v")).into()),

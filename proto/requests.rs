@@ -79,6 +79,7 @@ impl TryFrom<v1::CreateRestoreRequest> for RestoreSpec {
 
     /// Everything of the request but its name.
     fn try_from(request: v1::CreateRestoreRequest) -> Result<Self> {
+        let velero_object = restore_object(&request)?;
         receive::at_most("volumes", &request.volumes, MAX_NAMED)?;
         if request.from_backup.is_empty() == request.volumes.is_empty() {
             let reason = "exactly one of `from_backup` and `volumes` is required";
@@ -122,8 +123,36 @@ impl TryFrom<v1::CreateRestoreRequest> for RestoreSpec {
             pod_mapping: request.pod_mapping.into_iter().collect(),
             mode: restore_mode("mode", request.mode)?,
             path: receive::blob("path", request.path, 4096)?.to_vec(),
+            velero_object,
         })
     }
+}
+
+/// The object that says what of a cluster is made again; empty if there is none.
+fn restore_object(request: &v1::CreateRestoreRequest) -> Result<String> {
+    let field = "velero_object";
+    let text = object(field, &request.velero_object)?;
+    if text.is_empty() {
+        return Ok(text);
+    }
+    if let Err(error) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text) {
+        let reason = format!("is not a JSON object: {error}");
+        return Err(ProtocolError::new(field, reason));
+    }
+    if request.from_backup.is_empty() {
+        let reason = "is required with `velero_object`";
+        return Err(ProtocolError::new("from_backup", reason));
+    }
+    let named = !request.volumes.is_empty()
+        || !request.namespace_mapping.is_empty()
+        || !request.pod_mapping.is_empty()
+        || request.mode != i32::from(v1::RestoreMode::Unspecified)
+        || !request.path.is_empty();
+    if named {
+        let reason = "excludes `volumes`, `namespace_mapping`, `pod_mapping`, `mode` and `path`";
+        return Err(ProtocolError::new(field, reason));
+    }
+    Ok(text)
 }
 
 /// A Kubernetes object as JSON; what is in it is looked at by who understands it.

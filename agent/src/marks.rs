@@ -62,6 +62,19 @@ struct ExpectedMark {
 struct SuccessMark {
     run: String,
     task: String,
+    #[serde(default)]
+    done: Option<Done>,
+}
+
+/// What a task has done that ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Done {
+    /// Logical bytes of the volume.
+    pub bytes: u64,
+    /// Its entries.
+    pub entries: u64,
+    /// Entries with warnings.
+    pub warnings: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -138,9 +151,21 @@ impl MarkDir {
     ///
     /// # Errors
     /// The mark cannot be written; the mark of before, if any, is still whole.
-    pub fn success(&self) -> io::Result<()> {
+    pub fn success(&self, done: Done) -> io::Result<()> {
         let MarkOwner { run, task, volume } = self.owner.clone();
-        self.put(&Kind::Success.file(&volume), &SuccessMark { run, task })
+        let done = Some(done);
+        self.put(
+            &Kind::Success.file(&volume),
+            &SuccessMark { run, task, done },
+        )
+    }
+
+    /// What this very task has done if it has ended well before: its pod may have started since, and its volume must
+    /// not be touched again.
+    pub fn done(&self) -> Option<Done> {
+        let mark: SuccessMark = read_mark(&self.fd, &Kind::Success.file(&self.owner.volume))?;
+        let own = (&mark.run, &mark.task) == (&self.owner.run, &self.owner.task);
+        mark.done.filter(|_| own)
     }
 
     /// The restore failed; `reason` is one line for a person.
@@ -350,7 +375,7 @@ mod tests {
         let (outcome, seen) = thread::scope(|scope| {
             let waiter = scope.spawn(|| wait_in(dir.path(), LONG));
             thread::sleep(Duration::from_millis(100));
-            marks.success().unwrap();
+            marks.success(Done::default()).unwrap();
             waiter.join().unwrap()
         });
         assert_eq!(outcome, Outcome::Success);
@@ -364,10 +389,10 @@ mod tests {
         // What an earlier restore has left says nothing of this one.
         let earlier = marks_of(dir.path(), "r0", "logs");
         earlier.begin(&[]).unwrap();
-        earlier.success().unwrap();
+        earlier.success(Done::default()).unwrap();
         let data = marks_of(dir.path(), "r1", "data");
         data.begin(&expected).unwrap();
-        data.success().unwrap();
+        data.success(Done::default()).unwrap();
         assert_eq!(wait_in(dir.path(), MOMENT).0, Outcome::Stalled);
         let logs = marks_of(dir.path(), "r1", "logs");
         logs.begin(&expected).unwrap();
@@ -379,7 +404,7 @@ mod tests {
             marks.progress(&progress).unwrap();
         }
         assert_eq!(wait_in(dir.path(), MOMENT), (Outcome::Stalled, vec![10]));
-        logs.success().unwrap();
+        logs.success(Done::default()).unwrap();
         assert_eq!(wait_in(dir.path(), LONG).0, Outcome::Success);
     }
 
@@ -389,14 +414,35 @@ mod tests {
         let expected = ["data".to_owned(), "logs".to_owned()];
         let data = marks_of(dir.path(), "r", "data");
         data.begin(&expected).unwrap();
-        data.success().unwrap();
+        data.success(Done::default()).unwrap();
         let logs = marks_of(dir.path(), "r", "logs");
         logs.failure("the disk is full").unwrap();
         let reason = "volume logs: the disk is full".to_owned();
         assert_eq!(wait_in(dir.path(), LONG).0, Outcome::Failure(reason));
         logs.begin(&expected).unwrap();
-        logs.success().unwrap();
+        logs.success(Done::default()).unwrap();
         assert_eq!(wait_in(dir.path(), LONG).0, Outcome::Success);
+    }
+
+    #[test]
+    fn only_the_task_itself_is_done_by_its_mark() {
+        let dir = tempfile::tempdir().unwrap();
+        let done = Done {
+            bytes: 7,
+            entries: 2,
+            warnings: 1,
+        };
+        let marks = marks_of(dir.path(), "r", "data");
+        assert_eq!(marks.done(), None);
+        marks.success(done).unwrap();
+        assert_eq!(marks_of(dir.path(), "r", "data").done(), Some(done));
+        assert_eq!(marks_of(dir.path(), "r2", "data").done(), None);
+        assert_eq!(marks_of(dir.path(), "r", "logs").done(), None);
+        let old = r#"{"run": "r", "task": "t"}"#;
+        fs::write(dir.path().join("data.success"), old).unwrap();
+        assert_eq!(marks.done(), None, "an older agent says nothing more");
+        marks.begin(&[]).unwrap();
+        assert_eq!(marks.done(), None);
     }
 
     #[test]
@@ -430,7 +476,7 @@ mod tests {
         let marks = marks_of(dir.path(), "r", "data");
         assert_eq!(wait_in(dir.path(), MOMENT).0, Outcome::Stalled);
         marks.begin(&[]).unwrap();
-        marks.success().unwrap();
+        marks.success(Done::default()).unwrap();
         assert_eq!(fs::read_to_string(&secret).unwrap(), "as it was");
         assert_eq!(wait_in(dir.path(), LONG).0, Outcome::Success);
         let link = outside.path().join("link");

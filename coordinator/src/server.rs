@@ -169,6 +169,7 @@ impl Coordinator {
         own.spawn(Arc::clone(&context.maintenance).run_health(context.shutdown.clone()));
         own.spawn(Arc::clone(&context.maintenance).run_collector(context.shutdown.clone()));
         own.spawn(Arc::clone(&context.runs).run_hooks(context.shutdown.clone()));
+        own.spawn(Arc::clone(&context.runs).run_restores(context.shutdown.clone()));
         if let Some(endpoint) = endpoint {
             let (context, shutdown) = (context.clone(), context.shutdown.clone());
             if !context.downloads.has_address() {

@@ -4,7 +4,7 @@ pub use k8s_openapi::{
     ByteString,
     api::{
         apps::v1::{DaemonSet, Deployment},
-        core::v1::{ObjectReference, PersistentVolumeClaim, Secret, SecretKeySelector},
+        core::v1::{ObjectReference, PersistentVolumeClaim, Pod, Secret, SecretKeySelector},
     },
     apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference, Time},
 };

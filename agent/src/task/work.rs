@@ -25,7 +25,7 @@ use super::{
 use crate::{
     app::Inventory,
     backup::{self, BackupJob, Budget, CheckpointEvery},
-    marks::{MarkDir, MarkOwner},
+    marks::{Done, MarkDir, MarkOwner},
     restore::{self, RestoreJob, RestoreTarget},
     volumes::FoundVolume,
 };
@@ -117,8 +117,18 @@ pub(super) fn run(
                 path,
             };
             // Who waits in the pod would wait for ever: without marks nothing is restored.
-            let marks = marks.map(|dir| begin_marks(&dir, order, marks_expected));
-            match marks.transpose() {
+            let marks = marks.map(|dir| open_marks(&dir, order)).transpose();
+            let done = marks.as_ref().ok().and_then(|marks| marks.as_ref()?.done());
+            if let Some(done) = done {
+                return Outcome::Completed(before(*snapshot, done));
+            }
+            let begun = marks.and_then(|marks| {
+                marks
+                    .iter()
+                    .try_for_each(|marks| marks.begin(marks_expected))?;
+                Ok(marks)
+            });
+            match begun {
                 Ok(marks) => restore.run(&volume, marks, committer, store, monitor, cancel),
                 Err(error) => failed(format!("cannot write marks for the pod: {error}"), true),
             }
@@ -233,7 +243,11 @@ impl Restore<'_> {
             return outcome;
         };
         let marked = match &outcome {
-            Outcome::Completed(result) if result.errors == 0 => marks.success(),
+            Outcome::Completed(result) if result.errors == 0 => marks.success(Done {
+                bytes: result.logical_bytes,
+                entries: result.entries,
+                warnings: result.warnings,
+            }),
             Outcome::Completed(result) => {
                 marks.failure(&format!("{} entries could not be restored", result.errors))
             }
@@ -299,17 +313,27 @@ impl Restore<'_> {
     }
 }
 
-/// Opens the directory for marks, and says in it that the restore begins.
-fn begin_marks(dir: &FoundVolume, order: &Order, expected: &[String]) -> io::Result<MarkDir> {
+/// The result of a task that has ended well before, and whose agent did not live to tell it.
+fn before(snapshot: SnapshotId, done: Done) -> TaskResult {
+    TaskResult {
+        snapshot,
+        logical_bytes: done.bytes,
+        transferred_bytes: 0,
+        entries: done.entries,
+        warnings: done.warnings,
+        errors: 0,
+    }
+}
+
+/// Opens the directory for marks.
+fn open_marks(dir: &FoundVolume, order: &Order) -> io::Result<MarkDir> {
     let fd = dir.open().map_err(io::Error::other)?;
     let owner = MarkOwner {
         run: order.run.clone(),
         task: order.id.to_string(),
         volume: order.volume.volume.clone(),
     };
-    let marks = MarkDir::from_fd(fd, owner)?;
-    marks.begin(expected)?;
-    Ok(marks)
+    MarkDir::from_fd(fd, owner)
 }
 
 /// Passes everything on, counts issues, and marks progress.

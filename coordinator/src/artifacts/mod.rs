@@ -1,6 +1,8 @@
 //! Artifacts: the files of backups and restores that lie beside a repository, as Velero lays them out.
 
 mod read;
+mod reports;
+mod restore;
 mod spool;
 
 use std::path::Path;
@@ -15,7 +17,9 @@ use orlop_proto::v1::LogLevel;
 use orlop_repository::Repository;
 
 pub(crate) use read::{key_of, list, read};
-pub(crate) use spool::Spool;
+pub(crate) use reports::{ReportWriter, reported};
+pub(crate) use restore::restore_files;
+pub(crate) use spool::{Spool, remove};
 
 use crate::{records::Document, runs::Refusal, state::LogLine};
 
@@ -36,7 +40,7 @@ pub(crate) fn backup_files(
         expires_ms: document.expires_ms(),
         log: log
             .iter()
-            .map(|line| record_of(line, document, &backup))
+            .map(|line| record_of(line, document, backup.metadata.namespace.as_deref()))
             .collect(),
         objects,
     };
@@ -80,16 +84,16 @@ fn object_of(document: &Document) -> Result<Backup, Refusal> {
 }
 
 /// A line of a run's log as Velero's clients read it.
-fn record_of(line: &LogLine, document: &Document, backup: &Backup) -> Record {
+fn record_of(line: &LogLine, document: &Document, namespace: Option<&str>) -> Record {
+    let field = document.run.kind.as_str();
     let time = jiff::Timestamp::from_millisecond(line.time_ms).unwrap_or_default();
     let level = match LogLevel::try_from(line.level) {
         Ok(LogLevel::Error) => Level::Error,
         Ok(LogLevel::Warning) => Level::Warning,
         _ => Level::Info,
     };
-    let namespace = backup.metadata.namespace.as_deref().unwrap_or("orlop");
-    let name = format!("{namespace}/{}", document.run.name);
-    let mut record = Record::new(time, level, line.message.clone()).with("backup", name);
+    let name = format!("{}/{}", namespace.unwrap_or("orlop"), document.run.name);
+    let mut record = Record::new(time, level, line.message.clone()).with(field, name);
     for (name, value) in &line.fields {
         if let Some(name) = FIELDS.into_iter().find(|known| known == name) {
             record = record.with(name, value.clone());
@@ -106,8 +110,8 @@ fn record_of(line: &LogLine, document: &Document, backup: &Backup) -> Record {
     record
 }
 
-/// The fields that lines of hooks have.
-const FIELDS: [&str; 11] = [
+/// The fields that lines of hooks and objects have.
+const FIELDS: [&str; 12] = [
     "error",
     "hookCommand",
     "hookContainer",
@@ -119,6 +123,7 @@ const FIELDS: [&str; 11] = [
     "hookType",
     "name",
     "namespace",
+    "resource",
 ];
 
 /// The keys of all files of a backup or restore, the one by which it exists first.

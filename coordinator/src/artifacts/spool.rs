@@ -1,9 +1,12 @@
-//! Where the objects of backups that run are put aside until they are part of the record.
+//! Where the objects of backups and restores that run are put aside until they are no longer needed.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
+
+use orlop_core::run::RunKind;
+use orlop_runtime::private;
 
 /// The directory.
 pub(crate) struct Spool {
@@ -21,6 +24,24 @@ impl Spool {
         self.directory.join(format!("{backup}.objects"))
     }
 
+    /// The file of the objects that a restore makes again: the plain archive of its backup.
+    pub(crate) fn archive(&self, restore: &str) -> PathBuf {
+        self.directory.join(format!("{restore}.tar.gz"))
+    }
+
+    /// The file that says what became of each object of a restore.
+    pub(crate) fn reports(&self, restore: &str) -> PathBuf {
+        self.directory.join(format!("{restore}.reports"))
+    }
+
+    /// Makes the directory, which only its owner may look into.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub(crate) fn create(&self) -> Result<(), orlop_runtime::Error> {
+        private::create_dir(&self.directory)
+    }
+
     /// Takes a file with the objects of a backup that begins. A failure is logged: the record will miss them, and say so.
     pub(crate) fn keep(&self, backup: &str, file: &Path) {
         if let Err(error) = fs::rename(file, self.path(backup)) {
@@ -28,13 +49,25 @@ impl Spool {
         }
     }
 
-    /// Removes the file of a backup; one that does not exist is no error.
-    pub(crate) fn remove(&self, backup: &str) {
-        match fs::remove_file(self.path(backup)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(run_id = backup, error = %error, "the objects of a backup stay on the disk");
+    /// Removes the files of a backup or restore; those that do not exist are no error.
+    pub(crate) fn remove(&self, kind: RunKind, name: &str) {
+        match kind {
+            RunKind::Backup => remove(&self.path(name)),
+            RunKind::Restore => {
+                remove(&self.archive(name));
+                remove(&self.archive(name).with_extension("part"));
+                remove(&self.reports(name));
             }
-            _ => {}
         }
+    }
+}
+
+/// Removes a file; one that does not exist is no error.
+pub(crate) fn remove(path: &Path) {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), error = %error, "what was put aside stays on the disk");
+        }
+        _ => {}
     }
 }

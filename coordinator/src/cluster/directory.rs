@@ -8,10 +8,15 @@ use std::{
 use async_trait::async_trait;
 use orlop_core::{
     hook::{Hook, HookOutcome},
-    run::{BackupSpec, KnownVolume, select},
+    run::{BackupSpec, KnownVolume, RestoreSpec, select},
 };
+use orlop_kubernetes::velero::Restore;
+use tokio_util::sync::CancellationToken;
 
-use super::{BackupPlan, Cluster, HookEnd, PlannedVolume};
+use super::{
+    BackupPlan, Cluster, ContainerState, HookEnd, ObjectsRequest, PlannedVolume, PodState,
+    RestoreSink, RestoredPod,
+};
 use crate::runs::Refusal;
 
 /// The newest inventory of each node, kept when its agent goes away.
@@ -77,6 +82,55 @@ impl Cluster for Directory {
     async fn downloads_url(&self) -> Result<Option<String>, Refusal> {
         Ok(None)
     }
+
+    fn restore_object(&self, _name: &str, _spec: &RestoreSpec) -> Result<Restore, Refusal> {
+        Err(no_objects())
+    }
+
+    async fn restore_objects(
+        &self,
+        _request: &ObjectsRequest<'_>,
+        _sink: &mut dyn RestoreSink,
+        _cancel: &CancellationToken,
+    ) -> Result<(), Refusal> {
+        Err(no_objects())
+    }
+
+    async fn pod_state(&self, _pod: &RestoredPod) -> Result<PodState, Refusal> {
+        Err(no_objects())
+    }
+
+    async fn delete_pod(&self, _namespace: &str, _pod: &str, _uid: &str) -> Result<(), Refusal> {
+        Err(no_objects())
+    }
+
+    async fn container_state(
+        &self,
+        _namespace: &str,
+        _pod: &str,
+        _container: &str,
+    ) -> Result<ContainerState, Refusal> {
+        let reason = "there is no Kubernetes API here that knows it".to_owned();
+        Ok(ContainerState::Never { reason })
+    }
+
+    async fn finish_volumes(
+        &self,
+        _request: &ObjectsRequest<'_>,
+        _cancel: &CancellationToken,
+    ) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Why no object can be made.
+fn no_objects() -> Refusal {
+    Refusal::Invalid {
+        field: "velero_object",
+        message: "it needs a Kubernetes API, and there is none here: start the coordinator with --in-cluster or \
+                  --kubeconfig, or restore the volumes alone"
+            .to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -84,6 +138,23 @@ mod tests {
     use orlop_core::VolumeRef;
 
     use super::*;
+
+    #[test]
+    fn a_restore_of_objects_is_refused_with_the_remedy() {
+        let spec = RestoreSpec {
+            velero_object: "{}".to_owned(),
+            ..RestoreSpec::default()
+        };
+        let refused = Directory::default().restore_object("r", &spec).unwrap_err();
+        assert!(matches!(
+            refused,
+            Refusal::Invalid {
+                field: "velero_object",
+                ..
+            }
+        ));
+        assert!(refused.to_string().contains("--in-cluster"), "{refused}");
+    }
 
     #[test]
     fn a_report_replaces_the_one_before() {

@@ -5,21 +5,25 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use orlop_core::{
     hook::{Hook, HookOutcome},
-    run::{BackupSpec, KnownVolume, Objects, Place},
+    run::{self, BackupSpec, KnownVolume, Place, RestoreSpec},
 };
 use orlop_kubernetes::{
-    client::Connection,
+    api::Pod,
+    client::{ClientError, Connection, Objects},
     cluster_info::service_address,
     exec::{self, ExecExit, ExecRequest},
     plan::{PlanError, plan_backup},
     selection::{Severity, SkippedVolume, TakenVolume},
-    velero::Backup,
+    velero::{Backup, Restore},
 };
 use orlop_proto::v1::LogLevel;
 use rand::Rng as _;
 use tokio_util::sync::CancellationToken;
 
-use super::{BackupPlan, Cluster, Directory, HookEnd, PlannedObjects, PlannedVolume};
+use super::{
+    BackupPlan, Cluster, ContainerState, Directory, HookEnd, ObjectsRequest, PlannedObjects,
+    PlannedVolume, PodState, RestoreSink, RestoredPod,
+};
 use crate::runs::{Refusal, with_sources};
 
 /// The Service of the endpoint of downloads, and its port; `deploy/base/services.yaml` makes it.
@@ -112,7 +116,7 @@ impl Cluster for KubeCluster {
         for problem in plan.problems {
             notes.extend(level(problem.severity).map(|level| (level, problem.message)));
         }
-        let counts = Objects {
+        let counts = run::Objects {
             total: plan.objects,
             done: plan.objects,
         };
@@ -162,6 +166,60 @@ impl Cluster for KubeCluster {
         let address = address.map_err(|error| Refusal::Unavailable(with_sources(&error)))?;
         Ok(address.map(|address| format!("http://{address}")))
     }
+
+    fn restore_object(&self, name: &str, spec: &RestoreSpec) -> Result<Restore, Refusal> {
+        let read = serde_json::from_str::<Restore>(&spec.velero_object);
+        let mut restore = read.map_err(|error| Refusal::Invalid {
+            field: "velero_object",
+            message: error.to_string(),
+        })?;
+        restore.metadata.name = Some(name.to_owned());
+        Ok(restore)
+    }
+
+    async fn restore_objects(
+        &self,
+        _request: &ObjectsRequest<'_>,
+        _sink: &mut dyn RestoreSink,
+        _cancel: &CancellationToken,
+    ) -> Result<(), Refusal> {
+        Err(absent())
+    }
+
+    async fn pod_state(&self, _pod: &RestoredPod) -> Result<PodState, Refusal> {
+        Err(absent())
+    }
+
+    async fn delete_pod(&self, namespace: &str, pod: &str, uid: &str) -> Result<(), Refusal> {
+        let pods = Objects::<Pod>::of(&self.connection, Some(namespace));
+        match pods.delete(pod, Some(uid)).await {
+            // Another one has its name by now.
+            Ok(_) | Err(ClientError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(Refusal::Unavailable(with_sources(&error))),
+        }
+    }
+
+    async fn container_state(
+        &self,
+        _namespace: &str,
+        _pod: &str,
+        _container: &str,
+    ) -> Result<ContainerState, Refusal> {
+        Err(absent())
+    }
+
+    async fn finish_volumes(
+        &self,
+        _request: &ObjectsRequest<'_>,
+        _cancel: &CancellationToken,
+    ) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Nothing in `kubernetes` makes objects yet.
+fn absent() -> Refusal {
+    Refusal::Precondition("this version does not make Kubernetes objects again".to_owned())
 }
 
 fn planned(taken: TakenVolume) -> PlannedVolume {

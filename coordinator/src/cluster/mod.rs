@@ -2,18 +2,25 @@
 
 mod directory;
 mod kube;
+mod objects;
 
 use std::path::PathBuf;
 
 use async_trait::async_trait;
 pub(crate) use directory::Directory;
 pub(crate) use kube::KubeCluster;
+pub(crate) use objects::{
+    BackedVolume, ContainerState, ItemEnd, ItemReport, ObjectsRequest, PodState, RestoreHook,
+    RestoreSink, RestoredPod,
+};
 use orlop_core::{
     Lineage, VolumeRef,
     hook::{Hook, HookOutcome},
-    run::{BackupSpec, KnownVolume, NewPod, Objects, Place},
+    run::{BackupSpec, KnownVolume, NewPod, Objects, Place, RestoreSpec},
 };
+use orlop_kubernetes::velero::Restore;
 use orlop_proto::v1::LogLevel;
+use tokio_util::sync::CancellationToken;
 
 use crate::runs::Refusal;
 
@@ -43,6 +50,53 @@ pub(crate) trait Cluster: Send + Sync {
     /// # Errors
     /// The API does not answer.
     async fn downloads_url(&self) -> Result<Option<String>, Refusal>;
+
+    /// The object that says which objects a restore makes again and how.
+    ///
+    /// # Errors
+    /// There is no Kubernetes API, or it is no such object.
+    fn restore_object(&self, name: &str, spec: &RestoreSpec) -> Result<Restore, Refusal>;
+
+    /// Makes the objects of a restore again, from the first one on: what it has made before counts as made.
+    ///
+    /// # Errors
+    /// It was cancelled, or cannot go on; trouble with one object is told to `sink` and is none.
+    async fn restore_objects(
+        &self,
+        request: &ObjectsRequest<'_>,
+        sink: &mut dyn RestoreSink,
+        cancel: &CancellationToken,
+    ) -> Result<(), Refusal>;
+
+    /// How far a restored pod has come.
+    ///
+    /// # Errors
+    /// The API does not answer.
+    async fn pod_state(&self, pod: &RestoredPod) -> Result<PodState, Refusal>;
+
+    /// Deletes the pod with this UID; one that is gone is no error.
+    ///
+    /// # Errors
+    /// The API does not answer or refuses.
+    async fn delete_pod(&self, namespace: &str, pod: &str, uid: &str) -> Result<(), Refusal>;
+
+    /// Whether hooks of a container may run.
+    ///
+    /// # Errors
+    /// The API does not answer.
+    async fn container_state(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+    ) -> Result<ContainerState, Refusal>;
+
+    /// Gives new persistent volumes of a restore what its backup knows of the old ones; what somebody should know of that.
+    async fn finish_volumes(
+        &self,
+        request: &ObjectsRequest<'_>,
+        cancel: &CancellationToken,
+    ) -> Vec<String>;
 }
 
 /// What a backup takes.

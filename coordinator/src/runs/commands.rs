@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use orlop_core::{
     Lineage, RestoreMode, SnapshotId, TaskId, VolumeRef,
-    run::{Event, NewTask, Objects, Place, PodRun, Run, RunKind, RunSpec, Task},
+    run::{Event, Making, NewTask, Objects, Place, PodRun, Run, RunKind, RunSpec, Task},
 };
 use orlop_proto::v1;
 use orlop_runtime::mac::{self, MacKey};
@@ -42,6 +42,8 @@ struct ContextTask {
     snapshot: Option<SnapshotId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     place: Option<Place>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    source: Option<VolumeRef>,
 }
 
 /// Begin `task` of the run in `document`, whose store it reaches as told or through the coordinator.
@@ -59,7 +61,7 @@ pub(super) fn start(
         }),
         RunSpec::Restore(spec) => v1::start_task::Work::Restore(v1::RestoreTask {
             snapshot_id: task.snapshot.map(|id| id.to_string()).unwrap_or_default(),
-            mode: v1::RestoreMode::from(mode_of(spec.mode, task)).into(),
+            mode: v1::RestoreMode::from(mode_of(spec.effective_mode(), task)).into(),
             path: spec.path.clone().into(),
             marks_expected: volumes_of_pod(&document.run, &task.volume),
         }),
@@ -129,9 +131,14 @@ pub(super) fn acknowledge(id: TaskId) -> v1::AgentCommand {
 fn context(document: &Document, own: &Task) -> Vec<u8> {
     let all = encode(document, document.run.tasks.iter());
     if all.len() <= MAX_CONTEXT_BYTES {
-        all
+        return all;
+    }
+    let one = encode(document, std::iter::once(own));
+    // Without a context the task is known from the state database alone.
+    if one.len() <= MAX_CONTEXT_BYTES {
+        one
     } else {
-        encode(document, std::iter::once(own))
+        Vec::new()
     }
 }
 
@@ -145,6 +152,7 @@ fn encode<'a>(document: &Document, tasks: impl Iterator<Item = &'a Task>) -> Vec
         lineage: task.lineage.clone(),
         snapshot: task.snapshot.filter(|_| restores),
         place: task.place.clone(),
+        source: task.source.clone(),
     };
     let context = Context {
         name: run.name.clone(),
@@ -172,6 +180,7 @@ pub(super) fn recovered(context: &[u8], key: &MacKey) -> Option<Document> {
         lineage: task.lineage,
         snapshot: task.snapshot,
         place: task.place,
+        source: task.source,
     };
     let tasks: Vec<NewTask> = context.tasks.into_iter().map(task).collect();
     if tasks.is_empty() {
@@ -188,6 +197,10 @@ pub(super) fn recovered(context: &[u8], key: &MacKey) -> Option<Document> {
         context.created_ms,
     );
     run.pods = context.pods;
+    if matches!(&context.spec, RunSpec::Restore(spec) if spec.makes_objects()) {
+        // Its objects are gone through again; what is made already is found.
+        run.making = Some(Making::default());
+    }
     let mut document = Document::new(context.spec, run);
     document.recovered = true;
     Some(document)
@@ -209,6 +222,7 @@ mod tests {
             lineage: Some(Lineage(format!("l{id}"))),
             snapshot: None,
             place: None,
+            source: None,
         };
         let _ = run.apply(
             Event::Planned {
@@ -252,6 +266,7 @@ mod tests {
             lineage: None,
             snapshot: None,
             place: None,
+            source: None,
         };
         let _ = run.apply(
             Event::Planned {

@@ -8,15 +8,15 @@ use std::{
 use orlop_core::{
     SnapshotId, TaskId, VolumeRef,
     run::{
-        BackupSpec, Event, KnownVolume, NewPod, NewTask, RestoreSpec, Run, RunKind, RunSpec,
-        not_found,
+        BackupSpec, Event, KnownVolume, NewPod, NewTask, RestoreEvent, RestoreSpec, Run, RunKind,
+        RunSpec, not_found,
     },
 };
 use orlop_proto::v1::LogLevel;
 use orlop_repository::{SnapshotInfo, SnapshotState};
 use rand::Rng as _;
 
-use super::{Refusal, RunKey, Runs, agents::Agent};
+use super::{Refusal, RunKey, Runs, agents::Agent, restoring::at_location};
 use crate::{
     cluster::{PlannedObjects, PlannedVolume},
     records::Document,
@@ -33,6 +33,23 @@ struct Plan {
     pods: Vec<NewPod>,
     objects: Option<PlannedObjects>,
     notes: Vec<(LogLevel, String)>,
+    /// Whether its tasks become known only while Kubernetes objects are made again.
+    opens: bool,
+}
+
+impl Plan {
+    /// A run at a location whose tasks become known while it runs.
+    fn opening(location: String) -> Self {
+        Self {
+            location,
+            tasks: Vec::new(),
+            skipped: Vec::new(),
+            pods: Vec::new(),
+            objects: None,
+            notes: Vec::new(),
+            opens: true,
+        }
+    }
 }
 
 /// A location, and snapshots there with the targets that were asked for.
@@ -59,12 +76,15 @@ impl Runs {
         if spec.kind() == RunKind::Backup {
             locations.writable(&location)?;
         }
-        if !self.refresh_inventories(INVENTORY_PATIENCE).await {
+        if !makes_objects(&spec) && !self.refresh_inventories(INVENTORY_PATIENCE).await {
             let message = "no agent is connected: start one on the node that has the volumes";
             return Err(Refusal::Unavailable(message.to_owned()));
         }
         let plan = match &spec {
             RunSpec::Backup(spec) => self.plan_backup(&key.name, spec, location).await?,
+            RunSpec::Restore(spec) if spec.makes_objects() => {
+                Plan::opening(self.objects_at(&key.name, spec, &location)?)
+            }
             RunSpec::Restore(spec) => self.plan_restore(spec, &location).await?,
         };
         if self.records(&plan.location)?.has(&key).await? {
@@ -135,11 +155,15 @@ impl Runs {
             self.spool.keep(&key.name, &objects.file);
             objects.counts
         });
-        let planned = Event::Planned {
-            tasks: plan.tasks,
-            skipped: plan.skipped.len() as u32,
-            pods: plan.pods,
-            objects,
+        let planned = if plan.opens {
+            Event::Restore(RestoreEvent::Opened)
+        } else {
+            Event::Planned {
+                tasks: plan.tasks,
+                skipped: plan.skipped.len() as u32,
+                pods: plan.pods,
+                objects,
+            }
         };
         table.apply(key, planned, now);
         if objects.is_some() {
@@ -169,6 +193,7 @@ impl Runs {
             node: planned.node,
             snapshot: None,
             place: planned.place,
+            source: None,
         };
         Ok(Plan {
             location,
@@ -177,6 +202,7 @@ impl Runs {
             pods: plan.pods,
             objects: plan.objects,
             notes: plan.notes,
+            opens: false,
         })
     }
 
@@ -194,6 +220,7 @@ impl Runs {
                 lineage: None,
                 snapshot: Some(snapshot.id),
                 place: None,
+                source: Some(snapshot.volume),
             };
             if tasks.insert(target.clone(), task).is_some() {
                 let message = format!("two snapshots would be restored into {target}");
@@ -210,6 +237,7 @@ impl Runs {
             pods: Vec::new(),
             objects: None,
             notes: Vec::new(),
+            opens: false,
         })
     }
 
@@ -253,14 +281,8 @@ impl Runs {
         let locations = &self.parts.locations;
         let unknown = match self.get(&RunKey::backup(backup)) {
             Ok(document) => {
+                at_location(&document.run, location)?;
                 let at = document.run.location.clone();
-                if !location.is_empty() && location != at {
-                    let message = format!("backup {backup} is in location {at}");
-                    return Err(Refusal::Invalid {
-                        field: "location",
-                        message,
-                    });
-                }
                 let snapshots = locations.repository(&at)?.snapshots().await?;
                 return Ok((at, made_by(&document.run, snapshots)?));
             }
@@ -276,6 +298,10 @@ impl Runs {
         }
         Err(unknown)
     }
+}
+
+fn makes_objects(spec: &RunSpec) -> bool {
+    matches!(spec, RunSpec::Restore(spec) if spec.makes_objects())
 }
 
 /// The snapshots that a backup has made: an earlier backup of its name may have left others.
@@ -338,6 +364,6 @@ fn count(notes: &[(LogLevel, String)], wanted: LogLevel) -> usize {
     notes.iter().filter(|(level, _)| *level == wanted).count()
 }
 
-fn new_task_id(now_ms: i64) -> TaskId {
+pub(super) fn new_task_id(now_ms: i64) -> TaskId {
     TaskId::new(now_ms.cast_unsigned(), rand::rng().random())
 }

@@ -1,38 +1,79 @@
 //! The loop that runs hooks in pods. What a hook printed and how it ended is in the run's log.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
-use orlop_core::{hook::HookOutcome, run::Event};
-use orlop_kubernetes::files::{HookLog, Level, Record};
+use orlop_core::{
+    hook::{Hook, HookOutcome},
+    run::{Event, HookWait},
+};
+use orlop_kubernetes::{
+    files::{HookLog, Level, Record},
+    velero::GoDuration,
+};
 use orlop_proto::v1::LogLevel;
-use tokio::task::JoinSet;
+use tokio::{
+    task::{Id, JoinSet},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Runs, table::PodKey};
+use crate::cluster::{ContainerState, HookEnd};
+
+/// First pause between two looks at a container, and the longest.
+const LOOK: Duration = Duration::from_secs(1);
+const LOOK_MAX: Duration = Duration::from_secs(10);
+
+/// Whether a hook may run.
+enum Ready {
+    /// It may.
+    Now,
+    /// It will not, for this reason.
+    Never(String),
+    /// Nobody wants it any more.
+    Left,
+}
 
 impl Runs {
     /// Runs hooks as they are asked for, those of each pod one after the other, until `shutdown`. One that runs then is
     /// run again by the next coordinator.
     pub(crate) async fn run_hooks(self: Arc<Self>, shutdown: CancellationToken) {
         let mut pods = JoinSet::new();
+        let mut busy: HashMap<Id, PodKey> = HashMap::new();
         loop {
-            for pod in std::mem::take(&mut self.lock().hooks) {
-                let (runs, shutdown) = (Arc::clone(&self), shutdown.clone());
-                pods.spawn(async move {
+            let wanted = std::mem::take(&mut self.lock().hooks);
+            // Who runs a pod's hooks goes on with those that have become due; if it has just ended, the next one does.
+            for pod in wanted {
+                if busy.values().any(|other| *other == pod) {
+                    self.lock().hooks.push(pod);
+                    continue;
+                }
+                let (runs, shutdown, key) = (Arc::clone(&self), shutdown.clone(), pod.clone());
+                let work = async move {
                     tokio::select! {
                         () = shutdown.cancelled() => {}
-                        () = runs.hooks_of(&pod) => {}
+                        () = runs.hooks_of(&key) => {}
                     }
-                });
+                };
+                busy.insert(pods.spawn(work).id(), pod);
             }
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = self.signals.hooks.notified() => {}
-                Some(ended) = pods.join_next() => {
-                    if let Err(error) = ended {
-                        tracing::error!(error = %error, "running hooks has panicked");
-                    }
+                Some(ended) = pods.join_next_with_id() => {
+                    let id = match ended {
+                        Ok((id, ())) => id,
+                        Err(error) => {
+                            tracing::error!(error = %error, "running hooks has panicked");
+                            error.id()
+                        }
+                    };
+                    busy.remove(&id);
                 }
             }
         }
@@ -41,19 +82,33 @@ impl Runs {
 
     async fn hooks_of(&self, pod: &PodKey) {
         loop {
-            let hook = {
-                let table = self.lock();
-                let run = table.document(&pod.run).map(|document| &document.run);
-                run.and_then(|run| run.hook_to_run(&pod.namespace, &pod.pod))
-                    .cloned()
+            let Some(hook) = self.hook_to_run(pod) else {
+                let (namespace, name) = (pod.namespace.clone(), pod.pod.clone());
+                let left = Event::HooksLeft {
+                    namespace,
+                    pod: name,
+                };
+                self.lock().apply(&pod.run, left, self.now_ms());
+                return;
             };
-            let Some(hook) = hook else { return };
             let log = HookLog::new(&pod.run.name, &pod.namespace, &pod.pod, &hook);
-            self.log_record(pod, log.started(self.time()));
-            let cluster = &self.parts.cluster;
-            let end = cluster.run_hook(&pod.namespace, &pod.pod, &hook).await;
-            self.log_record(pod, log.stdout(self.time(), &end.stdout));
-            self.log_record(pod, log.stderr(self.time(), &end.stderr));
+            let end = match self.container_of(pod, &hook).await {
+                Ready::Left => continue,
+                Ready::Never(message) => HookEnd {
+                    outcome: HookOutcome::Failed,
+                    stdout: String::new(),
+                    stderr: String::new(),
+                    message,
+                },
+                Ready::Now => {
+                    self.log_record(pod, log.started(self.time()));
+                    let cluster = &self.parts.cluster;
+                    let end = cluster.run_hook(&pod.namespace, &pod.pod, &hook).await;
+                    self.log_record(pod, log.stdout(self.time(), &end.stdout));
+                    self.log_record(pod, log.stderr(self.time(), &end.stderr));
+                    end
+                }
+            };
             if end.outcome == HookOutcome::Failed {
                 self.log_record(pod, log.failed(self.time(), &end.message));
             }
@@ -64,6 +119,75 @@ impl Runs {
                 message: end.message,
             };
             self.lock().apply(&pod.run, ended, self.now_ms());
+        }
+    }
+
+    fn hook_to_run(&self, pod: &PodKey) -> Option<Hook> {
+        let table = self.lock();
+        let run = &table.document(&pod.run)?.run;
+        run.hook_to_run(&pod.namespace, &pod.pod).cloned()
+    }
+
+    /// Waits until a hook of a restored pod may run: one of a backup may at once.
+    async fn container_of(&self, pod: &PodKey, hook: &Hook) -> Ready {
+        let wait = match self.wait_of(pod) {
+            Ok(Some(wait)) => wait,
+            Ok(None) => return Ready::Now,
+            Err(reason) => return Ready::Never(format!("it was not run: {reason}")),
+        };
+        let until = Instant::now() + wait.timeout;
+        let mut pause = LOOK;
+        loop {
+            let cluster = &self.parts.cluster;
+            let state = cluster
+                .container_state(&pod.namespace, &pod.pod, &hook.container)
+                .await;
+            let reason = match state {
+                Ok(ContainerState::Ready) => return Ready::Now,
+                Ok(ContainerState::Running) if !wait.ready => return Ready::Now,
+                Ok(ContainerState::Running) => "it is not ready".to_owned(),
+                Ok(ContainerState::Starting { reason }) => reason,
+                Ok(ContainerState::Never { reason }) => {
+                    return Ready::Never(format!("it was not run: {reason}"));
+                }
+                Err(refusal) => refusal.to_string(),
+            };
+            // A cancel leaves the hook.
+            if self.hook_to_run(pod).as_ref() != Some(hook) {
+                return Ready::Left;
+            }
+            if Instant::now() >= until {
+                let (container, waited) = (&hook.container, GoDuration::from(wait.timeout));
+                return Ready::Never(format!(
+                    "it was not run: container {container} was waited for in vain for {waited}: {reason}"
+                ));
+            }
+            tokio::time::sleep_until(until.min(Instant::now() + pause)).await;
+            pause = (pause * 2).min(LOOK_MAX);
+        }
+    }
+
+    /// How the next hook of a pod waits, `None` in a backup; or why it cannot run.
+    fn wait_of(&self, pod: &PodKey) -> Result<Option<HookWait>, String> {
+        let table = self.lock();
+        let Some(document) = table.document(&pod.run) else {
+            return Ok(None);
+        };
+        let run = &document.run;
+        let Some(known) = run.pod(&pod.namespace, &pod.pod) else {
+            return Ok(None);
+        };
+        let Some(wait) = known.next_wait() else {
+            return Ok(None);
+        };
+        if known.is_stopped() {
+            return Err(
+                "a hook before it has failed, and says that none shall follow then".to_owned(),
+            );
+        }
+        match run.unrestored(&pod.namespace, &pod.pod) {
+            Some(task) => Err(format!("volume {} was not restored", task.volume)),
+            None => Ok(Some(wait)),
         }
     }
 

@@ -49,6 +49,10 @@ pub(super) fn run_line(run: &Run) -> (LogLevel, Option<TaskId>, String) {
     let kind = run.kind;
     let (level, message) = match run.phase {
         RunPhase::New => (LogLevel::Info, format!("{kind} accepted")),
+        RunPhase::Queued if run.making.is_some() => {
+            let message = format!("{kind} of Kubernetes objects queued");
+            (LogLevel::Info, message)
+        }
         RunPhase::Queued => (
             LogLevel::Info,
             format!("{kind} of {} volumes queued", run.tasks.len()),

@@ -35,6 +35,7 @@ impl Runs {
             record: Arc::new(Notify::new()),
             sessions: Arc::new(Notify::new()),
             hooks: Arc::new(Notify::new()),
+            restores: Arc::new(Notify::new()),
             agents: watch::Sender::new(()),
         };
         let mut table = Table {
@@ -152,10 +153,13 @@ impl Table {
                 actions.extend(run.resume().into_iter().map(|action| (key.clone(), action)));
             }
             let open = || run.tasks.iter().filter(|task| !task.phase.is_final());
-            nodes.extend(open().map(|task| task.node.clone()));
+            let placed = open().filter(|task| !task.node.is_empty());
+            nodes.extend(placed.map(|task| task.node.clone()));
             match run.phase {
                 RunPhase::Finalizing => jobs.push((key.clone(), Work::Record)),
-                RunPhase::Deleting if open().next().is_none() => {
+                RunPhase::Deleting
+                    if open().next().is_none() && run.making.is_none_or(|making| making.closed) =>
+                {
                     jobs.push((key.clone(), Work::Remove));
                 }
                 _ => {}

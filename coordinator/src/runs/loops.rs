@@ -102,6 +102,7 @@ impl Runs {
                 .node_limits(self.parts.limits.tasks_per_node)
                 .collect(),
             location: self.parts.limits.tasks_per_location,
+            now_ms: self.now_ms(),
         };
         let mut open: Vec<_> = table
             .entries

@@ -12,6 +12,7 @@ mod presence;
 mod query;
 mod recorder;
 mod refusal;
+mod restoring;
 mod route;
 mod sessions;
 mod table;
@@ -52,7 +53,7 @@ pub(crate) struct Parts {
     pub(crate) own_node: Option<String>,
     /// Proves that contexts which agents tell are the coordinator's own.
     pub(crate) context_key: MacKey,
-    /// Directory where objects of backups that run are put aside.
+    /// Directory where objects of backups and restores that run are put aside.
     pub(crate) spool_dir: PathBuf,
     /// Limits.
     pub(crate) limits: Limits,
@@ -73,6 +74,8 @@ pub(crate) struct Signals {
     sessions: Arc<Notify>,
     /// There are hooks to run.
     hooks: Arc<Notify>,
+    /// A restore that makes objects has changed.
+    restores: Arc<Notify>,
     /// An agent has come, gone or told its inventory.
     agents: watch::Sender<()>,
 }
@@ -81,7 +84,7 @@ pub(crate) struct Signals {
 pub(crate) struct Runs {
     /// What they work with.
     pub(crate) parts: Parts,
-    /// Objects of backups that run.
+    /// Objects of backups and restores that run.
     spool: Spool,
     signals: Signals,
     table: Mutex<Table>,

@@ -138,10 +138,8 @@ impl Table {
         let tasks = self
             .document(key)
             .map(|document| document.run.tasks.as_slice());
-        tasks
-            .unwrap_or_default()
-            .iter()
-            .map(|task| task.node.clone())
-            .collect()
+        let nodes = tasks.unwrap_or_default().iter().map(|task| &task.node);
+        // A volume of a pod that waits nowhere yet is on none.
+        nodes.filter(|node| !node.is_empty()).cloned().collect()
     }
 }

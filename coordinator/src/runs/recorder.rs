@@ -103,7 +103,7 @@ impl Runs {
         }
     }
 
-    /// Puts the files of a backup that has Kubernetes objects beside its repository.
+    /// Puts the files of a backup or restore that has Kubernetes objects beside its repository.
     async fn put_artifacts(&self, document: &Document, log: &[LogLine]) -> Result<(), Refusal> {
         let (run, locations) = (&document.run, &self.parts.locations);
         let Some(store) = locations.artifacts(&run.location) else {
@@ -113,10 +113,11 @@ impl Runs {
             return Ok(());
         }
         let repository = locations.repository(&run.location)?;
-        let objects = self.spool.path(&run.name);
+        let (objects, reports) = (self.spool.path(&run.name), self.spool.reports(&run.name));
         let (document, log) = (document.clone(), log.to_vec());
-        let files = tokio::task::spawn_blocking(move || {
-            artifacts::backup_files(&repository, &document, &log, &objects)
+        let files = tokio::task::spawn_blocking(move || match document.run.kind {
+            RunKind::Backup => artifacts::backup_files(&repository, &document, &log, &objects),
+            RunKind::Restore => artifacts::restore_files(&repository, &document, &log, &reports),
         });
         let files = files
             .await
@@ -124,13 +125,13 @@ impl Runs {
         for (key, bytes) in files {
             store.put(&key, vec![bytes.into()], Durability::Now).await?;
         }
-        self.spool.remove(&run.name);
+        self.spool.remove(run.kind, &run.name);
         Ok(())
     }
 
-    /// Removes the files of a backup, the one by which it exists first.
+    /// Removes the files of a backup or restore, the one by which it exists first.
     async fn remove_artifacts(&self, location: &str, key: &RunKey) -> Result<(), Refusal> {
-        self.spool.remove(&key.name);
+        self.spool.remove(key.kind, &key.name);
         let Some(store) = self.parts.locations.artifacts(location) else {
             return Ok(());
         };
@@ -179,7 +180,9 @@ impl Runs {
             });
             (document, log)
         };
-        if !self.keeps_no_record(key.kind, &document.run.location) {
+        if self.keeps_no_record(key.kind, &document.run.location) {
+            self.spool.remove(key.kind, &key.name);
+        } else {
             let records = self.records(&document.run.location)?;
             self.put_artifacts(&document, &log).await?;
             records.put(&document, &log).await?;

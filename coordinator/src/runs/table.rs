@@ -1,10 +1,10 @@
 //! The table itself: applies events, keeps the state database in step, and passes actions on.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use orlop_core::{
     TaskId,
-    run::{Action, Event, Run, RunKind, RunPhase, TaskPhase},
+    run::{Action, Event, RestoreEvent, Run, RunKind, RunPhase, TaskPhase},
 };
 use orlop_proto::v1::LogLevel;
 use orlop_runtime::mac::MacKey;
@@ -118,30 +118,33 @@ impl Table {
     /// Applies an event to a run, makes the new state as durable as the database is, then acts on it. A run
     /// that does not exist is ignored.
     pub(super) fn apply(&mut self, key: &RunKey, event: Event, now_ms: i64) {
-        let quiet = matches!(event, Event::Progressed { .. });
+        let quiet = matches!(
+            event,
+            Event::Progressed { .. } | Event::Restore(RestoreEvent::Progressed(_))
+        );
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };
         let before = entry.document.run.phase;
-        let tasks_before: Vec<TaskPhase> = if quiet {
-            Vec::new()
+        let tasks_before: HashMap<TaskId, TaskPhase> = if quiet {
+            HashMap::new()
         } else {
-            entry
-                .document
-                .run
-                .tasks
-                .iter()
-                .map(|task| task.phase)
-                .collect()
+            let tasks = entry.document.run.tasks.iter();
+            tasks.map(|task| (task.id, task.phase)).collect()
         };
         let touched = |run: &Run| run.tasks.iter().filter(|task| task.touched).count();
         let touched_before = touched(&entry.document.run);
         let actions = entry.document.run.apply(event, now_ms);
+        let makes = entry.document.run.making.is_some();
         if quiet {
             if touched(&entry.document.run) != touched_before {
                 self.save(key);
             }
         } else {
+            if makes {
+                self.follow_tasks(key, &tasks_before);
+                self.signals.restores.notify_one();
+            }
             self.log_changes(key, before, &tasks_before, now_ms);
             self.save(key);
             self.signals.schedule.notify_one();
@@ -151,6 +154,26 @@ impl Table {
             self.act(key, &action);
         }
         self.changed(key);
+    }
+
+    /// Takes in the tasks that have come, and the nodes that they are on, and forgets those that are no more.
+    fn follow_tasks(&mut self, key: &RunKey, before: &HashMap<TaskId, TaskPhase>) {
+        let Some(entry) = self.entries.get(key) else {
+            return;
+        };
+        let tasks = &entry.document.run.tasks;
+        let now: HashSet<TaskId> = tasks.iter().map(|task| task.id).collect();
+        for id in before.keys().filter(|id| !now.contains(id)) {
+            self.tasks.remove(id);
+        }
+        for id in now.into_iter().filter(|id| !before.contains_key(id)) {
+            self.tasks.insert(id, key.clone());
+        }
+        for task in tasks.iter().filter(|task| !task.node.is_empty()) {
+            if !self.agents.contains_key(&task.node) {
+                self.agents.insert(task.node.clone(), Agent::awaited());
+            }
+        }
     }
 
     /// Tells those who watch.
@@ -186,6 +209,7 @@ impl Table {
                 let command = commands::start(&entry.document, task, reach, &self.context_key);
                 self.send(&node, command);
             }
+            Action::StopThere { task, node } => self.send(node, commands::cancel(*task)),
             Action::Stop(id) => self.send_to_task(key, *id, commands::cancel(*id)),
             Action::Acknowledge(id) => {
                 self.send_to_task(key, *id, commands::acknowledge(*id));
@@ -305,7 +329,7 @@ impl Table {
         &mut self,
         key: &RunKey,
         before: RunPhase,
-        tasks_before: &[TaskPhase],
+        tasks_before: &HashMap<TaskId, TaskPhase>,
         now_ms: i64,
     ) {
         let Some(entry) = self.entries.get(key) else {
@@ -313,8 +337,8 @@ impl Table {
         };
         let run = &entry.document.run;
         let mut lines = Vec::new();
-        for (i, task) in run.tasks.iter().enumerate() {
-            let was = tasks_before.get(i).copied();
+        for task in &run.tasks {
+            let was = tasks_before.get(&task.id).copied();
             if was != Some(task.phase)
                 && let Some((level, message)) = task_line(task, was)
             {

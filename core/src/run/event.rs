@@ -2,7 +2,7 @@
 
 #[cfg(doc)]
 use super::state::Run;
-use super::{place::Place, state::Objects};
+use super::{making::RestoreEvent, place::Place, state::Objects};
 use crate::{
     Lineage, Progress, SnapshotId, TaskId, VolumeRef,
     hook::{HookOutcome, PodHooks},
@@ -23,6 +23,8 @@ pub struct NewTask {
     pub snapshot: Option<SnapshotId>,
     /// Where the volume is in a cluster.
     pub place: Option<Place>,
+    /// The volume that the snapshot of a restore was made of.
+    pub source: Option<VolumeRef>,
 }
 
 /// A pod with hooks that a run is to take.
@@ -97,6 +99,13 @@ pub enum Event {
         /// The pod.
         pod: String,
     },
+    /// Nobody runs the hooks of a pod any more, because none is to run.
+    HooksLeft {
+        /// The pod's namespace.
+        namespace: String,
+        /// The pod.
+        pod: String,
+    },
     /// The hook of a pod that ran has ended.
     HookEnded {
         /// The pod's namespace.
@@ -152,6 +161,8 @@ pub enum Event {
         /// What to say of its tasks.
         message: String,
     },
+    /// Something about the Kubernetes objects of a restore.
+    Restore(RestoreEvent),
     /// Somebody wants it to stop.
     Cancel,
     /// Its result is durable.
@@ -172,6 +183,13 @@ pub enum Action {
     Start(TaskId),
     /// Tell the agent of the task's node to stop the task.
     Stop(TaskId),
+    /// Tell the agent of this node, which had the task, to stop it.
+    StopThere {
+        /// The task, which may be known no more.
+        task: TaskId,
+        /// The node.
+        node: String,
+    },
     /// Tell the agent of the task's node that the end is known, once the new state is durable.
     Acknowledge(TaskId),
     /// Run the hooks of a pod one after the other, as [`Run::hook_to_run`] says, and apply [`Event::HookEnded`] after

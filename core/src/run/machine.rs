@@ -38,6 +38,8 @@ impl Run {
                 outcome,
                 message,
             } => self.end_hook(&namespace, &pod, outcome, &message, now_ms),
+            Event::HooksLeft { namespace, pod } => self.leave_hooks(&namespace, &pod),
+            Event::Restore(event) => self.make(event, now_ms, &mut actions),
             Event::Unplannable { reason } if self.phase == RunPhase::New => {
                 self.failure_reason = reason;
                 self.phase = RunPhase::Queued;
@@ -62,10 +64,10 @@ impl Run {
                 self.reported(&node, &tasks, now_ms, &mut actions);
             }
             Event::NodeLost { node, message } => {
-                for task in self.tasks.iter_mut().filter(|t| t.node == node) {
-                    if !task.phase.is_final() {
-                        task.end(TaskPhase::Failed, &message, now_ms);
-                    }
+                let cancel = self.cancel;
+                let open = |task: &&mut Task| task.node == node && !task.phase.is_final();
+                for task in self.tasks.iter_mut().filter(open) {
+                    task.lose(&message, cancel, now_ms);
                 }
             }
             Event::Cancel => self.stop(now_ms, &mut actions),
@@ -119,7 +121,7 @@ impl Run {
         actions.push(Action::Start(id));
     }
 
-    fn running(&mut self, id: TaskId) -> Option<&mut Task> {
+    pub(super) fn running(&mut self, id: TaskId) -> Option<&mut Task> {
         self.tasks
             .iter_mut()
             .find(|t| t.id == id && t.phase == TaskPhase::Running)
@@ -194,8 +196,8 @@ impl Run {
     /// Moves on when nothing is left to run.
     fn conclude(&mut self, now_ms: i64, actions: &mut Vec<Action>) {
         self.settle_pods(actions);
-        let open = self.tasks.iter().any(|task| !task.phase.is_final());
-        if open || self.pods.iter().any(|pod| !pod.is_over()) {
+        let makes = self.making.is_some_and(|making| !making.closed);
+        if makes || !self.is_idle() {
             return;
         }
         match self.phase {
@@ -209,7 +211,16 @@ impl Run {
         }
     }
 
+    /// Whether all tasks have ended and all hooks that are known.
+    pub fn is_idle(&self) -> bool {
+        let over = self.tasks.iter().all(|task| task.phase.is_final());
+        over && self.pods.iter().all(PodRun::is_over)
+    }
+
     fn verdict(&mut self) -> RunPhase {
+        if let Some(making) = self.making {
+            return self.verdict_of_objects(making);
+        }
         let counts = self.counts();
         let canceled = self
             .tasks
@@ -221,14 +232,7 @@ impl Run {
         if counts.failed == 0 && self.errors() == 0 && self.failure_reason.is_empty() {
             return RunPhase::Completed;
         }
-        if self.failure_reason.is_empty()
-            && let Some(task) = self
-                .tasks
-                .iter()
-                .find(|task| task.phase == TaskPhase::Failed)
-        {
-            self.failure_reason = format!("{}: {}", task.volume, task.message);
-        }
+        self.name_failed_task();
         if counts.done == 0 && self.objects.is_none() {
             RunPhase::Failed
         } else {
@@ -237,8 +241,20 @@ impl Run {
     }
 }
 
+impl Run {
+    /// Gives the first task that failed as the reason, unless there is one.
+    pub(super) fn name_failed_task(&mut self) {
+        let mut tasks = self.tasks.iter();
+        if self.failure_reason.is_empty()
+            && let Some(task) = tasks.find(|task| task.phase == TaskPhase::Failed)
+        {
+            self.failure_reason = format!("{}: {}", task.volume, task.message);
+        }
+    }
+}
+
 impl Task {
-    fn new(new: NewTask) -> Self {
+    pub(super) fn new(new: NewTask) -> Self {
         Self {
             id: new.id,
             volume: new.volume,
@@ -255,6 +271,9 @@ impl Task {
             errors: 0,
             touched: false,
             place: new.place,
+            source: new.source,
+            awaited: false,
+            not_before_ms: None,
         }
     }
 
@@ -263,6 +282,7 @@ impl Task {
         self.attempts += 1;
         self.started_ms = Some(now_ms);
         self.progress = Progress::default();
+        self.not_before_ms = None;
         self.message.clear();
     }
 
@@ -286,14 +306,37 @@ impl Task {
         message.clone_into(&mut self.message);
     }
 
-    fn try_again(&mut self, message: &str, now_ms: i64) {
-        if self.attempts >= MAX_ATTEMPTS {
+    /// Another attempt may succeed. One that a pod waits for is never given up here: without it the pod would wait for
+    /// ever, and who knows that the pod is gone, or has waited for too long, says so.
+    pub(super) fn try_again(&mut self, message: &str, now_ms: i64) {
+        if !self.awaited && self.attempts >= MAX_ATTEMPTS {
             let message = format!("{message} (attempt {} of {MAX_ATTEMPTS})", self.attempts);
             return self.end(TaskPhase::Failed, &message, now_ms);
         }
         self.phase = TaskPhase::Queued;
+        self.not_before_ms = self
+            .awaited
+            .then(|| now_ms.saturating_add(pause_ms(self.attempts)));
         self.message = format!("{message}; it will be tried again");
     }
+
+    /// Its node is lost. What a pod waits for waits for the node, as the pod does.
+    fn lose(&mut self, message: &str, cancel: bool, now_ms: i64) {
+        match self.phase {
+            _ if !self.awaited => self.end(TaskPhase::Failed, message, now_ms),
+            _ if cancel => self.end(TaskPhase::Canceled, message, now_ms),
+            TaskPhase::Running => self.try_again(message, now_ms),
+            _ => message.clone_into(&mut self.message),
+        }
+    }
+}
+
+/// How long a task that is awaited pauses after so many attempts: a second, then twice as long each time, a minute at
+/// most.
+fn pause_ms(attempts: u32) -> i64 {
+    const LONGEST_MS: i64 = 60_000;
+    let doublings = attempts.saturating_sub(1).min(6);
+    (1000_i64 << doublings).min(LONGEST_MS)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ fn planned() -> Event {
         lineage: None,
         snapshot: None,
         place: None,
+        source: None,
     };
     Event::Planned {
         tasks: vec![task(A, "ns/p/a"), task(B, "ns/p/b")],

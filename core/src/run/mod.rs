@@ -3,6 +3,7 @@
 
 mod event;
 mod machine;
+mod making;
 mod near;
 mod place;
 mod pods;
@@ -12,6 +13,7 @@ mod spec;
 mod state;
 
 pub use event::{Action, Event, NewPod, NewTask, Outcome, TaskResult};
+pub use making::{HookWait, MadePod, Making, PodId, RestoreEvent, Restored};
 pub use near::{near_misses, not_found};
 pub use place::Place;
 pub use pods::PodRun;

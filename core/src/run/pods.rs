@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     event::{Action, NewPod},
+    making::Restored,
     state::{Run, RunPhase, Task, TaskPhase},
 };
 use crate::hook::{Hook, HookOutcome, HookPhase, HookTally, PodHooks, PodProgress, Step};
@@ -29,6 +30,9 @@ pub struct PodRun {
     /// Whether nothing was begun and nothing will be.
     #[serde(default)]
     pub left: bool,
+    /// What is known of it if a restore has made it: it has hooks after its volumes only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<Restored>,
 }
 
 impl PodRun {
@@ -41,6 +45,7 @@ impl PodRun {
             running: false,
             canceled: false,
             left: false,
+            restored: None,
         }
     }
 
@@ -179,8 +184,22 @@ impl Run {
         }
     }
 
+    /// Nothing is left to run of a pod whose hooks are being run.
+    pub(super) fn leave_hooks(&mut self, namespace: &str, pod: &str) {
+        let mut pods = self.pods.iter_mut();
+        let found = pods.find(|known| known.namespace == namespace && known.pod == pod);
+        if let Some(found) = found.filter(|found| matches!(found.next(), Step::Done { .. })) {
+            found.running = false;
+        }
+    }
+
     pub(super) fn cancel_pods(&mut self) {
         for pod in &mut self.pods {
+            if pod.restored.is_some() {
+                // Nothing thaws after a restore.
+                pod.left |= !matches!(pod.next(), Step::Done { .. });
+                continue;
+            }
             let began = |task: &Task| task.attempts > 0 && pod.has(task);
             let begun = pod.running || !pod.progress.pre.is_empty() || self.tasks.iter().any(began);
             if begun {

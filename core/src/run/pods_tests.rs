@@ -25,6 +25,7 @@ impl Story {
             lineage: None,
             snapshot: None,
             place: None,
+            source: None,
         };
         let hooks = PodHooks {
             pre: vec![

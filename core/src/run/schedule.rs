@@ -15,6 +15,8 @@ pub struct Limits {
     pub nodes: BTreeMap<String, u32>,
     /// Tasks of one location over all nodes; 0 for no limit.
     pub location: u32,
+    /// The time, milliseconds since 1970: tasks that pause begin when theirs has come.
+    pub now_ms: i64,
 }
 
 /// Something whose turn it is.
@@ -51,7 +53,7 @@ pub fn schedule<'a>(
         if !matches!(run.phase, RunPhase::Queued | RunPhase::Running) || run.cancel {
             continue;
         }
-        for pod in queued_pods(run) {
+        for pod in queued_pods(run, limits.now_ms) {
             let hooks = run.pod(&pod[0].volume.namespace, &pod[0].volume.pod);
             let held = hooks.is_some_and(PodRun::is_held);
             let goes_on = held && room.is_connected(&pod[0].node);
@@ -84,13 +86,12 @@ pub fn schedule<'a>(
     due
 }
 
-fn queued_pods(run: &Run) -> Vec<Vec<&Task>> {
+fn queued_pods(run: &Run, now_ms: i64) -> Vec<Vec<&Task>> {
     let mut pods: BTreeMap<(&str, &str, &str), Vec<&Task>> = BTreeMap::new();
-    for task in run
-        .tasks
-        .iter()
-        .filter(|task| task.phase == TaskPhase::Queued)
-    {
+    let due = |task: &&Task| {
+        task.phase == TaskPhase::Queued && task.not_before_ms.is_none_or(|ms| ms <= now_ms)
+    };
+    for task in run.tasks.iter().filter(due) {
         let pod = (
             task.node.as_str(),
             task.volume.namespace.as_str(),
@@ -198,6 +199,7 @@ mod tests {
                 lineage: None,
                 snapshot: None,
                 place: None,
+                source: None,
             })
             .collect();
         let planned = Event::Planned {
@@ -235,6 +237,7 @@ mod tests {
         Limits {
             nodes: nodes.iter().map(|(n, l)| ((*n).to_owned(), *l)).collect(),
             location,
+            now_ms: 0,
         }
     }
 

@@ -56,9 +56,28 @@ pub struct RestoreSpec {
     pub mode: RestoreMode,
     /// Only this entry and what is below it; empty for everything.
     pub path: Vec<u8>,
+    /// A `velero.io/v1` object as JSON that says which Kubernetes objects of `from_backup` are made again; the volumes
+    /// of their pods follow. Empty if volumes alone are restored.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub velero_object: String,
 }
 
 impl RestoreSpec {
+    /// Whether Kubernetes objects are made again.
+    pub fn makes_objects(&self) -> bool {
+        !self.velero_object.is_empty()
+    }
+
+    /// What is done with what the targets hold. Volumes of pods that are made again may have been written by whatever
+    /// came before `restore-wait`, or by an attempt before this one.
+    pub fn effective_mode(&self) -> RestoreMode {
+        if self.makes_objects() {
+            RestoreMode::Overwrite
+        } else {
+            self.mode
+        }
+    }
+
     /// The volume that a snapshot of `source` is restored into when no target is given.
     pub fn target_of(&self, source: &VolumeRef) -> VolumeRef {
         let map = |names: &BTreeMap<String, String>, name: &String| {

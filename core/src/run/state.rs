@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{place::Place, pods::PodRun};
+use super::{making::Making, place::Place, pods::PodRun};
 use crate::{Lineage, Progress, SnapshotId, TaskId, VolumeRef};
 
 /// How often a task is begun before it counts as failed.
@@ -129,6 +129,15 @@ pub struct Task {
     /// Where the volume is in a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
+    /// The volume that the snapshot of a restore was made of, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<VolumeRef>,
+    /// Whether its pod waits for it: it is tried again for as long as the pod does.
+    #[serde(default)]
+    pub awaited: bool,
+    /// It is not begun again before this time, milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before_ms: Option<i64>,
 }
 
 /// Counts of a run's Kubernetes objects.
@@ -184,6 +193,9 @@ pub struct Run {
     /// Its Kubernetes objects; `None` where there is no Kubernetes API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objects: Option<Objects>,
+    /// How far a restore in a cluster has come with its Kubernetes objects; `None` for every other run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub making: Option<Making>,
     /// Warnings that are no task's.
     #[serde(default)]
     pub noted_warnings: u64,
@@ -209,6 +221,7 @@ impl Run {
             tasks: Vec::new(),
             pods: Vec::new(),
             objects: None,
+            making: None,
             noted_warnings: 0,
             noted_errors: 0,
         }

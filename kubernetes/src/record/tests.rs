@@ -37,6 +37,9 @@ fn task(id: u8, pod: &str, phase: TaskPhase, bytes: u64) -> Task {
             persistent_volume: "pv".to_owned(),
             ..Place::default()
         }),
+        source: None,
+        awaited: false,
+        not_before_ms: None,
     }
 }
 

@@ -98,6 +98,7 @@ impl CreateArgs {
             mode: mode.into(),
             path: self.path.as_bytes().to_vec().into(),
             location: self.location,
+            ..Default::default()
         };
         let client = self.client.connect().await?;
         let answer = client
