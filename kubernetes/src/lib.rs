@@ -26,6 +26,8 @@ pub mod identity;
 
 pub mod collect;
 
+pub mod restore;
+
 pub mod access;
 
 pub mod events;

@@ -12,6 +12,8 @@ mod exec;
 mod identity;
 #[path = "kubernetes/objects.rs"]
 mod objects;
+#[path = "kubernetes/restore.rs"]
+mod restore;
 #[path = "kubernetes/reviews.rs"]
 mod reviews;
 #[path = "kubernetes/tell.rs"]

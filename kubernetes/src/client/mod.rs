@@ -14,4 +14,4 @@ pub use objects::{Listing, ObjectKind, Objects, UnreadableObject};
 pub use watch::Change;
 
 pub(crate) use connection::{CALL_LIMIT, with_jitter};
-pub(crate) use objects::list_page;
+pub(crate) use objects::{FIELD_MANAGER, list_page};

@@ -19,7 +19,7 @@ use super::{
 pub(crate) const PAGE_OBJECTS: u32 = 500;
 
 /// Under which name our changes are recorded in an object's managed fields.
-const FIELD_MANAGER: &str = "orlop";
+pub(crate) const FIELD_MANAGER: &str = "orlop";
 
 /// How often a list begins anew whose pages have expired underway.
 const LISTS_MAX: u32 = 3;

@@ -112,7 +112,7 @@ pub async fn discover(
             Err(ClientError::NotFound { .. }) => {}
             Err(error) => problems.add(
                 Severity::Error,
-                format!("the objects of {group}/{version} are not in the backup: {error}"),
+                format!("the objects of {group}/{version} are left out, for their kinds cannot be asked for: {error}"),
             ),
         }
     }

@@ -44,6 +44,8 @@ impl Results {
                     .or_default()
                     .push(text);
             }
+            // What names a resource and no namespace is about the cluster's own objects.
+            _ if record.fields.contains_key("resource") => group.cluster.push(text),
             _ => group.velero.push(text),
         }
     }

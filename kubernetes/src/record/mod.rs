@@ -1,5 +1,6 @@
-//! The record of a finished backup as Velero keeps it: all its files, made from its run, its log and its objects.
+//! The record of a finished backup or restore as Velero keeps it: all its files, made from its run, its log and its objects.
 
+mod restore;
 mod status;
 mod volumes;
 
@@ -8,6 +9,7 @@ use std::{collections::BTreeSet, path::Path};
 use jiff::Timestamp;
 use orlop_core::run::{Run, TaskPhase};
 
+pub use restore::{RestoreRecord, RestoreRecordFile};
 pub use status::backup_status;
 pub use volumes::{TASK, owner, pod_volume_backup, pod_volume_backups, volume_infos};
 

@@ -216,3 +216,58 @@ fn an_empty_volume_is_complete_with_its_times() {
     assert_eq!(status["startTimestamp"], "1970-01-01T00:16:40Z");
     assert_eq!(status["completionTimestamp"], "1970-01-01T00:16:42Z");
 }
+
+#[test]
+fn an_ended_restore_has_its_files_with_what_became_of_each_object() {
+    use crate::files::{ResourceList, RestoreFile, RestoreOutcome};
+    let mut run = run();
+    run.kind = RunKind::Restore;
+    run.name = "r".to_owned();
+    let mut objects = ResourceList::default();
+    for (name, outcome) in [
+        ("b", RestoreOutcome::Skipped),
+        ("a", RestoreOutcome::Created),
+    ] {
+        objects.add_restored("v1", "Pod", Some("shop"), name, outcome);
+    }
+    let time = Timestamp::from_second(1000).unwrap();
+    let log = vec![
+        Record::new(time, Level::Error, "refused")
+            .with("resource", "clusterroles")
+            .with("name", "reader"),
+        Record::new(time, Level::Warning, "it differs").with("namespace", "shop"),
+    ];
+    let run = &run;
+    let files = RestoreRecord { run, log, objects }.files().unwrap();
+    let keys: Vec<&str> = files.iter().map(|file| file.key.as_str()).collect();
+    let want = [
+        "restores/r/restore-r-logs.gz",
+        "restores/r/restore-r-results.gz",
+        "restores/r/restore-r-resource-list.json.gz",
+        "restores/r/restore-r-itemoperations.json.gz",
+        "restores/r/r-volumeinfo.json.gz",
+    ];
+    assert_eq!(keys, want);
+    let json = |wanted: RestoreFile| -> Value {
+        let found = files.iter().find(|file| file.file == wanted).unwrap();
+        let bytes = gunzip(found.bytes.as_slice(), 1 << 20).unwrap();
+        serde_json::from_slice(&bytes).unwrap()
+    };
+    let list = json(RestoreFile::ResourceList);
+    assert_eq!(
+        list,
+        json!({"v1/Pod": ["shop/a(created)", "shop/b(skipped)"]})
+    );
+    let want = json!({
+        "errors": {"cluster": [" resource: /clusterroles name: /reader message: /refused"]},
+        "warnings": {"namespaces": {"shop": [" message: /it differs"]}},
+    });
+    assert_eq!(json(RestoreFile::Results), want);
+    let volumes = json(RestoreFile::VolumeInfo);
+    assert_eq!(volumes[0]["pvcName"], "claim");
+    assert_eq!(volumes[0]["pvcNamespace"], "shop");
+    assert_eq!(volumes[0]["restoreMethod"], "PodVolumeRestore");
+    assert_eq!(volumes[0]["pvrInfo"]["size"], 911);
+    assert_eq!(volumes[0]["pvrInfo"]["Phase"], "Completed");
+    assert_eq!(volumes[1]["pvrInfo"]["Phase"], "Failed");
+}

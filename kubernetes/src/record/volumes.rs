@@ -141,7 +141,7 @@ fn status(task: &Task) -> PodVolumeBackupStatus {
     }
 }
 
-fn phase(phase: TaskPhase) -> PodVolumePhase {
+pub(super) fn phase(phase: TaskPhase) -> PodVolumePhase {
     match phase {
         TaskPhase::Queued => PodVolumePhase::New,
         TaskPhase::Running => PodVolumePhase::InProgress,

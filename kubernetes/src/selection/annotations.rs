@@ -40,7 +40,7 @@ pub(super) fn hook_key(prefix: &str, key: HookKey) -> String {
 }
 
 /// An annotation's value without spaces around it; empty if there is none.
-pub(super) fn get<'a>(pod: &'a Pod, key: &str) -> &'a str {
+pub(crate) fn get<'a>(pod: &'a Pod, key: &str) -> &'a str {
     let annotations = pod.metadata.annotations.as_ref();
     annotations
         .and_then(|annotations| annotations.get(key))

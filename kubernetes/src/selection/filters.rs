@@ -15,8 +15,9 @@ const NEVER_BACKED_UP: [&str; 2] = [
     "volumesnapshotcontents.snapshot.storage.k8s.io",
 ];
 
-/// Kinds that no restore makes: the cluster makes them itself, or they are Velero's own.
-const NEVER_RESTORED: [&str; 9] = [
+/// Kinds that no restore makes: the cluster makes them itself, or they are Velero's own, of which the requests would be
+/// obeyed.
+pub const NEVER_RESTORED: [&str; 16] = [
     "nodes",
     "events",
     "events.events.k8s.io",
@@ -24,6 +25,13 @@ const NEVER_RESTORED: [&str; 9] = [
     "restores.velero.io",
     "backuprepositories.velero.io",
     "resticrepositories.velero.io",
+    "datadownloads.velero.io",
+    "datauploads.velero.io",
+    "deletebackuprequests.velero.io",
+    "downloadrequests.velero.io",
+    "podvolumebackups.velero.io",
+    "podvolumerestores.velero.io",
+    "serverstatusrequests.velero.io",
     "csinodes.storage.k8s.io",
     "volumeattachments.storage.k8s.io",
 ];

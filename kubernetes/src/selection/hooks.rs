@@ -18,7 +18,7 @@ use crate::velero::{
 };
 
 /// The name of a hook that has none of its own.
-const FROM_ANNOTATION: &str = "<from-annotation>";
+pub(crate) const FROM_ANNOTATION: &str = "<from-annotation>";
 
 /// The hooks of a pod, and what should be said about them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -42,10 +42,7 @@ pub fn pod_hooks(pod: &Pod, spec: &BackupSpec) -> PodHookPlan {
     if matches!(phase, Some("Succeeded" | "Failed")) {
         return plan;
     }
-    let mut collect = Collect {
-        pod,
-        warnings: Vec::new(),
-    };
+    let mut collect = HookReader::new(pod);
     let pre = collect.annotated("pre.", HookPhase::Pre);
     let pre = pre.or_else(|| collect.annotated("", HookPhase::Pre));
     let post = collect.annotated("post.", HookPhase::Post);
@@ -75,13 +72,19 @@ fn is_for(hooks: &BackupResourceHookSpec, pod: &Pod) -> bool {
             .is_none_or(|selector| labels::matches(selector, &of_pod))
 }
 
-struct Collect<'a> {
-    pod: &'a Pod,
-    warnings: Vec<String>,
+/// Reads what annotations and specs say of a pod's hooks, and remembers what is wrong with it.
+pub(crate) struct HookReader<'a> {
+    pub(crate) pod: &'a Pod,
+    pub(crate) warnings: Vec<String>,
 }
 
-impl Collect<'_> {
-    fn warn(&mut self, text: &str) {
+impl<'a> HookReader<'a> {
+    pub(crate) fn new(pod: &'a Pod) -> Self {
+        let warnings = Vec::new();
+        Self { pod, warnings }
+    }
+
+    pub(crate) fn warn(&mut self, text: &str) {
         let name = self.pod.metadata.name.as_deref().unwrap_or_default();
         let namespace = self.pod.metadata.namespace.as_deref().unwrap_or_default();
         self.warnings
@@ -158,7 +161,7 @@ impl Collect<'_> {
     }
 
     /// A JSON list of words; anything else is the program's name as a whole.
-    fn command(&mut self, key: &str, text: &str) -> Vec<String> {
+    pub(crate) fn command(&mut self, key: &str, text: &str) -> Vec<String> {
         if text.starts_with('[') {
             match serde_json::from_str::<Vec<String>>(text) {
                 Ok(words) if !words.is_empty() => return words,
@@ -175,7 +178,7 @@ impl Collect<'_> {
         vec![text.to_owned()]
     }
 
-    fn timeout_text(&mut self, key: &str, text: &str) -> Duration {
+    pub(crate) fn timeout_text(&mut self, key: &str, text: &str) -> Duration {
         if text.is_empty() {
             return DEFAULT_TIMEOUT;
         }
@@ -189,7 +192,7 @@ impl Collect<'_> {
     }
 
     /// No time at all stands for the default.
-    fn timeout(&mut self, what: &str, duration: GoDuration) -> Duration {
+    pub(crate) fn timeout(&mut self, what: &str, duration: GoDuration) -> Duration {
         match duration.to_std() {
             Some(Duration::ZERO) => DEFAULT_TIMEOUT,
             Some(timeout) => timeout,
@@ -200,7 +203,7 @@ impl Collect<'_> {
         }
     }
 
-    fn on_error_text(&mut self, what: &str, text: &str) -> Option<OnError> {
+    pub(crate) fn on_error_text(&mut self, what: &str, text: &str) -> Option<OnError> {
         match text {
             "" => None,
             "Fail" => Some(OnError::Fail),
@@ -220,7 +223,7 @@ impl Collect<'_> {
     }
 
     /// The container, the first one if none is named.
-    fn container(&mut self, named: &str) -> String {
+    pub(crate) fn container(&mut self, named: &str) -> String {
         let spec = self.pod.spec.as_ref();
         let mut names = spec
             .into_iter()

@@ -15,7 +15,7 @@ use super::{
 use crate::velero::labels::{VOLUMES, VOLUMES_EXCLUDED};
 
 /// The volume that a restore adds to pods for its marks.
-const RESTORE_MARKS: &str = "orlop-restore";
+pub(crate) const RESTORE_MARKS: &str = "orlop-restore";
 
 /// A pod with what its volumes refer to. Objects of other pods among them do no harm.
 #[derive(Debug, Clone, Copy)]
@@ -345,14 +345,14 @@ impl Look<'_> {
 }
 
 /// The containers that run while the pod does: the regular ones and native sidecars.
-pub(super) fn running_containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
+pub(crate) fn running_containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
     let sidecars = spec.init_containers.iter().flatten();
     let sidecars = sidecars.filter(|one| one.restart_policy.as_deref() == Some("Always"));
     spec.containers.iter().chain(sidecars)
 }
 
 /// Whether `path` is truly below `root`, both absolute and free of `..`.
-fn is_below(path: &str, root: &str) -> bool {
+pub(crate) fn is_below(path: &str, root: &str) -> bool {
     let parts = |path: &str| -> Option<Vec<String>> {
         let parts = path.strip_prefix('/')?.split('/');
         let parts: Vec<String> = parts

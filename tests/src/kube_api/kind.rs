@@ -140,7 +140,7 @@ const EXTENSIONS: &str = "apiextensions.k8s.io";
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 #[rustfmt::skip]
-const BUILTIN: [Builtin; 40] = [
+const BUILTIN: [Builtin; 41] = [
     Builtin("", "v1", "Namespace", "namespaces", "ns", STATUS),
     Builtin("", "v1", "Pod", "pods", "po", NAMESPACED | STATUS),
     Builtin("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", "pvc", NAMESPACED | STATUS),
@@ -168,6 +168,7 @@ const BUILTIN: [Builtin; 40] = [
     Builtin("storage.k8s.io", "v1", "StorageClass", "storageclasses", "sc", 0),
     Builtin("storage.k8s.io", "v1", "CSIDriver", "csidrivers", "", 0),
     Builtin("storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments", "", STATUS),
+    Builtin("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", "", NAMESPACED),
     Builtin("coordination.k8s.io", "v1", "Lease", "leases", "", NAMESPACED),
     Builtin("networking.k8s.io", "v1", "Ingress", "ingresses", "ing", WORKLOAD),
     Builtin("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", "netpol", NAMESPACED | GENERATION),
