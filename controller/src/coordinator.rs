@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use orlop_proto::v1::{
     self, ArtifactKind, artifacts_client::ArtifactsClient, backups_client::BackupsClient,
-    locations_client::LocationsClient,
+    locations_client::LocationsClient, restores_client::RestoresClient,
 };
 use tonic::{
     Code, Request, Status, Streaming,
@@ -99,6 +99,10 @@ impl Coordinator {
         BackupsClient::new(self.service.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
+    fn restores(&self) -> RestoresClient<Service> {
+        RestoresClient::new(self.service.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
     fn locations(&self) -> LocationsClient<Service> {
         LocationsClient::new(self.service.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
@@ -150,6 +154,52 @@ impl Coordinator {
             name: name.to_owned(),
         };
         let answer = self.backups().delete(limited(request)).await;
+        found(answer, |_| Some(())).map(drop)
+    }
+
+    /// Begins a restore, or finds that the same request was accepted before.
+    pub(crate) async fn create_restore(
+        &self,
+        request: v1::CreateRestoreRequest,
+    ) -> Result<v1::Restore, Status> {
+        let answer = self.restores().create(limited(request)).await?;
+        answer.into_inner().restore.ok_or_else(empty)
+    }
+
+    /// A restore, if there is one of that name.
+    pub(crate) async fn restore(&self, name: &str) -> Result<Option<v1::Restore>, Trouble> {
+        let request = v1::GetRestoreRequest {
+            name: name.to_owned(),
+        };
+        let answer = self.restores().get(limited(request)).await;
+        found(answer, |answer| answer.restore)
+    }
+
+    /// The states of all restores, now and as they change.
+    pub(crate) async fn watch_restores(
+        &self,
+    ) -> Result<Streaming<v1::WatchRestoresResponse>, Trouble> {
+        let request = v1::WatchRestoresRequest {
+            name: String::new(),
+        };
+        Ok(self.restores().watch(request).await?.into_inner())
+    }
+
+    /// Asks a restore to stop.
+    pub(crate) async fn cancel_restore(&self, name: &str) -> Result<(), Trouble> {
+        let request = v1::CancelRestoreRequest {
+            name: name.to_owned(),
+        };
+        let answer = self.restores().cancel(limited(request)).await;
+        found(answer, |_| Some(())).map(drop)
+    }
+
+    /// Asks a restore to go.
+    pub(crate) async fn delete_restore(&self, name: &str) -> Result<(), Trouble> {
+        let request = v1::DeleteRestoreRequest {
+            name: name.to_owned(),
+        };
+        let answer = self.restores().delete(limited(request)).await;
         found(answer, |_| Some(())).map(drop)
     }
 

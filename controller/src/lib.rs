@@ -18,9 +18,12 @@ mod parts;
 mod patch;
 mod repositories;
 mod requests;
+mod restore;
 mod rounds;
+mod runs;
 mod schedule;
 mod sync;
+mod volumes;
 
 use std::{pin::Pin, sync::Arc};
 
@@ -32,6 +35,7 @@ pub use coordinator::Coordinator;
 pub use error::Error;
 
 use parts::Parts;
+use rounds::Followed;
 
 /// The version that we claim to be by default: it keeps the choices of KOTS on, and suits the `velero` command of it.
 pub const SERVER_VERSION: &str = concat!("v1.16.2+orlop.", env!("CARGO_PKG_VERSION"));
@@ -91,6 +95,8 @@ impl Controller {
             location::Locations(Arc::clone(parts)), locations;
             backup::Backups(Arc::clone(parts)), backups;
             backup::Volumes(Arc::clone(parts)), volumes;
+            restore::Restores(Arc::clone(parts)), restores;
+            restore::Volumes(Arc::clone(parts)), restored;
             schedule::Schedules(Arc::clone(parts)), schedules;
             delete::Deletions::new(Arc::clone(parts)), deletions;
             requests::Downloads(Arc::clone(parts)), downloads;
@@ -102,7 +108,8 @@ impl Controller {
             Round::Expire,
             Round::Repositories,
             Round::Agents,
-            Round::Follow,
+            Round::Backups,
+            Round::Restores,
         ] {
             loops.spawn(round.run(Arc::clone(parts), cancel.clone()));
         }
@@ -138,7 +145,8 @@ enum Round {
     Expire,
     Repositories,
     Agents,
-    Follow,
+    Backups,
+    Restores,
 }
 
 impl Round {
@@ -148,7 +156,8 @@ impl Round {
             Self::Expire => Box::pin(rounds::expire(parts)),
             Self::Repositories => Box::pin(rounds::repositories(parts)),
             Self::Agents => Box::pin(rounds::agents(parts)),
-            Self::Follow => Box::pin(rounds::follow(parts)),
+            Self::Backups => Box::pin(rounds::follow(parts, Followed::Backups)),
+            Self::Restores => Box::pin(rounds::follow(parts, Followed::Restores)),
         };
         rounds::until_cancelled(cancel, round).await;
     }

@@ -2,7 +2,7 @@
 
 use orlop_kubernetes::client::ObjectKind;
 
-/// Annotation of a backup: `true` stops it.
+/// Annotation of a backup or restore: `true` stops it.
 pub(crate) const CANCEL: &str = "orlop.io/cancel";
 /// Annotation of a schedule: which of its backups are kept, such as `daily=7,weekly=4`.
 pub(crate) const KEEP: &str = "orlop.io/keep";
@@ -32,6 +32,17 @@ pub(crate) fn label<'a, K: ObjectKind>(object: &'a K, key: &str) -> Option<&'a s
     labels.get(key).map(String::as_str)
 }
 
+/// Whether an object can have this name: nothing else may get into the path of a request.
+pub(crate) fn is_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
+    let edge = |c: char| c.is_ascii_alphanumeric();
+    !name.is_empty()
+        && name.len() <= NAME_MAX
+        && name.chars().all(allowed)
+        && name.starts_with(edge)
+        && name.ends_with(edge)
+}
+
 /// `name` with `end` behind it, cut so that it is a name.
 pub(crate) fn with_end(name: &str, end: &str) -> String {
     let kept = name[..name.floor_char_boundary(NAME_MAX - end.len())].trim_end_matches(['.', '-']);
@@ -41,6 +52,28 @@ pub(crate) fn with_end(name: &str, end: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_would_lead_elsewhere_is_no_name() {
+        for name in ["b", "b-1.2", &"a".repeat(253)] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "../b",
+            "a b",
+            "A",
+            "a?b",
+            "-a",
+            "a.",
+            &"a".repeat(254),
+        ] {
+            assert!(!is_name(name), "{name}");
+        }
+    }
 
     #[test]
     fn a_name_with_an_end_is_still_a_name() {

@@ -11,7 +11,8 @@ use orlop_kubernetes::{
     cluster_info::ServerVersion,
     velero::{
         Backup, BackupRepository, BackupStorageLocation, DeleteBackupRequest, DownloadRequest,
-        PodVolumeBackup, Schedule, ServerStatusRequest, location::BackupStorageLocationSpec,
+        PodVolumeBackup, PodVolumeRestore, Restore, Schedule, ServerStatusRequest,
+        location::BackupStorageLocationSpec,
     },
 };
 use orlop_proto::v1;
@@ -19,7 +20,7 @@ use tokio::sync::Notify;
 
 use crate::{Config, coordinator::Coordinator, engine::Kept};
 
-/// How often the status of a backup is written.
+/// How often the status of a backup or restore is written.
 const STATUS_GAP: Duration = Duration::from_secs(1);
 
 /// What all reconcilers share.
@@ -29,6 +30,8 @@ pub(crate) struct Parts {
     pub(crate) coordinator: Coordinator,
     pub(crate) backups: Kept<Backup>,
     pub(crate) volumes: Kept<PodVolumeBackup>,
+    pub(crate) restores: Kept<Restore>,
+    pub(crate) restored: Kept<PodVolumeRestore>,
     pub(crate) locations: Kept<BackupStorageLocation>,
     pub(crate) schedules: Kept<Schedule>,
     pub(crate) deletions: Kept<DeleteBackupRequest>,
@@ -57,6 +60,8 @@ impl Parts {
         Self {
             backups: Kept::new(&connection, STATUS_GAP),
             volumes: Kept::new(&connection, none),
+            restores: Kept::new(&connection, STATUS_GAP),
+            restored: Kept::new(&connection, none),
             locations: Kept::new(&connection, none),
             schedules: Kept::new(&connection, none),
             deletions: Kept::new(&connection, none),

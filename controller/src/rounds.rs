@@ -6,7 +6,7 @@ use orlop_kubernetes::velero::{BackupPhase, DeleteBackupRequest};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::{agents, clock, error::Trouble, expire, parts::Parts, repositories, sync};
+use crate::{agents, clock, error::Trouble, expire, parts::Parts, repositories, restore, sync};
 
 /// How often it is looked which locations are to be compared with the cluster.
 const SYNC_TICK: Duration = Duration::from_secs(5);
@@ -20,7 +20,7 @@ const AGENTS_TICK: Duration = Duration::from_secs(30);
 const LIST_WAIT: Duration = Duration::from_millis(200);
 /// Several changes at once are one.
 const REPOSITORIES_PAUSE: Duration = Duration::from_secs(2);
-/// Waits before the coordinator is asked again to tell of backups.
+/// Waits before the coordinator is asked again to tell of runs.
 const FOLLOW_WAITS: [Duration; 5] = [
     Duration::from_millis(500),
     Duration::from_secs(1),
@@ -119,21 +119,33 @@ pub(crate) async fn agents(parts: Arc<Parts>) {
     }
 }
 
-/// Hears from the coordinator of each change of a backup, for ever.
-pub(crate) async fn follow(parts: Arc<Parts>) {
+/// Of which runs the coordinator tells.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Followed {
+    /// Of backups.
+    Backups,
+    /// Of restores.
+    Restores,
+}
+
+/// Hears from the coordinator of each change of a run, for ever.
+pub(crate) async fn follow(parts: Arc<Parts>, followed: Followed) {
     let mut waits = 0;
     loop {
-        let ended = follow_once(&parts, &mut waits).await;
+        let ended = match followed {
+            Followed::Backups => follow_backups(&parts, &mut waits).await,
+            Followed::Restores => follow_restores(&parts, &mut waits).await,
+        };
         let wait = FOLLOW_WAITS[waits.min(FOLLOW_WAITS.len() - 1)];
         waits += 1;
         if let Err(trouble) = ended {
-            tracing::warn!(reason = %trouble, "the coordinator does not tell of backups");
+            tracing::warn!(?followed, reason = %trouble, "the coordinator does not tell of runs");
         }
         sleep(wait).await;
     }
 }
 
-async fn follow_once(parts: &Parts, waits: &mut usize) -> Result<(), Trouble> {
+async fn follow_backups(parts: &Parts, waits: &mut usize) -> Result<(), Trouble> {
     let mut told = parts.coordinator.watch_backups().await?;
     while let Some(change) = told.message().await? {
         *waits = 0;
@@ -150,6 +162,20 @@ async fn follow_once(parts: &Parts, waits: &mut usize) -> Result<(), Trouble> {
                     .deletions
                     .look_at(request.metadata.name.as_deref().unwrap_or_default());
             }
+        }
+    }
+    Ok(())
+}
+
+async fn follow_restores(parts: &Parts, waits: &mut usize) -> Result<(), Trouble> {
+    let mut told = parts.coordinator.watch_restores().await?;
+    while let Some(change) = told.message().await? {
+        *waits = 0;
+        let name = change.restore.map(|run| run.name).unwrap_or_default();
+        if let Some(restore) = parts.restores.known(&name)
+            && restore::is_at_work(&restore)
+        {
+            parts.restores.look_at(&name);
         }
     }
     Ok(())

@@ -4,141 +4,21 @@
 
 #[path = "controller/coordinator.rs"]
 mod coordinator;
+#[path = "controller/everywhere.rs"]
+mod everywhere;
+#[path = "controller/restores.rs"]
+mod restores;
+#[path = "controller/restoring.rs"]
+mod restoring;
+#[path = "controller/world.rs"]
+mod world;
 
-use std::time::Duration;
-
-use coordinator::{Coordinator, Fake};
-use orlop_controller::{Config, Controller, Error};
-use orlop_kubernetes::{client::Connection, crds, files};
-use orlop_proto::v1::{self, ArtifactKind, RunPhase, TaskPhase};
-use orlop_tests::{
-    eventually,
-    kube_api::{KubeApi, KubeFault},
-};
+use orlop_kubernetes::files;
+use orlop_proto::v1::{ArtifactKind, RunPhase, TaskPhase};
+use orlop_tests::{eventually, kube_api::KubeFault};
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
-const SPACE: &str = "velero";
-
-/// An API server, a coordinator, and a controller between them.
-struct World {
-    api: KubeApi,
-    coordinator: Coordinator,
-    cancel: CancellationToken,
-    controller: Option<JoinHandle<Result<(), Error>>>,
-}
-
-impl World {
-    /// Without the controller.
-    async fn new() -> Self {
-        let api = KubeApi::new();
-        for definition in crds::all() {
-            api.put(json!(definition));
-        }
-        api.namespace(SPACE);
-        Self {
-            api,
-            coordinator: Coordinator::start().await,
-            cancel: CancellationToken::new(),
-            controller: None,
-        }
-    }
-
-    /// With the controller and a location that is available.
-    async fn started() -> Self {
-        let mut world = Self::new().await;
-        world.api.put(aws());
-        world.start();
-        world.phase("backupstoragelocations.velero.io", "default", "Available");
-        world
-    }
-
-    fn start(&mut self) {
-        let connection = Connection::to_url(&self.api.url(), None)
-            .unwrap()
-            .with_namespace(SPACE);
-        let to = orlop_controller::Coordinator::at(&self.coordinator.url, "token", None).unwrap();
-        self.cancel = CancellationToken::new();
-        let controller = Controller::new(Config::default(), connection, to);
-        self.controller = Some(tokio::spawn(controller.run(self.cancel.clone())));
-    }
-
-    async fn stop(&mut self) {
-        self.cancel.cancel();
-        let ended = tokio::time::timeout(Duration::from_secs(10), self.controller.take().unwrap());
-        ended.await.expect("it ends soon").unwrap().unwrap();
-    }
-
-    fn fake(&self) -> &Fake {
-        &self.coordinator.fake
-    }
-
-    fn get(&self, kind: &str, name: &str) -> Option<Value> {
-        self.api.get(kind, SPACE, name)
-    }
-
-    /// Waits for an object with this phase.
-    fn phase(&self, kind: &str, name: &str, phase: &str) -> Value {
-        eventually(&format!("{kind} {name} is {phase}"), || {
-            self.get(kind, name)
-                .filter(|object| object["status"]["phase"] == phase)
-        })
-    }
-
-    /// Waits until there is no such object.
-    fn gone(&self, kind: &str, name: &str) {
-        eventually(&format!("{kind} {name} is gone"), || {
-            self.get(kind, name).is_none().then_some(())
-        });
-    }
-}
-
-fn object(kind: &str, name: &str, rest: &Value) -> Value {
-    let mut object = json!({
-        "apiVersion": "velero.io/v1", "kind": kind, "metadata": {"name": name, "namespace": SPACE},
-    });
-    for (key, value) in rest.as_object().unwrap() {
-        object[key] = value.clone();
-    }
-    object
-}
-
-fn aws() -> Value {
-    let spec = json!({"provider": "aws", "default": true, "objectStorage": {"bucket": "bucket", "prefix": "p"}});
-    object("BackupStorageLocation", "default", &json!({"spec": spec}))
-}
-
-fn task(phase: TaskPhase) -> v1::Task {
-    v1::Task {
-        task_id: "01TASK".to_owned(),
-        node: "n1".to_owned(),
-        volume: Some(v1::VolumeRef {
-            namespace: "shop".to_owned(),
-            pod: "db-0".to_owned(),
-            volume: "data".to_owned(),
-        }),
-        phase: phase.into(),
-        bytes_done: 911,
-        bytes_total: 911,
-        started_ms: 1_767_323_045_000,
-        ..v1::Task::default()
-    }
-}
-
-/// Runs a backup to its end.
-fn complete(world: &World, name: &str) -> Value {
-    world.phase("backups.velero.io", name, "InProgress");
-    world.fake().run(name, |run| {
-        run.set_phase(RunPhase::Completed);
-        run.completed_ms = jiff::Timestamp::now().as_millisecond();
-        run.tasks = vec![v1::Task {
-            snapshot_id: "s-1".to_owned(),
-            ..task(TaskPhase::Completed)
-        }];
-    });
-    world.phase("backups.velero.io", name, "Completed")
-}
+use world::{SPACE, World, aws, complete, object, task};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_backup_is_made_and_its_volumes_are_there_when_it_ends() {
@@ -198,6 +78,23 @@ async fn a_backup_is_made_and_its_volumes_are_there_when_it_ends() {
     world.stop().await;
 }
 
+fn a_backup_with_a_volume(world: &World) {
+    world.api.put(object("Backup", "b", &json!({})));
+    world.phase("backups.velero.io", "b", "InProgress");
+    world.fake().run("b", |run| {
+        run.set_phase(RunPhase::Running);
+        run.tasks = vec![task(TaskPhase::Running)];
+    });
+    eventually("a volume", || {
+        world.api.list("podvolumebackups.velero.io", SPACE).pop()
+    });
+    complete(world, "b");
+    let volumes = world.api.list("podvolumebackups.velero.io", SPACE);
+    assert_eq!(volumes.len(), 1, "{volumes:?}");
+    assert_eq!(volumes[0]["status"]["phase"], "Completed");
+    assert_eq!(world.fake().with(|state| state.requests.len()), 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_backup_goes_on_after_restarts_and_failures() {
     let mut world = World::started().await;
@@ -246,11 +143,9 @@ async fn a_backup_that_cannot_be_is_refused_and_one_is_stopped() {
     world.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_backup_is_deleted_by_a_request_of_its_name() {
-    let mut world = World::started().await;
+fn a_backup_that_is_deleted(world: &World) {
     world.api.put(object("Backup", "b", &json!({})));
-    complete(&world, "b");
+    complete(world, "b");
     world.api.put(object(
         "DeleteBackupRequest",
         "b",
@@ -263,6 +158,12 @@ async fn a_backup_is_deleted_by_a_request_of_its_name() {
         [] as [Value; 0]
     );
     assert!(world.fake().with(|state| state.runs.is_empty()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_backup_is_deleted_by_a_request_of_its_name() {
+    let mut world = World::started().await;
+    a_backup_that_is_deleted(&world);
     world.stop().await;
 }
 
@@ -296,10 +197,7 @@ async fn a_request_that_fails_makes_room_for_the_next() {
     world.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_is_in_the_store_comes_to_the_cluster_and_what_is_not_goes() {
-    let mut world = World::new().await;
-    world.api.put(aws());
+fn a_stored_backup_and_a_lost_one(world: &World) {
     world.api.put(object(
         "Backup",
         "lost",
@@ -337,7 +235,9 @@ async fn what_is_in_the_store_comes_to_the_cluster_and_what_is_not_goes() {
             .artifacts
             .insert(key(ArtifactKind::BackupPodVolumeBackups), volumes);
     });
-    world.start();
+}
+
+fn stored_ones_come_and_lost_ones_go(world: &World) {
     let backup = eventually("the stored backup is whole", || {
         let backup = world.get("backups.velero.io", "found")?;
         backup["metadata"]["annotations"]["orlop.io/incomplete"]
@@ -364,18 +264,27 @@ async fn what_is_in_the_store_comes_to_the_cluster_and_what_is_not_goes() {
     eventually("it is made again", || {
         world.get("backuprepositories.velero.io", &name)
     });
-    let location = world
-        .get("backupstoragelocations.velero.io", "default")
-        .unwrap();
-    assert!(location["status"]["lastSyncedTime"].is_string());
-    world.stop().await;
+    eventually("the comparison is noted", || {
+        let location = world.get("backupstoragelocations.velero.io", "default")?;
+        location["status"]["lastSyncedTime"]
+            .is_string()
+            .then_some(())
+    });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn questions_are_answered() {
-    let mut world = World::started().await;
+async fn what_is_in_the_store_comes_to_the_cluster_and_what_is_not_goes() {
+    let mut world = World::new().await;
+    world.api.put(aws());
+    a_stored_backup_and_a_lost_one(&world);
+    world.start();
+    stored_ones_come_and_lost_ones_go(&world);
+    world.stop().await;
+}
+
+fn two_questions(world: &World) {
     world.api.put(object("Backup", "b", &json!({})));
-    complete(&world, "b");
+    complete(world, "b");
     world
         .api
         .put(object("ServerStatusRequest", "q", &json!({})));
@@ -394,12 +303,16 @@ async fn questions_are_answered() {
         "https://x/default/b/ARTIFACT_KIND_BACKUP_LOG"
     );
     assert!(answer["status"]["expiration"].is_string());
-    world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_turn_of_a_schedule_makes_a_backup_and_its_rule_lets_old_ones_go() {
+async fn questions_are_answered() {
     let mut world = World::started().await;
+    two_questions(&world);
+    world.stop().await;
+}
+
+fn a_schedule_with_a_rule(world: &World) {
     for day in [1, 2, 3] {
         let mut old = object(
             "Backup",
@@ -433,8 +346,7 @@ async fn a_turn_of_a_schedule_makes_a_backup_and_its_rule_lets_old_ones_go() {
     );
     schedule["metadata"]["annotations"] = json!({"orlop.io/keep": "last=1"});
     world.api.put(schedule);
-    let schedule = world.phase("schedules.velero.io", "s", "Enabled");
-    assert!(schedule["status"]["lastBackup"].as_str().unwrap() > "2026-01-02");
+    world.phase("schedules.velero.io", "s", "Enabled");
     let made = eventually("a backup", || {
         let all = world.api.list("backups.velero.io", SPACE);
         all.into_iter().find(|one| {
@@ -448,6 +360,21 @@ async fn a_turn_of_a_schedule_makes_a_backup_and_its_rule_lets_old_ones_go() {
     world.gone("backups.velero.io", "s-2");
     world.gone("backups.velero.io", "s-1");
     assert!(world.get("backups.velero.io", "s-3").is_some());
+    assert_eq!(world.api.list("backups.velero.io", SPACE).len(), 2);
+    // A turn that was cut off after its backup was made is noted when that has ended.
+    complete(world, made["metadata"]["name"].as_str().unwrap());
+    eventually("the turn is noted", || {
+        let schedule = world.get("schedules.velero.io", "s")?;
+        let last = schedule["status"]["lastBackup"].as_str()?.to_owned();
+        (last.as_str() > "2026-01-02").then_some(())
+    });
+    assert_eq!(world.fake().with(|state| state.requests.len()), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_turn_of_a_schedule_makes_a_backup_and_its_rule_lets_old_ones_go() {
+    let mut world = World::started().await;
+    a_schedule_with_a_rule(&world);
     world.stop().await;
 }
 

@@ -7,11 +7,14 @@ use orlop_kubernetes::{
         Backup, BackupPhase, BackupStorageLocation, GoDuration,
         backup::FORMAT_VERSION,
         labels::{self, valid_name},
-        location::{LocationAccessMode, LocationPhase},
+        location::LocationAccessMode,
     },
 };
 
-use crate::clock;
+use crate::{
+    clock,
+    location::{self, Readiness},
+};
 
 /// How long a backup is kept that does not say.
 const TTL: GoDuration = GoDuration::from_secs(720 * 3600);
@@ -69,34 +72,17 @@ pub(crate) fn admit(backup: &Backup, facts: &Facts<'_>) -> Admission {
             policy.kind
         ));
     }
-    let location = facts
-        .locations
-        .iter()
-        .find(|one| one.metadata.name.as_deref() == Some(&name));
-    match location {
-        None => problems.push(no_location(&name, facts.locations)),
-        Some(location) if location.spec.access_mode == LocationAccessMode::ReadOnly => {
-            problems.push(format!(
-                "backup storage location {name} is read-only: set its accessMode to ReadWrite or choose another one"
-            ));
+    let location = location::by_name(facts.locations, &name);
+    if location.is_some_and(|one| one.spec.access_mode == LocationAccessMode::ReadOnly) {
+        problems.push(format!(
+            "backup storage location {name} is read-only: set its accessMode to ReadWrite or choose another one"
+        ));
+    } else {
+        match location::readiness(&name, facts.locations, facts.is_applied) {
+            Readiness::NotYet(why) if problems.is_empty() => return Admission::Wait(why),
+            Readiness::Ready | Readiness::NotYet(_) => {}
+            Readiness::Never(problem) => problems.push(problem),
         }
-        // Before the coordinator knows where a location is now, a backup would go to where it was.
-        Some(location)
-            if !(facts.is_applied)(location) || location.status.phase == LocationPhase::Unset =>
-        {
-            if problems.is_empty() {
-                return Admission::Wait(format!(
-                    "backup storage location {name} is not checked yet"
-                ));
-            }
-        }
-        Some(location) if location.status.phase != LocationPhase::Available => {
-            problems.push(format!(
-                "backup storage location {name} is unavailable: {}",
-                location.status.message
-            ));
-        }
-        Some(_) => {}
     }
     if problems.is_empty() {
         return Admission::Admitted(Box::new(filled));
@@ -104,22 +90,6 @@ pub(crate) fn admit(backup: &Backup, facts: &Facts<'_>) -> Admission {
     filled.status.phase = BackupPhase::FailedValidation;
     filled.status.validation_errors = problems;
     Admission::Refused(Box::new(filled))
-}
-
-fn no_location(name: &str, locations: &[BackupStorageLocation]) -> String {
-    let names: Vec<&str> = locations
-        .iter()
-        .filter_map(|one| one.metadata.name.as_deref())
-        .collect();
-    if names.is_empty() {
-        return format!(
-            "there is no backup storage location {name}, nor any other: make one first"
-        );
-    }
-    format!(
-        "there is no backup storage location {name}; there is {}",
-        names.join(", ")
-    )
 }
 
 /// What a backup that names no location means.

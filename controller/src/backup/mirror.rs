@@ -5,12 +5,7 @@ use orlop_kubernetes::velero::{
 };
 use orlop_proto::v1::{self, RunPhase};
 
-use crate::clock;
-
-/// What a backup's failure reason is that somebody has stopped.
-pub(crate) const CANCELED: &str = "canceled";
-/// Longest failure reason, in bytes.
-const REASON_MAX: usize = 4096;
+use crate::runs::{self, count};
 
 /// The phase of a `Backup` whose run is so far; `None` where the run says nothing.
 fn phase(run: RunPhase) -> Option<BackupPhase> {
@@ -38,15 +33,10 @@ pub(crate) fn status(backup: &Backup, run: &v1::Backup, now_ms: i64) -> BackupSt
     }
     let ends = phase.is_final();
     if status.start_timestamp.is_none() {
-        status.start_timestamp = clock::time(started_ms(run, now_ms));
+        status.start_timestamp = runs::began(run.created_ms, run.started_ms, now_ms);
     }
     if ends && status.completion_timestamp.is_none() {
-        let ended_ms = if run.completed_ms == 0 {
-            now_ms
-        } else {
-            run.completed_ms
-        };
-        status.completion_timestamp = clock::time(ended_ms);
+        status.completion_timestamp = runs::ended(run.completed_ms, now_ms);
     }
     status.warnings = count(run.warnings);
     status.errors = count(run.errors);
@@ -62,30 +52,9 @@ pub(crate) fn status(backup: &Backup, run: &v1::Backup, now_ms: i64) -> BackupSt
             hooks_failed: count(hooks.failed.into()),
         });
     }
-    status.failure_reason = match run.phase() {
-        RunPhase::Canceled => CANCELED.to_owned(),
-        RunPhase::Failed if run.failure_reason.is_empty() => "see the log of the backup".to_owned(),
-        _ if ends => shortened(&run.failure_reason),
-        _ => String::new(),
-    };
+    status.failure_reason = runs::reason(run.phase(), &run.failure_reason, "backup");
     status.phase = phase;
     status
-}
-
-/// The console sorts by when a backup began: by when it was accepted, which every backup has.
-fn started_ms(run: &v1::Backup, now_ms: i64) -> i64 {
-    [run.created_ms, run.started_ms]
-        .into_iter()
-        .find(|ms| *ms > 0)
-        .unwrap_or(now_ms)
-}
-
-fn count(number: u64) -> i32 {
-    i32::try_from(number).unwrap_or(i32::MAX)
-}
-
-fn shortened(reason: &str) -> String {
-    reason[..reason.floor_char_boundary(REASON_MAX)].to_owned()
 }
 
 #[cfg(test)]
@@ -167,21 +136,5 @@ mod tests {
         };
         let status = status(&backup, &later, NOW);
         assert_eq!(status.start_timestamp, backup.status.start_timestamp);
-    }
-
-    #[test]
-    fn a_backup_without_a_result_says_why() {
-        let reason = |phase, reason: &str| {
-            let run = v1::Backup {
-                failure_reason: reason.to_owned(),
-                ..run(phase)
-            };
-            status(&Backup::default(), &run, NOW).failure_reason
-        };
-        assert_eq!(reason(RunPhase::Canceled, "somebody"), "canceled");
-        assert_eq!(reason(RunPhase::Failed, "no agent"), "no agent");
-        assert_eq!(reason(RunPhase::Failed, ""), "see the log of the backup");
-        assert_eq!(reason(RunPhase::Running, "not yet"), "");
-        assert_eq!(reason(RunPhase::Failed, &"ä".repeat(9000)).len(), 4096);
     }
 }

@@ -1,8 +1,8 @@
 //! `Backup`: a run over many pods. It becomes one of the coordinator's, and mirrors how far that has come.
 
-mod admit;
+pub(crate) mod admit;
 mod mirror;
-pub(crate) mod volumes;
+mod volumes;
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use orlop_kubernetes::{
 };
 use orlop_proto::v1::{self, RunPhase};
 use serde_json::{Value, json};
-use tonic::{Code, Status};
+use tonic::Code;
 
 use crate::{
     clock,
@@ -24,11 +24,10 @@ use crate::{
     error::Trouble,
     names,
     parts::Parts,
-    patch::only_if,
+    runs::{self, CANCELED, is_verdict},
+    volumes::{all_canceled, bring},
 };
 use admit::{Admission, Facts};
-use mirror::CANCELED;
-use volumes::Step;
 
 /// How often a location that is not ready yet is looked at.
 const LOCATION_WAIT: Duration = Duration::from_secs(2);
@@ -130,10 +129,9 @@ impl Backups {
         before: &Backup,
         after: &Backup,
     ) -> Result<Option<Backup>, Trouble> {
-        let Some(patch) = merge_patch(before, after) else {
+        let Some(patch) = runs::change(before, after) else {
             return Ok(Some(before.clone()));
         };
-        let patch = only_if(patch, before.metadata.resource_version.as_deref());
         Ok(self.0.backups.patch(name, &patch).await?)
     }
 
@@ -189,7 +187,7 @@ impl Backups {
         if run.phase() != RunPhase::Deleting {
             let volumes = self.mirror_volumes(name, &backup, &run).await?;
             let asked = names::annotation(&backup, names::CANCEL) == Some("true");
-            if !run.canceled && (asked || volumes::all_canceled(&volumes)) {
+            if !run.canceled && (asked || all_canceled(&volumes)) {
                 self.0.coordinator.cancel_backup(name).await?;
             }
         }
@@ -215,37 +213,9 @@ impl Backups {
             names::label(volume, labels::BACKUP_NAME) == Some(&label)
                 && names::label(volume, labels::BACKUP_UID) == uid
         };
-        let known = self.0.volumes.all();
-        let is_listed = known.is_some();
-        let known = known.into_iter().flatten();
-        let mut objects: Vec<PodVolumeBackup> = known
-            .filter(|volume| mine(volume))
-            .map(|volume| (*volume).clone())
-            .collect();
-        let mut steps = volumes::next(backup, run, &objects, now_ms);
-        if !is_listed || steps.iter().any(|step| matches!(step, Step::Create(_))) {
-            // One may have been made that nobody has told us of.
-            let selector = format!("{}={label}", labels::BACKUP_NAME);
-            objects = self.0.volumes.list(&selector).await?;
-            objects.retain(|volume| mine(volume));
-            steps = volumes::next(backup, run, &objects, now_ms);
-        }
-        for step in steps {
-            match step {
-                Step::Create(object) => {
-                    self.0.volumes.create(&object).await?;
-                }
-                Step::Change(own, changed) => {
-                    let before = objects
-                        .iter()
-                        .find(|one| one.metadata.name.as_ref() == Some(&own));
-                    if let Some(patch) = before.and_then(|before| merge_patch(before, &changed)) {
-                        self.0.volumes.patch(&own, &patch).await?;
-                    }
-                }
-            }
-        }
-        Ok(objects)
+        let selector = format!("{}={label}", labels::BACKUP_NAME);
+        let next = |objects: &[PodVolumeBackup]| volumes::next(backup, run, objects, now_ms);
+        bring(&self.0.volumes, &selector, mine, next).await
     }
 }
 
@@ -278,18 +248,6 @@ fn request(backup: &Backup) -> v1::CreateBackupRequest {
 fn is_ours(run: &v1::Backup, backup: &Backup) -> bool {
     let made_ms = clock::ms_or_zero(backup.metadata.creation_timestamp.as_ref());
     run.created_ms.saturating_add(CLOCKS_MS) >= made_ms
-}
-
-/// Whether the coordinator will never accept the request.
-fn is_verdict(status: &Status) -> bool {
-    matches!(
-        status.code(),
-        Code::InvalidArgument
-            | Code::FailedPrecondition
-            | Code::NotFound
-            | Code::OutOfRange
-            | Code::Unimplemented
-    )
 }
 
 /// Looks after `PodVolumeBackup` objects: nobody but us writes them, but somebody may ask one to stop.

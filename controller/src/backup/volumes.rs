@@ -1,30 +1,32 @@
 //! The tasks of a backup as `PodVolumeBackup` objects, by which clients see its volumes.
 
-use std::collections::BTreeMap;
-
 use orlop_kubernetes::{
-    api::{ObjectMeta, ObjectReference},
+    api::ObjectMeta,
     record::{TASK, owner},
     velero::{
         Backup, PodVolumeBackup, PodVolumePhase,
         labels::{self, valid_name},
-        pod_volume::{DataProgress, PodVolumeBackupSpec, PodVolumeBackupStatus, UploaderType},
+        pod_volume::{PodVolumeBackupSpec, PodVolumeBackupStatus, UploaderType},
     },
 };
-use orlop_proto::v1::{self, TaskPhase};
+use orlop_proto::v1;
 
-use crate::{clock, names};
+use crate::{
+    names,
+    volumes::{self, Course, Step, VolumeObject, pairs},
+};
 
 /// What a volume's object says that has nothing in it.
 const EMPTY: &str = "the volume is empty: a snapshot of nothing was kept";
 
-/// What becomes of the objects of a backup's tasks.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Step {
-    /// A task has none yet.
-    Create(Box<PodVolumeBackup>),
-    /// The object of this name becomes this.
-    Change(String, Box<PodVolumeBackup>),
+impl VolumeObject for PodVolumeBackup {
+    fn phase(&self) -> &PodVolumePhase {
+        &self.status.phase
+    }
+
+    fn is_to_stop(&self) -> bool {
+        self.spec.cancel
+    }
 }
 
 /// Compares the objects that belong to `backup` with its tasks.
@@ -33,50 +35,21 @@ pub(crate) fn next(
     run: &v1::Backup,
     objects: &[PodVolumeBackup],
     now_ms: i64,
-) -> Vec<Step> {
-    let by_task: BTreeMap<&str, &PodVolumeBackup> = objects
-        .iter()
-        .filter_map(|object| Some((task_of(object)?, object)))
-        .collect();
-    let step = |task: &v1::Task| {
-        let Some(object) = by_task.get(task.task_id.as_str()) else {
-            return Some(Step::Create(Box::new(created(backup, task, now_ms))));
-        };
-        let mut changed = (*object).clone();
-        changed.status = status(&object.status, task, now_ms);
+) -> Vec<Step<PodVolumeBackup>> {
+    let shown = |object: &mut PodVolumeBackup, task: &v1::Task| {
+        object.status = status(&object.status, task, now_ms);
         if !task.node.is_empty() {
-            changed.spec.node.clone_from(&task.node);
+            object.spec.node.clone_from(&task.node);
         }
-        let name = object.metadata.name.clone()?;
-        (changed != **object).then(|| Step::Change(name, Box::new(changed)))
     };
-    run.tasks.iter().filter_map(step).collect()
-}
-
-/// The task that an object shows.
-fn task_of(object: &PodVolumeBackup) -> Option<&str> {
-    let annotations = object.metadata.annotations.as_ref()?;
-    annotations.get(TASK).map(String::as_str)
-}
-
-/// Whether somebody wants every volume of a backup to stop: this is how Velero is told to stop one.
-pub(crate) fn all_canceled(objects: &[PodVolumeBackup]) -> bool {
-    let live: Vec<_> = objects
-        .iter()
-        .filter(|one| !one.status.phase.is_final())
-        .collect();
-    !live.is_empty() && live.iter().all(|one| one.spec.cancel)
+    let created = |task: &v1::Task| created(backup, task, now_ms);
+    volumes::next(&run.tasks, objects, created, shown)
 }
 
 fn created(backup: &Backup, task: &v1::Task, now_ms: i64) -> PodVolumeBackup {
     let name = backup.metadata.name.clone().unwrap_or_default();
     let uid = backup.metadata.uid.clone().unwrap_or_default();
     let volume = task.volume.clone().unwrap_or_default();
-    let pairs = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
-        let told = pairs.iter().filter(|(_, value)| !value.is_empty());
-        told.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect()
-    };
     PodVolumeBackup {
         metadata: ObjectMeta {
             generate_name: Some(format!("{name}-")),
@@ -97,13 +70,7 @@ fn created(backup: &Backup, task: &v1::Task, now_ms: i64) -> PodVolumeBackup {
         },
         spec: PodVolumeBackupSpec {
             node: task.node.clone(),
-            pod: ObjectReference {
-                kind: Some("Pod".to_owned()),
-                namespace: Some(volume.namespace.clone()),
-                name: Some(volume.pod.clone()),
-                uid: (!task.pod_uid.is_empty()).then(|| task.pod_uid.clone()),
-                ..ObjectReference::default()
-            },
+            pod: volumes::pod(task),
             backup_storage_location: backup.spec.storage_location.clone(),
             uploader_type: UploaderType::Kopia,
             tags: pairs(&[
@@ -124,45 +91,26 @@ fn created(backup: &Backup, task: &v1::Task, now_ms: i64) -> PodVolumeBackup {
 
 fn status(before: &PodVolumeBackupStatus, task: &v1::Task, now_ms: i64) -> PodVolumeBackupStatus {
     let mut status = before.clone();
-    status.phase = match task.phase() {
-        TaskPhase::Unspecified => return status,
-        TaskPhase::Queued => PodVolumePhase::New,
-        TaskPhase::Running => PodVolumePhase::InProgress,
-        TaskPhase::Completed => PodVolumePhase::Completed,
-        TaskPhase::Failed => PodVolumePhase::Failed,
-        TaskPhase::Canceled => PodVolumePhase::Canceled,
+    let course = Course {
+        phase: before.phase.clone(),
+        message: before.message.clone(),
+        accepted: before.accepted_timestamp.clone(),
+        started: before.start_timestamp.clone(),
+        completed: before.completion_timestamp.clone(),
+        progress: before.progress.clone(),
     };
-    let ended_ms = if task.completed_ms == 0 {
-        now_ms
-    } else {
-        task.completed_ms
+    let Some(course) = course.after(task, now_ms) else {
+        return status;
     };
-    let ends = status.phase.is_final();
-    if status.phase != PodVolumePhase::New && status.start_timestamp.is_none() {
-        // A task that never began has no length, but its times are what clients draw.
-        let began_ms = if task.started_ms != 0 {
-            task.started_ms
-        } else if ends {
-            ended_ms
-        } else {
-            now_ms
-        };
-        status.start_timestamp = clock::time(began_ms);
-        status
-            .accepted_timestamp
-            .clone_from(&status.start_timestamp);
-    }
-    if ends && status.completion_timestamp.is_none() {
-        status.completion_timestamp = clock::time(ended_ms);
-    } else if !ends {
-        // It may have begun again.
-        status.completion_timestamp = None;
-    }
-    status.progress = progress(task);
-    status.message.clone_from(&task.message);
+    status.phase = course.phase;
+    status.message = course.message;
+    status.accepted_timestamp = course.accepted;
+    status.start_timestamp = course.started;
+    status.completion_timestamp = course.completed;
+    status.progress = course.progress;
     if status.phase == PodVolumePhase::Completed {
         status.snapshot_id.clone_from(&task.snapshot_id);
-        status.incremental_bytes = bytes(task.transferred_bytes);
+        status.incremental_bytes = volumes::bytes(task.transferred_bytes);
         if status.message.is_empty() && task.bytes_done == 0 && task.entries_done <= 1 {
             EMPTY.clone_into(&mut status.message);
         }
@@ -170,34 +118,13 @@ fn status(before: &PodVolumeBackupStatus, task: &v1::Task, now_ms: i64) -> PodVo
     status
 }
 
-/// KOTS divides by what is done, and calls a volume whole when both are equal.
-fn progress(task: &v1::Task) -> DataProgress {
-    let done = bytes(task.bytes_done);
-    if task.phase() == TaskPhase::Completed {
-        return DataProgress {
-            total_bytes: done,
-            bytes_done: done,
-        };
-    }
-    let total = bytes(task.bytes_total);
-    if done < 1 || total < 1 {
-        return DataProgress::default();
-    }
-    DataProgress {
-        total_bytes: total.max(done),
-        bytes_done: done,
-    }
-}
-
-fn bytes(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
+    use orlop_proto::v1::TaskPhase;
     use serde_json::json;
 
     use super::*;
+    use crate::volumes::all_canceled;
 
     const NOW: i64 = 1_767_323_045_999;
 
@@ -237,7 +164,7 @@ mod tests {
     fn made(task: v1::Task) -> PodVolumeBackup {
         match next(&backup(), &run(task), &[], NOW).remove(0) {
             Step::Create(object) => *object,
-            other @ Step::Change(..) => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -294,6 +221,22 @@ mod tests {
                 );
                 assert_eq!(changed.status.phase, PodVolumePhase::InProgress);
             }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_shows_a_task_of_a_run_that_was_lost_goes() {
+        let mut object = made(task(TaskPhase::Running));
+        object.metadata.name = Some("nightly-x7b2k".to_owned());
+        let objects = [object];
+        assert_eq!(next(&backup(), &v1::Backup::default(), &objects, NOW), []);
+        let again = v1::Task {
+            task_id: "01AGAIN".to_owned(),
+            ..task(TaskPhase::Queued)
+        };
+        match &next(&backup(), &run(again), &objects, NOW)[..] {
+            [Step::Create(_), Step::Remove(name)] => assert_eq!(name, "nightly-x7b2k"),
             other => panic!("{other:?}"),
         }
     }
@@ -381,7 +324,7 @@ mod tests {
             object
         };
         let (running, done) = (TaskPhase::Running, TaskPhase::Completed);
-        assert!(!all_canceled(&[]));
+        assert!(!all_canceled::<PodVolumeBackup>(&[]));
         assert!(!all_canceled(&[
             object(true, running),
             object(false, running)

@@ -8,10 +8,7 @@ use std::{
     time::Duration,
 };
 
-use orlop_kubernetes::{
-    client::Objects,
-    velero::{DeleteBackupRequest, Restore, RestorePhase, labels},
-};
+use orlop_kubernetes::velero::{DeleteBackupRequest, Restore, labels};
 use serde_json::json;
 
 use crate::{
@@ -113,6 +110,11 @@ impl Deletions {
             Some(backup) if backup.spec.storage_location.is_empty() => None,
             Some(backup) => parts.locations.get(&backup.spec.storage_location).await?,
         };
+        let restores = match &backup {
+            None => Vec::new(),
+            Some(_) => self.restores_of(of).await?,
+        };
+        let live = restores.iter().find(|one| is_live(one));
         let uid = request.metadata.uid.clone().unwrap_or_default();
         let asked = self.asked().contains(&uid);
         Ok(steps::next(
@@ -122,6 +124,7 @@ impl Deletions {
                 backup: backup.as_ref(),
                 location: location.as_ref(),
                 run: run.as_ref(),
+                restore: live.and_then(|one| one.metadata.name.as_deref()),
                 asked,
             },
         ))
@@ -157,7 +160,11 @@ impl Deletions {
                     .insert(request.metadata.uid.clone().unwrap_or_default());
             }
             Step::Wait => return Ok(Taken::Stop(Next::After(WAIT))),
-            Step::RemoveObjects => self.remove_objects(of).await?,
+            Step::RemoveObjects => {
+                if !self.remove_objects(of).await? {
+                    return Ok(Taken::Stop(Next::After(WAIT)));
+                }
+            }
             Step::RemoveRequest => {
                 parts
                     .deletions
@@ -187,23 +194,30 @@ impl Deletions {
         Ok(Taken::Again)
     }
 
-    /// The backup itself goes last: as long as it is there, all of this is done again.
-    async fn remove_objects(&self, of: &str) -> Result<(), Trouble> {
+    async fn restores_of(&self, of: &str) -> Result<Vec<Restore>, Trouble> {
+        let mut restores = self.parts.restores.list("").await?;
+        restores.retain(|restore| restore.spec.backup_name == of);
+        Ok(restores)
+    }
+
+    /// The backup itself goes last: as long as it is there, all of this is done again. False if something has to go
+    /// before.
+    async fn remove_objects(&self, of: &str) -> Result<bool, Trouble> {
         let parts = &self.parts;
-        let restores = Objects::<Restore>::of(&parts.connection, Some(parts.namespace()));
-        for restore in restores.list("").await? {
-            let ended = matches!(
-                restore.status.phase,
-                RestorePhase::Completed
-                    | RestorePhase::PartiallyFailed
-                    | RestorePhase::Failed
-                    | RestorePhase::FailedValidation
-            );
-            if restore.spec.backup_name == of && ended {
-                let name = restore.metadata.name.unwrap_or_default();
-                restores
-                    .delete(&name, restore.metadata.uid.as_deref())
-                    .await?;
+        let mut restores = self.restores_of(of).await?;
+        restores.retain(|restore| !is_live(restore));
+        for restore in &restores {
+            let name = restore.metadata.name.as_deref().unwrap_or_default();
+            parts
+                .restores
+                .delete(name, restore.metadata.uid.as_deref())
+                .await?;
+        }
+        // Their files go before they do.
+        if !restores.is_empty() {
+            let left = self.restores_of(of).await?;
+            if left.iter().any(|restore| !is_live(restore)) {
+                return Ok(false);
             }
         }
         let selector = format!("{}={}", labels::BACKUP_NAME, labels::valid_name(of));
@@ -221,6 +235,11 @@ impl Deletions {
             .and_then(|backup| backup.metadata.uid);
         parts.backups.delete(of, uid.as_deref()).await?;
         tracing::info!(backup = of, "a backup is deleted");
-        Ok(())
+        Ok(true)
     }
+}
+
+/// Whether a restore needs its backup.
+fn is_live(restore: &Restore) -> bool {
+    !restore.status.phase.is_final() && restore.metadata.deletion_timestamp.is_none()
 }

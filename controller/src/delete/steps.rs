@@ -27,6 +27,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) location: Option<&'a BackupStorageLocation>,
     /// The backup as the coordinator knows it.
     pub(crate) run: Option<&'a v1::Backup>,
+    /// A restore of the backup that has not ended.
+    pub(crate) restore: Option<&'a str>,
     /// Whether the coordinator was asked to delete it since the request was accepted.
     pub(crate) asked: bool,
 }
@@ -88,6 +90,14 @@ pub(crate) fn next(request: &DeleteBackupRequest, facts: &Facts<'_>) -> Step {
         return Step::Fail(format!(
             "backup {name} is still {}: cancel it first (annotate it with {}=true) or wait for it",
             phase_name(&backup.status.phase),
+            names::CANCEL
+        ));
+    }
+    if let Some(restore) = facts.restore
+        && !accepted
+    {
+        return Step::Fail(format!(
+            "restore {restore} needs backup {name}: wait for it, or cancel it first (annotate it with {}=true)",
             names::CANCEL
         ));
     }
@@ -221,6 +231,7 @@ mod tests {
             backup,
             location: Some(&place),
             run,
+            restore: None,
             asked,
         };
         let (completed, deleting, gone) = (backup("Completed"), backup("Deleting"), run(""));
@@ -292,6 +303,7 @@ mod tests {
                 backup: backup.as_ref(),
                 location,
                 run: None,
+                restore: None,
                 asked: false,
             };
             match next(&request("New", &[], 0), &facts) {
@@ -302,6 +314,32 @@ mod tests {
     }
 
     #[test]
+    fn a_backup_that_is_being_restored_stays_until_that_has_ended() {
+        let (place, completed) = (location("", "Available"), backup("Completed"));
+        let facts = |restore| Facts {
+            now_ms: NOW,
+            backup: Some(&completed),
+            location: Some(&place),
+            run: None,
+            restore,
+            asked: false,
+        };
+        match next(&request("", &[], 0), &facts(Some("r"))) {
+            Step::Fail(why) => assert!(why.starts_with("restore r needs backup b"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(
+            next(&request("", &[], 0), &facts(None)),
+            Step::Accept { .. }
+        ));
+        // What was begun goes on.
+        assert_eq!(
+            next(&request("InProgress", &[], 0), &facts(Some("r"))),
+            Step::Mark
+        );
+    }
+
+    #[test]
     fn a_backup_that_never_was_made_needs_no_location() {
         let refused = backup("FailedValidation");
         let facts = Facts {
@@ -309,6 +347,7 @@ mod tests {
             backup: Some(&refused),
             location: None,
             run: None,
+            restore: None,
             asked: false,
         };
         assert!(matches!(
@@ -324,6 +363,7 @@ mod tests {
             backup: None,
             location: None,
             run: None,
+            restore: None,
             asked: false,
         };
         let failed = |age_s| next(&request("Processed", &["no"], age_s), &facts);

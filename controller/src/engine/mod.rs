@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use known::Known;
 use queue::{Ended, Queue};
 
-use crate::error::Trouble;
+use crate::{error::Trouble, names};
 
 /// Every object is looked at so often, whatever happened to it.
 const RESYNC: Duration = Duration::from_mins(1);
@@ -115,8 +115,11 @@ impl<K: ObjectKind> Kept<K> {
         self.known.get(name)
     }
 
-    /// One, as it is now.
+    /// One, as it is now. What is no object's name names none.
     pub(crate) async fn get(&self, name: &str) -> Result<Option<K>, ClientError> {
+        if !names::is_name(name) {
+            return Ok(None);
+        }
         self.objects.get(name).await
     }
 
@@ -129,7 +132,7 @@ impl<K: ObjectKind> Kept<K> {
     pub(crate) async fn create(&self, object: &K) -> Result<bool, ClientError> {
         match self.objects.create(object).await {
             Ok(made) => {
-                self.known.put(made);
+                self.known.answered(made);
                 Ok(true)
             }
             Err(ClientError::AlreadyExists { .. }) => Ok(false),
@@ -141,7 +144,7 @@ impl<K: ObjectKind> Kept<K> {
     pub(crate) async fn patch(&self, name: &str, patch: &Value) -> Result<Option<K>, ClientError> {
         match self.objects.merge_patch(name, patch).await {
             Ok(changed) => {
-                self.known.put(changed.clone());
+                self.known.answered(changed.clone());
                 Ok(Some(changed))
             }
             Err(ClientError::NotFound { .. }) => Ok(None),
@@ -223,7 +226,7 @@ async fn note<R: Reconciler>(reconciler: &R, kept: &Kept<R::Object>, change: Cha
         Change::Deleted(object) => {
             reconciler.noticed(&object);
             let name = known::name_of(&object);
-            kept.known.remove(&name);
+            kept.known.bury(&object);
             kept.queue().add(&name, now);
         }
         Change::Unreadable(object) => {

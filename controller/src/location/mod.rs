@@ -5,6 +5,7 @@ mod ini;
 mod mount;
 mod password;
 mod provider;
+mod readiness;
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,6 +26,7 @@ use crate::{
 };
 use password::{Password, Repositories};
 use provider::{InSecret, Wanted};
+pub(crate) use readiness::{Readiness, by_name, readiness};
 
 /// How often a location is tried that does not say.
 const FREQUENCY: Duration = Duration::from_mins(1);

@@ -5,10 +5,7 @@ mod status;
 
 use std::{sync::Arc, time::Duration};
 
-use orlop_kubernetes::{
-    client::Objects,
-    velero::{DownloadRequest, Restore, ServerStatusRequest},
-};
+use orlop_kubernetes::velero::{DownloadRequest, ServerStatusRequest};
 use serde_json::json;
 
 use crate::{
@@ -94,8 +91,7 @@ impl Downloads {
         let target = &request.spec.target;
         let mut of = target.name.clone();
         if download::is_of_restore(&target.kind) {
-            let restores = Objects::<Restore>::of(&self.0.connection, Some(self.0.namespace()));
-            match restores.get(&of).await? {
+            match self.0.restores.get(&of).await? {
                 Some(restore) => of = restore.spec.backup_name,
                 None => return Ok(String::new()),
             }

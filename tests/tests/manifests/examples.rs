@@ -1,6 +1,7 @@
 //! The examples: what their annotations name is there, and can be understood.
 
 use orlop_core::retention::RetentionPolicy;
+use orlop_kubernetes::{selection::Filters, velero::Restore};
 use serde_json::Value;
 
 use super::{Object, all, list, named};
@@ -96,4 +97,13 @@ fn the_schedule_says_which_backups_to_keep() {
         .unwrap();
     let policy: RetentionPolicy = rules.parse().unwrap();
     assert_eq!(policy.to_string(), rules);
+}
+
+#[test]
+fn the_restore_is_of_the_backup_and_can_be_read() {
+    let all = all();
+    let of_kind = |kind: &str| all.iter().find(|object| object.kind() == kind).unwrap();
+    let restore: Restore = serde_json::from_value(of_kind("Restore").value.clone()).unwrap();
+    assert_eq!(restore.spec.backup_name, of_kind("Backup").name());
+    assert!(Filters::of_restore(&restore.spec).is_ok());
 }

@@ -10,7 +10,11 @@ use serde_json::{Value, json};
 use super::{Object, all, deploy, list, texts, yaml_files};
 
 /// Files that are applied on their own.
-const ALONE: [&str; 2] = ["examples/backup.yaml", "examples/schedule.yaml"];
+const ALONE: [&str; 3] = [
+    "examples/backup.yaml",
+    "examples/restore.yaml",
+    "examples/schedule.yaml",
+];
 
 /// `path` without `..`.
 fn tidy(path: &Path) -> PathBuf {
