@@ -16,3 +16,5 @@ mod downloads;
 mod guide;
 #[path = "e2e/lifetime.rs"]
 mod lifetime;
+#[path = "e2e/restores.rs"]
+mod restores;

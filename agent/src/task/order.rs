@@ -107,14 +107,17 @@ impl TryFrom<StartTask> for Order {
                 )?,
             },
         };
+        let volume = receive::volume("volume", start.volume)?;
+        // Nobody looks for snapshots of what is restored into.
+        let lineage = match &work {
+            Work::Restore { .. } if start.lineage.is_empty() => volume.default_lineage().0,
+            _ => start.lineage,
+        };
         Ok(Self {
             id: receive::task_id("task_id", &start.task_id)?,
             run: receive::some_text("run", start.run, names)?,
-            volume: receive::volume("volume", start.volume)?,
-            place: start
-                .place
-                .map(|found| place(found, start.lineage))
-                .transpose()?,
+            volume,
+            place: start.place.map(|found| place(found, lineage)).transpose()?,
             store: match receive::required("store", start.store)? {
                 start_task::Store::StoreUrl(url) => Route::Direct {
                     url: receive::some_text("store_url", url, locations::MAX_URL_BYTES)?,
@@ -194,6 +197,17 @@ mod tests {
         );
         assert_eq!(place.lineage, Lineage("pvc:1".to_owned()));
         assert!(Order::try_from(at("", "/opt/local/pv")).is_ok());
+        let mut restore = at("pv-1", "");
+        restore.lineage.clear();
+        assert!(
+            Order::try_from(restore.clone()).is_err(),
+            "a backup's snapshots are looked for"
+        );
+        restore.work = Some(start_task::Work::Restore(RestoreTask {
+            snapshot_id: SnapshotId::from_bytes([1; 16]).to_string(),
+            ..RestoreTask::default()
+        }));
+        assert!(Order::try_from(restore).is_ok());
         for (directory, host_path) in [("a/b", ""), ("", ""), ("", "opt"), ("../x", "")] {
             let error = Order::try_from(at(directory, host_path)).unwrap_err();
             assert!(error.field.starts_with("place."), "{error}");

@@ -1,10 +1,5 @@
 //! What became of each object of a restore, put aside line by line until the restore is recorded.
 
-#![cfg_attr(
-    not(test),
-    allow(dead_code, reason = "what makes objects is not part of this build yet")
-)]
-
 use std::{
     collections::BTreeSet,
     fs::{File, OpenOptions},

@@ -2,14 +2,8 @@
 
 use std::path::Path;
 
-use orlop_core::run::{RunSpec, Task, TaskPhase};
-use orlop_kubernetes::{
-    files::{
-        FileError, LogWriter, PodVolumeInfo, ResourceList, RestoreFile, RestoreVolumeInfo,
-        json_to_gzip, volume_info::RestoreMethod,
-    },
-    velero::{PodVolumePhase, Restore},
-};
+use orlop_core::run::RunSpec;
+use orlop_kubernetes::{record::RestoreRecord, velero::Restore};
 use orlop_repository::Repository;
 
 use super::{record_of, reported};
@@ -33,18 +27,26 @@ pub(crate) fn restore_files(
     let namespace = namespace_of(document)?;
     let objects = reported(reports)
         .map_err(|error| Refusal::Unavailable(format!("read {}: {error}", reports.display())))?;
-    let files = files(document, log, namespace.as_deref(), &objects).map_err(|error| {
+    let lines = log.iter();
+    let record = RestoreRecord {
+        run: &document.run,
+        log: lines
+            .map(|line| record_of(line, document, namespace.as_deref()))
+            .collect(),
+        objects,
+    };
+    let files = record.files().map_err(|error| {
         let reason = with_sources(&error);
         Refusal::Precondition(format!("make the files of the restore: {reason}"))
     })?;
     let mut sealed = Vec::with_capacity(files.len());
-    for (file, key, bytes) in files {
-        let bytes = if file == RestoreFile::VolumeInfo {
-            repository.seal_artifact(&key, &bytes)?
+    for file in files {
+        let bytes = if file.is_secret() {
+            repository.seal_artifact(&file.key, &file.bytes)?
         } else {
-            bytes
+            file.bytes
         };
-        sealed.push((key, bytes));
+        sealed.push((file.key, bytes));
     }
     Ok(sealed)
 }
@@ -60,61 +62,4 @@ fn namespace_of(document: &Document) -> Result<Option<String>, Refusal> {
             message: error.to_string(),
         })?;
     Ok(restore.metadata.namespace)
-}
-
-type Files = Vec<(RestoreFile, String, Vec<u8>)>;
-
-fn files(
-    document: &Document,
-    lines: &[LogLine],
-    namespace: Option<&str>,
-    objects: &ResourceList,
-) -> Result<Files, FileError> {
-    let name = &document.run.name;
-    let mut files = Vec::new();
-    let mut add = |file: RestoreFile, bytes| -> Result<(), FileError> {
-        files.push((file, file.key(name)?, bytes));
-        Ok(())
-    };
-    let mut log = LogWriter::create(Vec::new());
-    for line in lines {
-        log.write(&record_of(line, document, namespace))?;
-    }
-    let (log, results) = log.finish()?;
-    add(RestoreFile::Log, log)?;
-    add(RestoreFile::Results, json_to_gzip(&results)?)?;
-    add(RestoreFile::ResourceList, json_to_gzip(objects)?)?;
-    let none: [(); 0] = [];
-    add(RestoreFile::ItemOperations, json_to_gzip(&none)?)?;
-    let infos: Vec<RestoreVolumeInfo> = document.run.tasks.iter().map(volume_info).collect();
-    add(RestoreFile::VolumeInfo, json_to_gzip(&infos)?)?;
-    Ok(files)
-}
-
-fn volume_info(task: &Task) -> RestoreVolumeInfo {
-    let place = task.place.clone().unwrap_or_default();
-    let namespace = Some(&task.volume.namespace).filter(|_| !place.claim.is_empty());
-    RestoreVolumeInfo {
-        pvc_namespace: namespace.cloned().unwrap_or_default(),
-        pvc_name: place.claim,
-        pv_name: place.persistent_volume,
-        restore_method: RestoreMethod::PodVolumeRestore,
-        snapshot_data_moved: false,
-        pvr_info: Some(PodVolumeInfo {
-            snapshot_handle: task.snapshot.map(|id| id.to_string()).unwrap_or_default(),
-            size: i64::try_from(task.progress.bytes_total).unwrap_or(i64::MAX),
-            // The only word for it that Velero's clients know.
-            uploader_type: "kopia".to_owned(),
-            volume_name: task.volume.volume.clone(),
-            pod_name: task.volume.pod.clone(),
-            pod_namespace: task.volume.namespace.clone(),
-            node_name: task.node.clone(),
-            phase: match task.phase {
-                TaskPhase::Completed if task.errors == 0 => PodVolumePhase::Completed,
-                TaskPhase::Canceled => PodVolumePhase::Canceled,
-                _ => PodVolumePhase::Failed,
-            },
-            ..PodVolumeInfo::default()
-        }),
-    }
 }

@@ -8,11 +8,14 @@ use orlop_core::{
     run::{self, BackupSpec, KnownVolume, Place, RestoreSpec},
 };
 use orlop_kubernetes::{
-    api::Pod,
+    api::{Deployment, Pod},
     client::{ClientError, Connection, Objects},
     cluster_info::service_address,
     exec::{self, ExecExit, ExecRequest},
     plan::{PlanError, plan_backup},
+    restore::{
+        RestoreError, RestoreRequest, container_state, finish_volumes, pod_state, restore_objects,
+    },
     selection::{Severity, SkippedVolume, TakenVolume},
     velero::{Backup, Restore},
 };
@@ -29,6 +32,8 @@ use crate::runs::{Refusal, with_sources};
 /// The Service of the endpoint of downloads, and its port; `deploy/base/services.yaml` makes it.
 const DOWNLOADS: &str = "orlop-downloads";
 const DOWNLOADS_PORT: &str = "downloads";
+/// Our own Deployment, by Velero's name.
+const DEPLOYMENT: &str = "velero";
 
 /// The cluster that a coordinator runs in.
 pub(crate) struct KubeCluster {
@@ -50,6 +55,30 @@ impl KubeCluster {
             spool_dir,
             found: Directory::default(),
         }
+    }
+
+    /// The image of the coordinator itself, which is that of the container that waits in restored pods.
+    async fn image(&self) -> Result<String, Refusal> {
+        let namespace = self.connection.namespace();
+        let deployments = Objects::<Deployment>::of(&self.connection, Some(namespace));
+        let found = deployments.get(DEPLOYMENT).await;
+        let found = found.map_err(|error| Refusal::Unavailable(with_sources(&error)))?;
+        let image = found
+            .and_then(|one| {
+                one.spec?
+                    .template
+                    .spec?
+                    .containers
+                    .into_iter()
+                    .next()?
+                    .image
+            })
+            .filter(|image| !image.is_empty());
+        image.ok_or_else(|| {
+            Refusal::Precondition(format!(
+                "the image for restored pods is not known: there is no Deployment {DEPLOYMENT} in namespace {namespace}"
+            ))
+        })
     }
 
     fn backup_of(name: &str, spec: &BackupSpec) -> Result<Backup, Refusal> {
@@ -179,15 +208,26 @@ impl Cluster for KubeCluster {
 
     async fn restore_objects(
         &self,
-        _request: &ObjectsRequest<'_>,
-        _sink: &mut dyn RestoreSink,
-        _cancel: &CancellationToken,
+        request: &ObjectsRequest<'_>,
+        sink: &mut dyn RestoreSink,
+        cancel: &CancellationToken,
     ) -> Result<(), Refusal> {
-        Err(absent())
+        let image = self.image().await?;
+        let request = of_objects(request, &image);
+        let done = restore_objects(&self.connection, &request, sink, cancel).await;
+        done.map_err(|error| match error {
+            RestoreError::Invalid(_) | RestoreError::Unsupported { .. } => Refusal::Invalid {
+                field: "velero_object",
+                message: with_sources(&error),
+            },
+            RestoreError::Tarball(_) => Refusal::Precondition(with_sources(&error)),
+            error => Refusal::Unavailable(with_sources(&error)),
+        })
     }
 
-    async fn pod_state(&self, _pod: &RestoredPod) -> Result<PodState, Refusal> {
-        Err(absent())
+    async fn pod_state(&self, pod: &RestoredPod) -> Result<PodState, Refusal> {
+        let state = pod_state(&self.connection, pod, &self.host_roots).await;
+        state.map_err(|error| Refusal::Unavailable(with_sources(&error)))
     }
 
     async fn delete_pod(&self, namespace: &str, pod: &str, uid: &str) -> Result<(), Refusal> {
@@ -201,25 +241,33 @@ impl Cluster for KubeCluster {
 
     async fn container_state(
         &self,
-        _namespace: &str,
-        _pod: &str,
-        _container: &str,
+        namespace: &str,
+        pod: &str,
+        container: &str,
     ) -> Result<ContainerState, Refusal> {
-        Err(absent())
+        let state = container_state(&self.connection, namespace, pod, container).await;
+        state.map_err(|error| Refusal::Unavailable(with_sources(&error)))
     }
 
     async fn finish_volumes(
         &self,
-        _request: &ObjectsRequest<'_>,
-        _cancel: &CancellationToken,
+        request: &ObjectsRequest<'_>,
+        cancel: &CancellationToken,
     ) -> Vec<String> {
-        Vec::new()
+        // It makes no pods.
+        let request = of_objects(request, "");
+        finish_volumes(&self.connection, &request, cancel).await
     }
 }
 
-/// Nothing in `kubernetes` makes objects yet.
-fn absent() -> Refusal {
-    Refusal::Precondition("this version does not make Kubernetes objects again".to_owned())
+fn of_objects<'a>(request: &ObjectsRequest<'a>, image: &'a str) -> RestoreRequest<'a> {
+    RestoreRequest {
+        restore: request.restore,
+        backup: request.backup,
+        tarball: request.tarball,
+        volumes: request.volumes,
+        image,
+    }
 }
 
 fn planned(taken: TakenVolume) -> PlannedVolume {

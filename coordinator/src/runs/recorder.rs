@@ -10,6 +10,7 @@ use orlop_core::{
     SnapshotId,
     run::{Event, RunKind},
 };
+use orlop_proto::v1::LogLevel;
 use orlop_repository::store::Durability;
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -125,7 +126,6 @@ impl Runs {
         for (key, bytes) in files {
             store.put(&key, vec![bytes.into()], Durability::Now).await?;
         }
-        self.spool.remove(run.kind, &run.name);
         Ok(())
     }
 
@@ -169,7 +169,11 @@ impl Runs {
                 log.extend(lines);
             }
             // So is its log: the line that says how it ended is told when the record is durable.
-            let (level, task, text) = run_line(&document.run);
+            let (mut level, task, text) = run_line(&document.run);
+            if document.run.errors() > 0 {
+                // Each of them has a line; this one sums them up and is not one more.
+                level = LogLevel::Info;
+            }
             log.push(LogLine {
                 number: log.last().map_or(0, |line| line.number) + 1,
                 time_ms: now,
@@ -180,13 +184,13 @@ impl Runs {
             });
             (document, log)
         };
-        if self.keeps_no_record(key.kind, &document.run.location) {
-            self.spool.remove(key.kind, &key.name);
-        } else {
+        if !self.keeps_no_record(key.kind, &document.run.location) {
             let records = self.records(&document.run.location)?;
             self.put_artifacts(&document, &log).await?;
             records.put(&document, &log).await?;
         }
+        // Until here all may have to be done again.
+        self.spool.remove(key.kind, &key.name);
         self.lock().apply(key, Event::Recorded, now);
         Ok(())
     }

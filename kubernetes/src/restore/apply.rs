@@ -1,6 +1,6 @@
 //! One object in the cluster: made, or compared with the one that is there.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -25,6 +25,9 @@ const GOING_MAX: Duration = Duration::from_mins(2);
 const ACCOUNT_MAX: Duration = Duration::from_secs(30);
 
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Their node ports may be taken.
+const SERVICES: &str = "services";
 
 /// How often an object is looked for again that is neither there nor can be made.
 const LOOKS_MAX: u32 = 5;
@@ -95,6 +98,7 @@ async fn attempt(api: &mut Api<'_>, wanted: &Wanted<'_>) -> Result<Outcome, Stop
     let (kind, namespace, name) = (wanted.kind, wanted.namespace, wanted.name);
     let begun = Instant::now();
     let mut looks = 0;
+    let (mut object, mut warnings) = (Cow::Borrowed(wanted.object), Vec::new());
     loop {
         if let Some(found) = api.get(kind, namespace, name).await? {
             let waits = matches!(wanted.resource, PODS | CLAIMS);
@@ -105,8 +109,12 @@ async fn attempt(api: &mut Api<'_>, wanted: &Wanted<'_>) -> Result<Outcome, Stop
             }
             return existing(api, wanted, found).await;
         }
-        match api.create(kind, namespace, wanted.object).await {
-            Ok(made) => return Ok(Outcome::own(made)),
+        match api.create(kind, namespace, &object).await {
+            Ok(made) => {
+                let mut outcome = Outcome::own(made);
+                outcome.warnings = warnings;
+                return Ok(outcome);
+            }
             // Somebody was faster, or an answer of ours was lost.
             Err(Stop::Failed(ClientError::AlreadyExists { .. })) if looks < LOOKS_MAX => looks += 1,
             Err(Stop::Failed(ClientError::Forbidden { what }))
@@ -114,9 +122,36 @@ async fn attempt(api: &mut Api<'_>, wanted: &Wanted<'_>) -> Result<Outcome, Stop
             {
                 api.pause(LOOK).await?;
             }
+            Err(Stop::Failed(ClientError::Invalid { message }))
+                if wanted.resource == SERVICES && is_taken(&message) && warnings.is_empty() =>
+            {
+                object = Cow::Owned(without_node_ports(wanted.object));
+                warnings.push(format!(
+                    "it was given other node ports than it had: {message}"
+                ));
+            }
             Err(stop) => return Err(stop),
         }
     }
+}
+
+/// Whether a node port belongs to another Service.
+fn is_taken(message: &str) -> bool {
+    message.contains("port is already allocated")
+}
+
+/// The Service, whose node ports the cluster chooses.
+fn without_node_ports(service: &Value) -> Value {
+    let mut service = service.clone();
+    let spec = service.get_mut("spec").and_then(Value::as_object_mut);
+    if let Some(spec) = spec {
+        spec.remove("healthCheckNodePort");
+        let ports = spec.get_mut("ports").and_then(Value::as_array_mut);
+        for port in ports.into_iter().flatten().filter_map(Value::as_object_mut) {
+            port.remove("nodePort");
+        }
+    }
+    service
 }
 
 /// Whether a pod is refused because its account does not exist yet.
@@ -216,6 +251,17 @@ fn is_released_by(found: &Value, wanted: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_service_whose_node_ports_are_taken_gets_others() {
+        let said = "Service \"a\" is invalid: spec.ports[0].nodePort: Invalid value: 30432: provided port is already allocated";
+        assert!(is_taken(said));
+        let service = json!({"spec": {
+            "type": "NodePort", "healthCheckNodePort": 30001, "ports": [{"port": 1, "nodePort": 30432}, {"port": 2}],
+        }});
+        let want = json!({"spec": {"type": "NodePort", "ports": [{"port": 1}, {"port": 2}]}});
+        assert_eq!(without_node_ports(&service), want);
+    }
 
     #[test]
     fn only_a_volume_that_was_released_by_the_same_claim_is_freed() {

@@ -376,7 +376,7 @@ async fn a_restore_stops_when_somebody_says_so() {
     let volume = running(&world, "s");
     let name = volume["metadata"]["name"].as_str().unwrap();
     world.api.edit(VOLUMES, SPACE, name, |volume| {
-        volume["spec"]["cancel"] = json!(true)
+        volume["spec"]["cancel"] = json!(true);
     });
     let stopped = world.phase(RESTORES, "s", "Failed");
     assert_eq!(stopped["status"]["failureReason"], "canceled");

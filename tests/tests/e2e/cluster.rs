@@ -100,6 +100,11 @@ pub(crate) fn labelled(kind: &str, label: &str) -> Vec<Value> {
     list["items"].as_array().unwrap().clone()
 }
 
+/// A name that no other run of the scenarios has.
+pub(crate) fn own(name: &str) -> String {
+    format!("e2e-{name}-{}", std::process::id())
+}
+
 /// An object of ours, which does not exist yet.
 pub(crate) fn object(kind: &str, name: &str, spec: &Value) -> Value {
     json!({

@@ -10,10 +10,10 @@ use crate::{
 };
 
 /// Both variants have the same namespace.
-static POSTGRES: Mutex<()> = Mutex::new(());
+pub(crate) static POSTGRES: Mutex<()> = Mutex::new(());
 
 /// PostgreSQL with one row.
-fn postgres(variant: &str) -> Namespace {
+pub(crate) fn postgres(variant: &str) -> Namespace {
     let space = Namespace::new("postgres");
     kubectl(&[
         "apply",

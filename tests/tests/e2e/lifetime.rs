@@ -8,14 +8,10 @@ use serde_json::json;
 use crate::{
     cluster::{
         ENDED, Namespace, SPACE, STORE, alone, backup, create, get, gone, kubectl, labelled,
-        object, phase, shared,
+        object, own, phase, shared,
     },
     downloads,
 };
-
-fn own(name: &str) -> String {
-    format!("e2e-{name}-{}", std::process::id())
-}
 
 #[test]
 fn a_schedule_makes_backups_and_its_pause_holds_in_a_cluster() {

@@ -1,10 +1,5 @@
 //! Takes what is told while objects are made: counts, log lines, reports, and pods whose tasks become known.
 
-#![cfg_attr(
-    not(test),
-    allow(dead_code, reason = "what makes objects is not part of this build yet")
-)]
-
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use orlop_core::{

@@ -1,0 +1,153 @@
+//! Restores of what was lost: objects, volumes, and a dump that is loaded by a hook.
+
+use serde_json::json;
+
+use crate::{
+    cluster::{
+        ENDED, Namespace, backup, create, get_in, kubectl, labelled, object, own, phase, shared,
+    },
+    downloads,
+    guide::{POSTGRES, postgres, sql},
+};
+
+/// Restores a backup and waits for the end.
+fn restore(name: &str, spec: &serde_json::Value) -> serde_json::Value {
+    create(&object("Restore", name, spec));
+    phase("restores.velero.io", name, &ENDED)
+}
+
+fn completed(restored: &serde_json::Value) {
+    let status = &restored["status"];
+    assert_eq!(status["phase"], "Completed", "{status}");
+    assert_eq!(status.get("errors"), None);
+}
+
+#[test]
+fn the_database_of_the_guide_comes_back_as_it_was_in_a_cluster() {
+    let Some(_installation) = shared() else {
+        return;
+    };
+    let _postgres = POSTGRES
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let space = postgres("volume");
+    let name = own("volume-back");
+    let spec = json!({"includedNamespaces": ["postgres"], "ttl": "1h"});
+    assert_eq!(backup(&name, &spec)["status"]["phase"], "Completed");
+    sql(&space, "insert into greetings values ('too late')");
+    kubectl(&["delete", "namespace", "postgres"]);
+    completed(&restore(&name, &json!({"backupName": name})));
+    kubectl(&[
+        "-n",
+        "postgres",
+        "rollout",
+        "status",
+        "sts/postgresql",
+        "--timeout=120s",
+    ]);
+    assert_eq!(sql(&space, "select * from greetings").trim(), "hello!");
+    // The StatefulSet has adopted the pod, and nothing of ours is in the volume.
+    let pod = get_in("postgres", "pods", "postgresql-0").unwrap();
+    assert_eq!(pod["metadata"]["ownerReferences"][0]["kind"], "StatefulSet");
+    let files = space.exec(
+        "postgresql-0",
+        &["ls", "-A", "/var/lib/postgresql/data/pgdata"],
+    );
+    assert!(
+        !files.contains(".velero") && !files.contains("orlop"),
+        "{files}"
+    );
+    let volumes = labelled(
+        "podvolumerestores.velero.io",
+        &format!("velero.io/restore-name={name}"),
+    );
+    assert_eq!(volumes.len(), 1);
+    assert_eq!(volumes[0]["status"]["phase"], "Completed");
+    let results = downloads::json_file("RestoreResults", &name);
+    assert_eq!(results["errors"].get("namespaces"), None, "{results}");
+}
+
+#[test]
+fn the_dump_of_the_guide_is_loaded_by_a_hook_in_a_cluster() {
+    let Some(_installation) = shared() else {
+        return;
+    };
+    let _postgres = POSTGRES
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let space = postgres("dump");
+    let load = json!([
+        "/bin/bash",
+        "-c",
+        "psql -U $POSTGRES_USER -f /backup/backup.sql"
+    ]);
+    let annotations = json!({
+        "post.hook.restore.velero.io/command": load.to_string(),
+        "post.hook.restore.velero.io/wait-for-ready": "true",
+    });
+    let patch = json!({"metadata": {"annotations": annotations}}).to_string();
+    kubectl(&[
+        "-n",
+        "postgres",
+        "patch",
+        "pod",
+        "postgresql-0",
+        "--type=merge",
+        "-p",
+        &patch,
+    ]);
+    let name = own("dump-back");
+    let spec = json!({"includedNamespaces": ["postgres"], "ttl": "1h"});
+    assert_eq!(backup(&name, &spec)["status"]["phase"], "Completed");
+    kubectl(&["delete", "namespace", "postgres"]);
+    let restored = restore(&name, &json!({"backupName": name}));
+    completed(&restored);
+    assert_eq!(restored["status"]["hookStatus"]["hooksAttempted"], 1);
+    assert_eq!(sql(&space, "select * from greetings").trim(), "hello!");
+    // The database's own claim is not in the backup, and that is said.
+    let results = downloads::json_file("RestoreResults", &name).to_string();
+    assert!(results.contains("the claim comes back empty"), "{results}");
+}
+
+#[test]
+fn a_namespace_is_restored_beside_the_one_that_is_there_in_a_cluster() {
+    let Some(_installation) = shared() else {
+        return;
+    };
+    let space = Namespace::new("e2e-original");
+    space.pod("app", &json!({"backup.velero.io/backup-volumes": "data"}));
+    space.exec("app", &["sh", "-c", "echo kept > /data/note"]);
+    let name = own("beside");
+    backup(
+        &name,
+        &json!({"includedNamespaces": [space.0], "ttl": "1h"}),
+    );
+    let copy = Namespace::new("e2e-copy");
+    let mapping = json!({"backupName": name, "namespaceMapping": {"e2e-original": "e2e-copy"}});
+    completed(&restore(&name, &mapping));
+    kubectl(&[
+        "-n",
+        "e2e-copy",
+        "wait",
+        "--for=condition=Ready",
+        "pod/app",
+        "--timeout=60s",
+    ]);
+    assert_eq!(copy.exec("app", &["cat", "/data/note"]).trim(), "kept");
+    // What exists is left alone.
+    let again = own("again");
+    completed(&restore(&again, &json!({"backupName": name})));
+    let pods = kubectl(&["-n", "e2e-original", "get", "pods", "-o", "name"]);
+    assert_eq!(pods.trim(), "pod/app");
+}
+
+#[test]
+fn a_restore_of_nothing_is_refused_with_its_reason_in_a_cluster() {
+    let Some(_installation) = shared() else {
+        return;
+    };
+    let refused = restore(&own("none"), &json!({"backupName": "nothing-of-that-name"}));
+    assert_eq!(refused["status"]["phase"], "FailedValidation");
+    let errors = refused["status"]["validationErrors"].to_string();
+    assert!(errors.contains("nothing-of-that-name"), "{errors}");
+}
