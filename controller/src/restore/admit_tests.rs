@@ -1,3 +1,5 @@
+//! What is admitted, what waits, and what is refused with which words.
+
 use serde_json::{Value, json};
 
 use super::*;
