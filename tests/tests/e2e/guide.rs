@@ -38,15 +38,7 @@ pub(crate) fn postgres(variant: &str) -> Namespace {
 pub(crate) fn sql(space: &Namespace, statement: &str) -> String {
     space.exec(
         "postgresql-0",
-        &[
-            "psql",
-            "-U",
-            "postgres",
-            "-h",
-            "127.0.0.1",
-            "-Atc",
-            statement,
-        ],
+        &["psql", "-U", "postgres", "-Atc", statement],
     )
 }
 
