@@ -268,6 +268,15 @@ fn an_emptied_cluster_learns_its_backups_from_the_store_in_a_cluster() {
         &json!({"includedNamespaces": [space.0], "ttl": "1h"}),
     );
     let secret = get("secrets", "velero-repo-credentials").unwrap();
+    // Their finalizers are taken away by who runs there.
+    kubectl(&[
+        "-n",
+        SPACE,
+        "delete",
+        "restores.velero.io",
+        "--all",
+        "--timeout=60s",
+    ]);
     kubectl(&["delete", "namespace", SPACE, "--timeout=120s"]);
     kubectl(&["create", "namespace", SPACE]);
     create(&json!({
