@@ -18,3 +18,7 @@ mod guide;
 mod lifetime;
 #[path = "e2e/restores.rs"]
 mod restores;
+#[path = "e2e/volumes.rs"]
+mod volumes;
+#[path = "e2e/worst_day.rs"]
+mod worst_day;
