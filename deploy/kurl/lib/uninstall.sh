@@ -1,0 +1,81 @@
+# shellcheck shell=bash
+# The way out. Nothing is waited for without end: finalizers are taken off when who would obey them is gone.
+
+# Removes Orlop from the cluster. Backups in their store are never touched.
+#   velero_uninstall      workloads, Services, rights; what says which backups there are stays, and the password
+#   velero_uninstall all  also the namespace and the definitions, after the password was written to a file
+function velero_uninstall() {
+    local all="${1:-}"
+    case "$all" in
+        "" | all) ;;
+        *) bail "uninstall what? It is $all, and must be all, or nothing" ;;
+    esac
+    velero_defaults
+    if [ "$all" = all ]; then
+        velero_save_secrets
+    fi
+    local kind
+    for kind in deployment/velero daemonset/node-agent service/orlop service/orlop-downloads \
+        rolebinding/velero role/velero; do
+        velero_kubectl -n "$VELERO_NAMESPACE" delete "$kind" --ignore-not-found --wait=false
+    done
+    velero_kubectl delete clusterrolebinding/velero clusterrolebinding/velero-restore \
+        clusterrole/velero clusterrole/velero-restore --ignore-not-found --wait=false
+    if ! velero_until "${VELERO_WAIT:-300}" velero_no_pods; then
+        logWarn "Some pods have not ended, perhaps on a node that is away"
+    fi
+    velero_take_finalizers_off
+    if [ "$all" = all ]; then
+        velero_kubectl delete namespace "$VELERO_NAMESPACE" --ignore-not-found --wait=false
+        local definition
+        for definition in $(velero_definitions_there); do
+            velero_kubectl delete "$definition" --ignore-not-found --wait=false
+        done
+        if ! velero_until "${VELERO_WAIT:-300}" velero_is_gone; then
+            bail "Namespace $VELERO_NAMESPACE or definitions of velero.io are still being deleted: kubectl get namespace $VELERO_NAMESPACE -o yaml says why"
+        fi
+    fi
+    logSuccess "Orlop is removed"
+}
+
+# The password and the keys of locations, for the day when the backups are wanted.
+function velero_save_secrets() {
+    local file
+    file="$DIR/velero-secrets-$(date -u +%Y%m%dT%H%M%SZ).yaml"
+    if ! (
+        umask 077
+        velero_kubectl -n "$VELERO_NAMESPACE" get secrets,backupstoragelocations.velero.io -o yaml > "$file"
+    ); then
+        bail "The password of backups cannot be saved to $file, and nothing was removed"
+    fi
+    logWarn "Without $file no backup can be read: keep it in a safe place"
+}
+
+function velero_no_pods() {
+    local pods
+    pods=$(velero_kubectl -n "$VELERO_NAMESPACE" get pods -l component=velero -o name) && [ -z "$pods" ]
+}
+
+function velero_definitions_there() {
+    velero_kubectl get crd -o name | grep '\.velero\.io$' || true
+}
+
+# Objects whose finalizers nobody obeys any more would keep their namespace for ever.
+function velero_take_finalizers_off() {
+    local definition kind object
+    for definition in $(velero_definitions_there); do
+        kind="${definition#*/}"
+        velero_kubectl -n "$VELERO_NAMESPACE" get "$kind" \
+            -o 'jsonpath={range .items[?(@.metadata.finalizers)]}{.metadata.name}{"\n"}{end}' | while read -r object; do
+            velero_kubectl -n "$VELERO_NAMESPACE" patch "$kind" "$object" --type=merge \
+                -p '{"metadata":{"finalizers":null}}' </dev/null || true
+        done
+    done
+}
+
+function velero_is_gone() {
+    local namespace definitions
+    namespace=$(velero_kubectl get namespace "$VELERO_NAMESPACE" --ignore-not-found -o name) &&
+        definitions=$(velero_kubectl get crd -o name) &&
+        [ -z "$namespace" ] && ! echo "$definitions" | grep -q '\.velero\.io$'
+}
