@@ -37,6 +37,9 @@ function velero() {
     velero_render
     velero_kubectl apply --server-side --force-conflicts --field-manager=kurl-velero -k "$DIR/kustomize/velero"
     velero_kubectl -n default label --overwrite service/kubernetes velero.io/exclude-from-backup=true
+    if [ "$VELERO_DISABLE_RESTIC" = 1 ]; then
+        velero_kubectl -n "$VELERO_NAMESPACE" delete daemonset node-agent --ignore-not-found --wait=false
+    fi
     velero_wait
     velero_retain_claim
 }

@@ -351,6 +351,7 @@ works "${object_store[@]}" VELERO_DISABLE_RESTIC=1 VELERO_DISABLE_CLI=1 VELERO_N
 # shellcheck disable=SC2016 # It is kustomize's.
 has_line "$DIR/kustomize/velero/agent.yaml" '$patch: delete'
 has_line "$DIR/kustomize/velero/kustomization.yaml" 'namespace: backups'
+called "delete daemonset node-agent --ignore-not-found --wait=false in backups"
 has_line "$(made BackupStorageLocation)" '  namespace: backups'
 [ ! -e "$FAKE/bin/orlop" ] || fail "the program was installed"
 end
@@ -495,9 +496,11 @@ end
 
 begin uninstall <<'ANSWERS'
 get crd -o name => customresourcedefinition/restores.velero.io\ncustomresourcedefinition/other.example\n
-get restores.velero.io * => r1\nr2\n
+get restores.velero.io *deletionTimestamp* => r2\n
+get restores.velero.io *finalizers* => r1\nr2\n
 ANSWERS
 works velero_uninstall
+not_called "patch restores.velero.io r1"
 called 'patch restores.velero.io r2 --type=merge -p {"metadata":{"finalizers":null}} in velero'
 for kept in "delete namespace" "delete customresourcedefinition" "delete secret" "other.example" "get secrets"; do
     not_called "$kept"

@@ -24,8 +24,11 @@ function velero_uninstall() {
     if ! velero_until "${VELERO_WAIT:-300}" velero_no_pods; then
         logWarn "Some pods have not ended, perhaps on a node that is away"
     fi
-    velero_take_finalizers_off
-    if [ "$all" = all ]; then
+    # Of objects that stay they stay too: Orlop may come back.
+    if [ "$all" != all ]; then
+        velero_take_finalizers_off deletionTimestamp
+    else
+        velero_take_finalizers_off finalizers
         velero_kubectl delete namespace "$VELERO_NAMESPACE" --ignore-not-found --wait=false
         local definition
         for definition in $(velero_definitions_there); do
@@ -60,13 +63,14 @@ function velero_definitions_there() {
     velero_kubectl get crd -o name | grep '\.velero\.io$' || true
 }
 
-# Objects whose finalizers nobody obeys any more would keep their namespace for ever.
+# Objects whose finalizers nobody obeys any more would keep their namespace for ever. Of objects that have this field in their
+# metadata: velero_take_finalizers_off FIELD
 function velero_take_finalizers_off() {
     local definition kind object
     for definition in $(velero_definitions_there); do
         kind="${definition#*/}"
         velero_kubectl -n "$VELERO_NAMESPACE" get "$kind" \
-            -o 'jsonpath={range .items[?(@.metadata.finalizers)]}{.metadata.name}{"\n"}{end}' | while read -r object; do
+            -o 'jsonpath={range .items[?(@.metadata.'"$1"')]}{.metadata.name}{"\n"}{end}' | while read -r object; do
             velero_kubectl -n "$VELERO_NAMESPACE" patch "$kind" "$object" --type=merge \
                 -p '{"metadata":{"finalizers":null}}' </dev/null || true
         done
