@@ -11,6 +11,8 @@ mod files;
 mod install;
 #[path = "manifests/kots.rs"]
 mod kots;
+#[path = "manifests/kurl.rs"]
+mod kurl;
 #[path = "manifests/rights.rs"]
 mod rights;
 #[path = "manifests/workloads.rs"]

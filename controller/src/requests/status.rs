@@ -11,7 +11,8 @@ use crate::clock;
 const READABLE_MS: i64 = 60_000;
 
 /// What is asked for by name: KOTS wants to see where backups can go, the `velero` command lists all.
-const PLUGINS: [(&str, &str); 30] = [
+const PLUGINS: [(&str, &str); 31] = [
+    ("kurl.sh/restore-kotsadm-plugin", "RestoreItemAction"),
     ("replicated.com/hostpath", "ObjectStore"),
     ("replicated.com/nfs", "ObjectStore"),
     ("replicated.com/pvc", "ObjectStore"),

@@ -1,5 +1,7 @@
 //! What ConfigMaps in the own namespace say of restores, as Velero's plugins read them.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Map, Value, json};
 
@@ -7,7 +9,10 @@ use super::{
     actions::Renames,
     api::{Api, Stop},
 };
-use crate::{client::Objects, velero::labels::PLUGIN_CONFIG};
+use crate::{
+    client::Objects,
+    velero::labels::{KOTSADM_PLUGIN, PLUGIN_CONFIG},
+};
 
 /// The program in our image.
 const PROGRAM: &str = "/orlop";
@@ -150,6 +155,8 @@ pub(super) struct Settings {
     pub(super) storage_classes: Renames,
     /// Part of an image's name → what takes its place.
     pub(super) images: Renames,
+    /// What kURL says of the KOTS Admin Console on this machine: proxies, and where the authorities are.
+    pub(super) kotsadm: BTreeMap<String, String>,
     /// What is wrong with them, one line each.
     pub(super) warnings: Vec<String>,
 }
@@ -165,20 +172,30 @@ impl Settings {
             wait: WaitSettings::new(image),
             storage_classes: Renames::new(),
             images: Renames::new(),
+            kotsadm: BTreeMap::new(),
             warnings: Vec::new(),
         };
-        if let Some(map) = settings.find(api, namespace, "pod-volume-restore").await? {
+        if let Some(map) = settings
+            .find(api, namespace, "velero.io/pod-volume-restore")
+            .await?
+        {
             let (wait, warnings) = WaitSettings::of(image, &map);
             settings.wait = wait;
             settings.warnings.extend(warnings);
         }
         if let Some(map) = settings
-            .find(api, namespace, "change-storage-class")
+            .find(api, namespace, "velero.io/change-storage-class")
             .await?
         {
             settings.storage_classes = map.data.unwrap_or_default();
         }
-        if let Some(map) = settings.find(api, namespace, "change-image-name").await? {
+        if let Some(map) = settings.find(api, namespace, KOTSADM_PLUGIN).await? {
+            settings.kotsadm = map.data.unwrap_or_default();
+        }
+        if let Some(map) = settings
+            .find(api, namespace, "velero.io/change-image-name")
+            .await?
+        {
             for (key, line) in map.data.unwrap_or_default() {
                 match line.split_once(',') {
                     Some((old, new)) if !old.trim().is_empty() => {
@@ -195,14 +212,14 @@ impl Settings {
         Ok(settings)
     }
 
-    /// The ConfigMap of a plugin; of several the first one counts.
+    /// The ConfigMap of a plugin, by its label; of several the first one counts.
     async fn find(
         &mut self,
         api: &mut Api<'_>,
         namespace: &str,
         plugin: &str,
     ) -> Result<Option<ConfigMap>, Stop> {
-        let selector = &format!("{PLUGIN_CONFIG},velero.io/{plugin}=RestoreItemAction");
+        let selector = &format!("{PLUGIN_CONFIG},{plugin}=RestoreItemAction");
         let objects = &Objects::<ConfigMap>::of(api.connection, Some(namespace));
         let mut maps = api.patiently(async || objects.list(selector).await).await?;
         if maps.len() > 1 {
@@ -211,7 +228,7 @@ impl Settings {
                 .filter_map(|map| map.metadata.name.clone())
                 .collect();
             self.warnings.push(format!(
-                "several ConfigMaps are labelled velero.io/{plugin}, of which {} counts and the others do not: {}",
+                "several ConfigMaps are labelled {plugin}, of which {} counts and the others do not: {}",
                 names.first().map_or("", String::as_str),
                 names.join(", ")
             ));

@@ -42,6 +42,8 @@ pub const EXCLUDE_FROM_BACKUP: &str = "velero.io/exclude-from-backup";
 pub const RESTORE_STATUS: &str = "velero.io/restore-status";
 /// Label of ConfigMaps that configure a plugin.
 pub const PLUGIN_CONFIG: &str = "velero.io/plugin-config";
+/// Label of the ConfigMap by which kURL says what restores change in the KOTS Admin Console.
+pub const KOTSADM_PLUGIN: &str = "kurl.sh/restore-kotsadm-plugin";
 /// Annotation of a pod: the volumes to back up, by name, separated by commas.
 pub const VOLUMES: &str = "backup.velero.io/backup-volumes";
 /// Annotation of a pod: the volumes to leave out where all are taken.

@@ -737,6 +737,38 @@ async fn settings_of_config_maps_count() {
 }
 
 #[tokio::test]
+async fn the_admin_console_gets_the_proxies_of_the_cluster_that_it_comes_to() {
+    let (server, connection) = started();
+    let labels = json!({"velero.io/plugin-config": "", "kurl.sh/restore-kotsadm-plugin": "RestoreItemAction"});
+    let data = json!({"HTTP_PROXY": "http://new:3128", "HTTPS_PROXY": "", "NO_PROXY": "", "hostCAPath": ""});
+    let map = json!({"metadata": {"labels": labels}, "data": data});
+    server.put(object(
+        "v1",
+        "ConfigMap",
+        "velero",
+        "kotsadm-restore-config",
+        &map,
+    ));
+    let old = json!([{"name": "kotsadm", "image": "kotsadm:1", "env": [
+        {"name": "HTTP_PROXY", "value": "http://old:3128"}, {"name": "HTTPS_PROXY", "value": "http://old:3128"},
+    ]}]);
+    let spec = json!({"spec": {"template": {"spec": {"containers": old}}}});
+    let console = object("apps/v1", "StatefulSet", "default", "kotsadm", &spec);
+    let asked = Asked::new(
+        &[("statefulsets.apps", console)],
+        &json!({"includedNamespaces": ["default"]}),
+    );
+    asked.run(&connection).await;
+    let made = server
+        .get("statefulsets.apps", "default", "kotsadm")
+        .unwrap();
+    assert_eq!(
+        made["spec"]["template"]["spec"]["containers"][0]["env"],
+        json!([{"name": "HTTP_PROXY", "value": "http://new:3128"}, {"name": "HTTPS_PROXY", "value": ""}])
+    );
+}
+
+#[tokio::test]
 async fn the_status_comes_back_where_it_is_asked_for() {
     let (server, connection) = started();
     let spec = json!({"includedNamespaces": ["postgres"], "restoreStatus": {"includedResources": ["statefulsets"]}});

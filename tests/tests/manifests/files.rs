@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 
 use super::{Object, all, deploy, list, texts, yaml_files};
 
-/// Files that are applied on their own.
-const ALONE: [&str; 3] = [
+/// Files that are used on their own.
+const ALONE: [&str; 4] = [
     "examples/backup.yaml",
     "examples/restore.yaml",
     "examples/schedule.yaml",
+    "kurl/host-preflight.yaml",
 ];
 
 /// `path` without `..`.

@@ -5,6 +5,7 @@ mod claims;
 mod classes;
 mod definitions;
 mod endpoints;
+mod kotsadm;
 mod pods;
 mod services;
 mod webhooks;
@@ -71,6 +72,7 @@ pub(super) fn prepare(
     if is_left_out(path, object, cx) {
         return Decision::Skip;
     }
+    kotsadm::prepare(path, object, &cx.settings.kotsadm);
     let classes = &cx.settings.storage_classes;
     match path.resource.as_str() {
         PODS => return pods::prepare(path, object, cx),
@@ -223,6 +225,7 @@ mod tests {
                     wait: WaitSettings::new("i"),
                     storage_classes: renames.clone(),
                     images: renames,
+                    kotsadm: BTreeMap::new(),
                     warnings: Vec::new(),
                 },
                 keeps_ports: false,

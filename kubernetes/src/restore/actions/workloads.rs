@@ -40,7 +40,7 @@ pub(super) fn map_templates(set: &mut Value, names: &Renames) {
 }
 
 /// Where the spec of a kind's pods is.
-fn pod_spec(resource: &str) -> Option<&'static str> {
+pub(super) fn pod_spec(resource: &str) -> Option<&'static str> {
     Some(match resource {
         "pods" => "/spec",
         "deployments.apps"
