@@ -202,7 +202,7 @@ said() { grep -qF -- "$1" "$FAKE/out" || fail "it was not said: $1"; }
 in_order() {
     local last=0 line one
     for one in "$@"; do
-        line=$(grep -nF -- "$one" "$FAKE/calls" | cut -d : -f 1 | awk -v last="$last" '$1 > last { print; exit }')
+        line=$(grep -nF -- "$one" "$FAKE/calls" | cut -d : -f 1 | awk -v last="$last" '$1 > last && !found { print; found = 1 }') || true
         [ -n "$line" ] || fail "there was no such call in its turn: $one"
         last=$line
     done
