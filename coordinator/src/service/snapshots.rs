@@ -11,7 +11,7 @@ use orlop_proto::{
     receive,
     v1::{self, snapshots_server::Snapshots},
 };
-use orlop_repository::{Error, ReadSession, Repository, SnapshotInfo};
+use orlop_repository::{EntryKind, Error, ReadSession, Repository, SnapshotInfo};
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -243,6 +243,9 @@ impl Snapshots for SnapshotsService {
             vec![snapshot],
             move |sessions, sender| {
                 let file = sessions[0].entry(&path)?;
+                if file.kind == EntryKind::Directory {
+                    return Err(is_directory(&path).into());
+                }
                 let mut out = FileSender {
                     sender,
                     buffer: Vec::with_capacity(DATA),
@@ -293,6 +296,17 @@ fn no_path(path: &[u8], snapshot: SnapshotId) -> Error {
         snapshot: snapshot.to_string(),
         hint: String::new(),
     }
+}
+
+fn is_directory(path: &[u8]) -> Error {
+    let path = match path {
+        b"" => "the volume's root".into(),
+        path => String::from_utf8_lossy(path),
+    };
+    Error::Invalid(format!(
+        "{path} is a directory: restore it with `orlop volume restore --path`, or without a server with \
+         `orlop repo restore --path`"
+    ))
 }
 
 /// Collects items into messages.

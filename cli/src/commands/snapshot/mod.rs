@@ -1,6 +1,8 @@
 //! `orlop snapshot …`: looks into snapshots through the server.
 
-use std::{ffi::OsString, io::Write as _, os::unix::ffi::OsStrExt as _};
+mod file;
+
+use std::ffi::OsString;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -23,8 +25,8 @@ pub(crate) enum SnapshotCommand {
     Ls(LsArgs),
     /// List what is in a snapshot
     Browse(BrowseArgs),
-    /// Show a snapshot, or print a file of it
-    Get(GetArgs),
+    /// Show a snapshot, or get a file of it
+    Get(file::GetArgs),
 }
 
 /// Where to look.
@@ -80,28 +82,13 @@ pub(crate) struct BrowseArgs {
     output: OutputArgs,
 }
 
-/// What to show or print.
-#[derive(Debug, Args)]
-pub(crate) struct GetArgs {
-    /// Id of the snapshot, the beginning of one, latest, or latest:NS/POD/VOL
-    snapshot: String,
-    /// A regular file, whose bytes are printed
-    path: Option<OsString>,
-    #[command(flatten)]
-    place: PlaceArgs,
-    #[command(flatten)]
-    client: ClientArgs,
-    #[command(flatten)]
-    output: OutputArgs,
-}
-
 impl SnapshotCommand {
     pub(crate) async fn run(self, cancel: CancellationToken) -> Result<Outcome> {
         let work = async {
             match self {
                 Self::Ls(args) => list(args).await,
                 Self::Browse(args) => browse(args).await,
-                Self::Get(args) => get(args).await,
+                Self::Get(args) => args.run().await,
             }
         };
         tokio::select! {
@@ -156,37 +143,5 @@ async fn browse(args: BrowseArgs) -> Result<Outcome> {
         }
     }
     printer.finish()?;
-    Ok(Outcome::Done)
-}
-
-async fn get(args: GetArgs) -> Result<Outcome> {
-    let mut snapshots = args.client.connect().await?.snapshots();
-    let Some(path) = args.path else {
-        let request = v1::GetSnapshotRequest {
-            snapshot: args.snapshot,
-            location: args.place.location,
-        };
-        let answer = snapshots.get(request).await.map_err(refused)?.into_inner();
-        let shape = SnapshotShape::from(answer.snapshot.unwrap_or_default());
-        args.output.print(&shape, |shape| {
-            SnapshotShape::table(std::slice::from_ref(shape))
-        })?;
-        return Ok(Outcome::Done);
-    };
-    let path = super::repo::manifest_path(std::ffi::OsStr::from_bytes(path.as_bytes()));
-    let request = v1::ReadFileRequest {
-        snapshot: args.snapshot,
-        path: path.into(),
-        location: args.place.location,
-    };
-    let mut parts = snapshots
-        .read_file(request)
-        .await
-        .map_err(refused)?
-        .into_inner();
-    while let Some(part) = parts.message().await.map_err(refused)? {
-        std::io::stdout().lock().write_all(&part.data)?;
-    }
-    std::io::stdout().lock().flush()?;
     Ok(Outcome::Done)
 }
