@@ -89,10 +89,10 @@ impl TryFrom<v1::Issue> for Issue {
 }
 
 impl From<RestoreMode> for v1::RestoreMode {
-    /// `NewDir` has no meaning for a volume and becomes `Empty`.
     fn from(mode: RestoreMode) -> Self {
         match mode {
-            RestoreMode::Empty | RestoreMode::NewDir => Self::Empty,
+            RestoreMode::Empty => Self::Empty,
+            RestoreMode::NewDir => Self::NewDir,
             RestoreMode::Overwrite => Self::Overwrite,
             RestoreMode::Exact => Self::Exact,
         }
@@ -105,6 +105,7 @@ impl From<v1::RestoreMode> for RestoreMode {
             v1::RestoreMode::Unspecified | v1::RestoreMode::Empty => Self::Empty,
             v1::RestoreMode::Overwrite => Self::Overwrite,
             v1::RestoreMode::Exact => Self::Exact,
+            v1::RestoreMode::NewDir => Self::NewDir,
         }
     }
 }
@@ -243,6 +244,7 @@ pub fn restore(run: &Run, spec: &RestoreSpec) -> v1::Restore {
         location: run.location.clone(),
         hooks: Some(hook_counts(run)),
         canceled: run.cancel,
+        directory: spec.directory(&run.name).unwrap_or_default().to_owned(),
     }
 }
 

@@ -56,7 +56,7 @@ fn a_restore_names_one_source() {
     assert!(RestoreSpec::try_from(none).is_err());
     let volume = v1::RestoreVolume {
         snapshot: "latest:a/b/c".to_owned(),
-        target: None,
+        ..Default::default()
     };
     let one = v1::CreateRestoreRequest {
         volumes: vec![volume.clone()],
@@ -69,6 +69,31 @@ fn a_restore_names_one_source() {
         ..Default::default()
     };
     assert!(RestoreSpec::try_from(both).is_err());
+}
+
+#[test]
+fn a_snapshot_goes_into_one_volume_that_a_pod_or_a_claim_names() {
+    let into = |target: Option<v1::VolumeRef>, namespace: &str| v1::CreateRestoreRequest {
+        volumes: vec![v1::RestoreVolume {
+            snapshot: "s".to_owned(),
+            target,
+            claim: Some(v1::ClaimRef {
+                namespace: namespace.to_owned(),
+                claim: "data".to_owned(),
+            }),
+        }],
+        mode: v1::RestoreMode::NewDir.into(),
+        ..Default::default()
+    };
+    let spec = RestoreSpec::try_from(into(None, "shop")).unwrap();
+    let claim = spec.volumes[0].claim.as_ref().unwrap();
+    assert_eq!(claim.to_string(), "shop/data");
+    assert_eq!(spec.directory("r"), Some("r"));
+    let target = Some((&VolumeRef::new("shop", "p", "v")).into());
+    let both = RestoreSpec::try_from(into(target, "shop")).unwrap_err();
+    assert_eq!(both.field, "volumes[0].claim");
+    let slash = RestoreSpec::try_from(into(None, "a/b")).unwrap_err();
+    assert_eq!(slash.field, "volumes[0].claim.namespace");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use orlop_core::{
     RestoreMode,
-    run::{BackupSpec, RestoreSpec, RestoreVolume},
+    run::{BackupSpec, ClaimRef, RestoreSpec, RestoreVolume},
 };
 
 use crate::{
@@ -99,7 +99,17 @@ impl TryFrom<v1::CreateRestoreRequest> for RestoreSpec {
                 .map_err(|error| error.within(&outer))?;
             let snapshot = receive::some_text("snapshot", volume.snapshot, 1024)
                 .map_err(|error| error.within(&outer))?;
-            Ok(RestoreVolume { snapshot, target })
+            let claim = volume.claim.map(claim).transpose();
+            let claim = claim.map_err(|error| error.within("claim").within(&outer))?;
+            if claim.is_some() && target.is_some() {
+                let error = ProtocolError::new("claim", "excludes `target`");
+                return Err(error.within(&outer));
+            }
+            Ok(RestoreVolume {
+                snapshot,
+                target,
+                claim,
+            })
         };
         receive::at_most(
             "namespace_mapping",
@@ -126,6 +136,20 @@ impl TryFrom<v1::CreateRestoreRequest> for RestoreSpec {
             velero_object,
         })
     }
+}
+
+fn claim(claim: v1::ClaimRef) -> Result<ClaimRef> {
+    let name = |field: &str, name: String| {
+        let name = receive::some_text(field, name, receive::MAX_NAME_BYTES)?;
+        if name.contains('/') {
+            return Err(ProtocolError::new(field, "must not contain a slash"));
+        }
+        Ok(name)
+    };
+    Ok(ClaimRef {
+        namespace: name("namespace", claim.namespace)?,
+        claim: name("claim", claim.claim)?,
+    })
 }
 
 /// The object that says what of a cluster is made again; empty if there is none.

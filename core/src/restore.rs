@@ -15,7 +15,7 @@ pub enum RestoreMode {
     Overwrite,
     /// As `Overwrite`, and what the snapshot does not hold is removed.
     Exact,
-    /// The target must not exist; it is created.
+    /// The target must not exist; it is created. In a volume it is a directory in the volume's root.
     NewDir,
 }
 

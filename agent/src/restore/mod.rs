@@ -59,6 +59,9 @@ pub enum RestoreTarget {
     Path(PathBuf),
     /// An open directory.
     Fd(OwnedFd),
+    /// The directory of this name, of one component, in an open one; made if it is missing. Links are not followed, and
+    /// it is of the same file system.
+    Inside(OwnedFd, String),
 }
 
 /// Which regular files that are there already, and differ, are changed in place (modes `overwrite` and
@@ -197,7 +200,7 @@ pub fn run_from(
 ) -> Result<RestoreReport, RestoreError> {
     let open_files = raise_open_files();
     job.select.check(source)?;
-    let (root, description) = target::open(job.target, job.mode)?;
+    let (root, description) = target::open(job.target, job.mode, job.force_fallback)?;
     let workers = match job.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         workers => workers,

@@ -75,8 +75,10 @@ pub(super) enum Work {
     Restore {
         /// The snapshot.
         snapshot: SnapshotId,
-        /// What to do with what the volume holds.
+        /// What to do with what the volume holds, or with what `directory` holds.
         mode: RestoreMode,
+        /// A directory in the volume to make and to restore into instead.
+        directory: Option<String>,
         /// Only this entry and what is below it.
         path: Option<Vec<u8>>,
         /// All volumes of the pod that this run restores, for who waits in it; empty for this one.
@@ -96,7 +98,8 @@ impl TryFrom<StartTask> for Order {
                 force_full: backup.force_full,
             },
             start_task::Work::Restore(restore) => Work::Restore {
-                mode: restore.mode().into(),
+                mode: mode(&restore),
+                directory: directory(&restore)?,
                 snapshot: receive::snapshot_id("restore.snapshot_id", &restore.snapshot_id)?,
                 path: (!restore.path.is_empty()).then(|| restore.path.to_vec()),
                 marks_expected: receive::texts(
@@ -130,6 +133,30 @@ impl TryFrom<StartTask> for Order {
             work,
         })
     }
+}
+
+/// The mode, in a directory of a task that goes on: what it has made there is no reason to refuse it.
+fn mode(restore: &v1::RestoreTask) -> RestoreMode {
+    match restore.mode().into() {
+        RestoreMode::NewDir if restore.directory_may_exist => RestoreMode::Overwrite,
+        mode => mode,
+    }
+}
+
+fn directory(restore: &v1::RestoreTask) -> Result<Option<String>, ProtocolError> {
+    let (field, name) = ("restore.directory", &restore.directory);
+    if restore.mode() != v1::RestoreMode::NewDir {
+        return if name.is_empty() {
+            Ok(None)
+        } else {
+            Err(ProtocolError::new(field, "is for mode NEW_DIR alone"))
+        };
+    }
+    let name = receive::some_text(field, name.clone(), receive::MAX_NAME_BYTES)?;
+    if name.contains(['/', '\0']) || name == "." || name == ".." {
+        return Err(ProtocolError::new(field, "is no name of a directory"));
+    }
+    Ok(Some(name))
 }
 
 fn place(place: v1::Place, lineage: String) -> Result<Place, ProtocolError> {
@@ -212,6 +239,38 @@ mod tests {
             let error = Order::try_from(at(directory, host_path)).unwrap_err();
             assert!(error.field.starts_with("place."), "{error}");
         }
+    }
+
+    #[test]
+    fn a_new_directory_has_a_name_of_its_own() {
+        let into = |mode: v1::RestoreMode, directory: &str, again| {
+            let work = RestoreTask {
+                snapshot_id: SnapshotId::from_bytes([1; 16]).to_string(),
+                mode: mode.into(),
+                directory: directory.to_owned(),
+                directory_may_exist: again,
+                ..RestoreTask::default()
+            };
+            let work = Some(start_task::Work::Restore(work));
+            Order::try_from(StartTask { work, ..start() }).map(|order| match order.work {
+                Work::Restore {
+                    mode, directory, ..
+                } => (mode, directory),
+                Work::Backup { .. } => unreachable!("it is a restore"),
+            })
+        };
+        let new = v1::RestoreMode::NewDir;
+        let name = Some("r-1".to_owned());
+        assert_eq!(
+            into(new, "r-1", false),
+            Ok((RestoreMode::NewDir, name.clone()))
+        );
+        assert_eq!(into(new, "r-1", true), Ok((RestoreMode::Overwrite, name)));
+        for bad in ["", ".", "..", "a/b", "a\0b"] {
+            let error = into(new, bad, false).unwrap_err();
+            assert_eq!(error.field, "restore.directory", "{bad:?}");
+        }
+        assert!(into(v1::RestoreMode::Overwrite, "r-1", false).is_err());
     }
 
     #[test]

@@ -106,6 +106,7 @@ pub(super) fn run(
         Work::Restore {
             snapshot,
             mode,
+            directory,
             path,
             marks_expected,
         } => {
@@ -114,6 +115,7 @@ pub(super) fn run(
                 tools,
                 snapshot: *snapshot,
                 mode: *mode,
+                directory: directory.as_deref(),
                 path,
             };
             // Who waits in the pod would wait for ever: without marks nothing is restored.
@@ -223,6 +225,7 @@ struct Restore<'a> {
     tools: &'a Tools,
     snapshot: SnapshotId,
     mode: RestoreMode,
+    directory: Option<&'a str>,
     path: &'a Option<Vec<u8>>,
 }
 
@@ -286,7 +289,11 @@ impl Restore<'_> {
                 Err(error) if error.is_cancelled() => return Outcome::Canceled,
                 Err(error) => return failed(with_causes(&error), !error.is_permanent()),
             };
-        let mut job = RestoreJob::new(RestoreTarget::Fd(root));
+        let target = match self.directory {
+            None => RestoreTarget::Fd(root),
+            Some(name) => RestoreTarget::Inside(root, name.to_owned()),
+        };
+        let mut job = RestoreJob::new(target);
         job.mode = self.mode;
         job.select.paths.extend(self.path.clone());
         job.workers = self.tools.budget.workers;

@@ -16,6 +16,7 @@ mod schedule;
 mod snapshot;
 pub(crate) mod standalone;
 mod status;
+mod volume;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -45,7 +46,7 @@ enum Command {
     /// Back up volumes through the server, and look at backups
     #[command(subcommand)]
     Backup(backup::BackupCommand),
-    /// Restore volumes through the server, and look at restores
+    /// Restore backups and volumes through the server, and look at restores
     #[command(subcommand)]
     Restore(restore::RestoreCommand),
     /// Make backups again and again through the server, and look at schedules
@@ -57,6 +58,9 @@ enum Command {
     /// Look into snapshots through the server
     #[command(subcommand)]
     Snapshot(snapshot::SnapshotCommand),
+    /// Restore data into volumes that exist, through the server
+    #[command(subcommand)]
+    Volume(volume::VolumeCommand),
     /// Show nodes, volumes, locations and schedules: is everything in order?
     Status(status::StatusArgs),
     /// Run coordinator and agent in one process on one machine
@@ -98,6 +102,7 @@ impl Cli {
             Command::Schedule(command) => command.run(cancel).await,
             Command::Location(command) => command.run(cancel).await,
             Command::Snapshot(command) => command.run(cancel).await,
+            Command::Volume(command) => command.run(cancel).await,
             Command::Status(args) => args.run().await,
             Command::Standalone(args) => args.run(cancel).await,
             Command::Coordinator(args) => args.run(cancel).await,

@@ -85,6 +85,7 @@ pub(super) async fn restore(client: &Client, cancel: &CancellationToken) -> Resu
     let volume = v1::RestoreVolume {
         snapshot: snapshot.snapshot_id.clone(),
         target: Some(target),
+        claim: None,
     };
     let request = v1::CreateRestoreRequest {
         name: name.to_owned(),

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use orlop_core::RestoreMode;
 use orlop_proto::v1;
 use serde::Serialize;
 
@@ -25,6 +26,8 @@ pub(crate) struct Run {
     pub(crate) errors: u64,
     pub(crate) failure_reason: String,
     pub(crate) tasks: Vec<v1::Task>,
+    /// The directory in each volume that it restores into; empty if it restores into their roots.
+    pub(crate) directory: String,
 }
 
 impl From<v1::Backup> for Run {
@@ -43,6 +46,7 @@ impl From<v1::Backup> for Run {
             errors: backup.errors,
             failure_reason: backup.failure_reason,
             tasks: backup.tasks,
+            directory: String::new(),
         }
     }
 }
@@ -63,6 +67,7 @@ impl From<v1::Restore> for Run {
             errors: restore.errors,
             failure_reason: restore.failure_reason,
             tasks: restore.tasks,
+            directory: restore.directory,
         }
     }
 }
@@ -150,6 +155,7 @@ impl Run {
         field("Name:", self.name.clone());
         field("Phase:", phase_name(self.phase));
         field("Reason:", self.failure_reason.clone());
+        field("Directory:", self.directory.clone());
         field("Created:", moment(self.created_ms));
         field("Started:", moment(self.started_ms));
         field("Completed:", moment(self.completed_ms));
@@ -363,15 +369,12 @@ pub(crate) struct RestoreRunShape {
     errors: u64,
     failure_reason: Option<String>,
     tasks: Vec<TaskShape>,
+    directory: Option<String>,
 }
 
 impl From<v1::Restore> for RestoreRunShape {
     fn from(restore: v1::Restore) -> Self {
-        let mode = match restore.mode() {
-            v1::RestoreMode::Overwrite => "overwrite",
-            v1::RestoreMode::Exact => "exact",
-            v1::RestoreMode::Empty | v1::RestoreMode::Unspecified => "empty",
-        };
+        let mode = RestoreMode::from(restore.mode());
         Self {
             phase: phase_name(restore.phase()),
             name: restore.name,
@@ -380,7 +383,7 @@ impl From<v1::Restore> for RestoreRunShape {
             completed: time(restore.completed_ms),
             from_backup: present(&restore.from_backup),
             location: present(&restore.location),
-            mode: mode.to_owned(),
+            mode: mode.to_string(),
             volumes: volumes(restore.volumes),
             objects: objects(restore.objects),
             logical_bytes: restore.logical_bytes,
@@ -389,6 +392,7 @@ impl From<v1::Restore> for RestoreRunShape {
             errors: restore.errors,
             failure_reason: present(&restore.failure_reason),
             tasks: restore.tasks.into_iter().map(TaskShape::from).collect(),
+            directory: present(&restore.directory),
         }
     }
 }

@@ -203,8 +203,17 @@ fn a_restore_run_is_shaped_as_a_backup_run() {
     };
     assert_eq!(
         json(&RestoreRunShape::from(restore)),
-        r#"{"name":"r1","phase":"completed","created":null,"started":null,"completed":null,"from_backup":"b1","location":null,"mode":"empty","volumes":{"total":0,"done":0,"failed":0,"skipped":0},"objects":{"total":0,"done":0},"logical_bytes":0,"fetched_bytes":0,"warnings":0,"errors":0,"failure_reason":null,"tasks":[]}"#
+        r#"{"name":"r1","phase":"completed","created":null,"started":null,"completed":null,"from_backup":"b1","location":null,"mode":"empty","volumes":{"total":0,"done":0,"failed":0,"skipped":0},"objects":{"total":0,"done":0},"logical_bytes":0,"fetched_bytes":0,"warnings":0,"errors":0,"failure_reason":null,"tasks":[],"directory":null}"#
     );
+    let aside = v1::Restore {
+        name: "r2".into(),
+        mode: v1::RestoreMode::NewDir.into(),
+        directory: "r2".into(),
+        ..Default::default()
+    };
+    let text = json(&RestoreRunShape::from(aside));
+    assert!(text.contains(r#""mode":"new-dir""#), "{text}");
+    assert!(text.ends_with(r#""tasks":[],"directory":"r2"}"#), "{text}");
 }
 
 #[test]

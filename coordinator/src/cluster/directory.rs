@@ -128,7 +128,7 @@ fn no_objects() -> Refusal {
     Refusal::Invalid {
         field: "velero_object",
         message: "it needs a Kubernetes API, and there is none here: start the coordinator with --in-cluster or \
-                  --kubeconfig, or restore the volumes alone"
+                  --kubeconfig, or restore the volumes alone (`orlop restore create --volumes-only`)"
             .to_owned(),
     }
 }

@@ -14,7 +14,8 @@ use orlop_kubernetes::{
     exec::{self, ExecExit, ExecRequest},
     plan::{PlanError, plan_backup},
     restore::{
-        RestoreError, RestoreRequest, container_state, finish_volumes, pod_state, restore_objects,
+        NotLocated, RestoreError, RestoreRequest, container_state, finish_volumes, locate_claim,
+        locate_volume, pod_state, restore_objects,
     },
     selection::{Severity, SkippedVolume, TakenVolume},
     velero::{Backup, Restore},
@@ -24,8 +25,8 @@ use rand::Rng as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    BackupPlan, Cluster, ContainerState, Directory, HookEnd, ObjectsRequest, PlannedObjects,
-    PlannedVolume, PodState, RestoreSink, RestoredPod,
+    BackupPlan, Cluster, ContainerState, Directory, HookEnd, Located, ObjectsRequest,
+    PlannedObjects, PlannedVolume, PodState, RestoreSink, RestoredPod, Target,
 };
 use crate::runs::{Refusal, with_sources};
 
@@ -156,6 +157,33 @@ impl Cluster for KubeCluster {
             pods: plan.pods,
             objects: Some(PlannedObjects { file, counts }),
             notes,
+        })
+    }
+
+    async fn locate(&self, target: &Target) -> Result<Located, Refusal> {
+        let (connection, roots) = (&self.connection, &self.host_roots);
+        let found = match target {
+            Target::Volume(volume) => locate_volume(connection, volume, roots).await,
+            Target::Claim(claim) => locate_claim(connection, claim, roots).await,
+        };
+        let found = found.map_err(|error| match error {
+            NotLocated::Missing {
+                kind,
+                name,
+                message,
+            } => Refusal::NotFound {
+                kind,
+                name,
+                message,
+            },
+            NotLocated::Unfit(reason) => Refusal::Precondition(reason),
+            error => Refusal::Unavailable(with_sources(&error)),
+        })?;
+        Ok(Located {
+            volume: found.volume,
+            node: found.node,
+            place: Some(found.place),
+            runs: found.runs,
         })
     }
 

@@ -3,6 +3,7 @@
 mod directory;
 mod kube;
 mod objects;
+mod target;
 
 use std::path::PathBuf;
 
@@ -20,6 +21,7 @@ use orlop_core::{
 };
 use orlop_kubernetes::velero::Restore;
 use orlop_proto::v1::LogLevel;
+pub(crate) use target::{Located, Target};
 use tokio_util::sync::CancellationToken;
 
 use crate::runs::Refusal;
@@ -41,6 +43,14 @@ pub(crate) trait Cluster: Send + Sync {
     /// # Errors
     /// Something that was named is not known, or the API does not answer.
     async fn plan_backup(&self, name: &str, spec: &BackupSpec) -> Result<BackupPlan, Refusal>;
+
+    /// The volume that a snapshot is restored into while its pod is there.
+    ///
+    /// # Errors
+    /// There is none, it cannot be restored into, or the API does not answer.
+    async fn locate(&self, target: &Target) -> Result<Located, Refusal> {
+        target::among(target, &self.volumes())
+    }
 
     /// Runs a hook in its container; ends soon after the hook's timeout at the latest.
     async fn run_hook(&self, namespace: &str, pod: &str, hook: &Hook) -> HookEnd;

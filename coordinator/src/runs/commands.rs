@@ -64,6 +64,11 @@ pub(super) fn start(
             mode: v1::RestoreMode::from(mode_of(spec.effective_mode(), task)).into(),
             path: spec.path.clone().into(),
             marks_expected: volumes_of_pod(&document.run, &task.volume),
+            directory: spec
+                .directory(&document.run.name)
+                .unwrap_or_default()
+                .to_owned(),
+            directory_may_exist: goes_on(task),
         }),
     };
     let mut start = v1::StartTask {
@@ -107,9 +112,14 @@ fn volumes_of_pod(run: &Run, volume: &VolumeRef) -> Vec<String> {
 /// An attempt after the first one goes on in what the first one left in a target that was empty.
 fn mode_of(mode: RestoreMode, task: &Task) -> RestoreMode {
     match mode {
-        RestoreMode::Empty if task.touched && task.attempts > 1 => RestoreMode::Overwrite,
+        RestoreMode::Empty if goes_on(task) => RestoreMode::Overwrite,
         mode => mode,
     }
+}
+
+/// Whether an attempt before this one may have written.
+fn goes_on(task: &Task) -> bool {
+    task.touched && task.attempts > 1
 }
 
 /// Stop a task.

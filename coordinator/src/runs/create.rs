@@ -1,16 +1,13 @@
 //! Accepting a backup or restore: what it concerns is decided before it is accepted.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
 use orlop_core::{
     SnapshotId, TaskId, VolumeRef,
-    run::{
-        BackupSpec, Event, KnownVolume, NewPod, NewTask, RestoreEvent, RestoreSpec, Run, RunKind,
-        RunSpec, not_found,
-    },
+    run::{BackupSpec, Event, NewPod, NewTask, RestoreEvent, RestoreSpec, Run, RunKind, RunSpec},
 };
 use orlop_proto::v1::LogLevel;
 use orlop_repository::{SnapshotInfo, SnapshotState};
@@ -18,7 +15,7 @@ use rand::Rng as _;
 
 use super::{Refusal, RunKey, Runs, agents::Agent, restoring::at_location};
 use crate::{
-    cluster::{PlannedObjects, PlannedVolume},
+    cluster::{PlannedObjects, PlannedVolume, Target},
     records::Document,
 };
 
@@ -53,7 +50,7 @@ impl Plan {
 }
 
 /// A location, and snapshots there with the targets that were asked for.
-type Sources = (String, Vec<(SnapshotInfo, Option<VolumeRef>)>);
+type Sources = (String, Vec<(SnapshotInfo, Option<Target>)>);
 
 impl Runs {
     /// Begins the run that is asked for, unless the same request was accepted before. True if it is new. An empty
@@ -208,18 +205,22 @@ impl Runs {
 
     async fn plan_restore(&self, spec: &RestoreSpec, location: &str) -> Result<Plan, Refusal> {
         let (location, sources) = self.sources(spec, location).await?;
-        let known = self.parts.cluster.volumes();
         let mut tasks: BTreeMap<VolumeRef, NewTask> = BTreeMap::new();
+        let mut running = BTreeSet::new();
         for (snapshot, target) in sources {
-            let target = target.unwrap_or_else(|| spec.target_of(&snapshot.volume));
-            let node = node_of(&target, &known)?;
+            let target = target.unwrap_or_else(|| Target::Volume(spec.target_of(&snapshot.volume)));
+            let located = self.parts.cluster.locate(&target).await?;
+            let target = located.volume;
+            if located.runs {
+                running.insert(format!("{}/{}", target.namespace, target.pod));
+            }
             let task = NewTask {
                 id: new_task_id(self.now_ms()),
                 volume: target.clone(),
-                node,
+                node: located.node,
                 lineage: None,
                 snapshot: Some(snapshot.id),
-                place: None,
+                place: located.place,
                 source: Some(snapshot.volume),
             };
             if tasks.insert(target.clone(), task).is_some() {
@@ -236,7 +237,7 @@ impl Runs {
             skipped: Vec::new(),
             pods: Vec::new(),
             objects: None,
-            notes: Vec::new(),
+            notes: running.into_iter().map(beside).collect(),
             opens: false,
         })
     }
@@ -268,7 +269,9 @@ impl Runs {
                     message,
                 });
             }
-            sources.push((snapshot, volume.target.clone()));
+            let named = volume.target.clone().map(Target::Volume);
+            let target = named.or_else(|| volume.claim.clone().map(Target::Claim));
+            sources.push((snapshot, target));
         }
         Ok((at, sources))
     }
@@ -341,23 +344,13 @@ fn held_by(backup: &str, snapshots: Vec<SnapshotInfo>) -> Vec<SnapshotInfo> {
     newest.into_values().collect()
 }
 
-fn node_of(target: &VolumeRef, known: &[KnownVolume]) -> Result<String, Refusal> {
-    let Some(found) = known.iter().find(|known| known.volume == *target) else {
-        let names: Vec<String> = known.iter().map(|known| known.volume.to_string()).collect();
-        let name = target.to_string();
-        let message = not_found("volume", &name, names.iter().map(String::as_str));
-        return Err(Refusal::NotFound {
-            kind: "volume",
-            name,
-            message,
-        });
-    };
-    if let Some(reason) = &found.skip_reason {
-        return Err(Refusal::Precondition(format!(
-            "volume {target} cannot be restored: {reason}"
-        )));
-    }
-    Ok(found.node.clone())
+/// What somebody should know of a restore into the volumes of a pod that runs.
+fn beside(pod: String) -> (LogLevel, String) {
+    let line = format!(
+        "pod {pod} runs while its volumes are written: what it has open or keeps in memory may not be what it finds then; \
+         restart it afterwards"
+    );
+    (LogLevel::Warning, line)
 }
 
 fn count(notes: &[(LogLevel, String)], wanted: LogLevel) -> usize {

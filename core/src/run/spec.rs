@@ -1,6 +1,6 @@
 //! What somebody asked a run to do.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,24 @@ pub struct RestoreVolume {
     pub snapshot: String,
     /// Where to; `None` for the volume it was made of, after mapping.
     pub target: Option<VolumeRef>,
+    /// Instead of `target`: the claim whose volume, in a pod that runs, it is restored into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<ClaimRef>,
+}
+
+/// A PersistentVolumeClaim. Its text is `NAMESPACE/CLAIM`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimRef {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub claim: String,
+}
+
+impl fmt::Display for ClaimRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.claim)
+    }
 }
 
 /// What to restore and where to.
@@ -76,6 +94,11 @@ impl RestoreSpec {
         } else {
             self.mode
         }
+    }
+
+    /// With mode `new-dir`: the directory in each volume that the restore `name` makes and restores into.
+    pub fn directory<'a>(&self, name: &'a str) -> Option<&'a str> {
+        (self.effective_mode() == RestoreMode::NewDir).then_some(name)
     }
 
     /// The volume that a snapshot of `source` is restored into when no target is given.

@@ -21,6 +21,7 @@ mod reset;
 mod run;
 mod scope;
 mod settings;
+mod target;
 mod volumes;
 mod wait_container;
 
@@ -31,6 +32,7 @@ pub use request::{
     RestoredPod,
 };
 pub use run::restore_objects;
+pub use target::{LocatedVolume, NotLocated, locate_claim, locate_volume};
 
 /// Annotation of ours on each object that a restore has made: the uid of the Restore object.
 pub const RESTORE_UID: &str = "orlop.io/restore-uid";

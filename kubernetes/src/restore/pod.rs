@@ -164,7 +164,7 @@ fn unscheduled(status: &PodStatus) -> String {
 }
 
 /// Where a volume of a pod is, or why it is nowhere.
-async fn place(
+pub(super) async fn place(
     connection: &Connection,
     pod: &Pod,
     name: &str,

@@ -6,6 +6,7 @@ pub mod annotations;
 pub mod filters;
 pub mod glob;
 pub mod hooks;
+pub mod label_text;
 pub mod labels;
 pub mod lineage;
 pub mod lists;

@@ -210,26 +210,7 @@ impl Look<'_> {
 
     /// Volumes that hold no data of the pod's own, or none that we can read.
     fn check_kind(&self) -> Result<(), SkipReason> {
-        let volume = self.volume;
-        let derived = [
-            (volume.secret.is_some(), "a secret"),
-            (volume.name.starts_with("default-token"), "a token"),
-            (volume.config_map.is_some(), "a config map"),
-            (volume.projected.is_some(), "a projected volume"),
-            (volume.downward_api.is_some(), "a downward API volume"),
-        ];
-        if let Some((_, what)) = derived.iter().find(|(is, _)| *is) {
-            return Err(SkipReason::Derived(what));
-        }
-        if volume.host_path.is_some() {
-            return Err(SkipReason::HostPath);
-        }
-        if volume.image.is_some() {
-            return Err(SkipReason::Image);
-        }
-        if volume.name == RESTORE_MARKS && volume.empty_dir.is_some() {
-            return Err(SkipReason::RestoreMarks);
-        }
+        holds_data(self.volume)?;
         if self.options.claims_excluded && self.claim_name().is_some() {
             return Err(SkipReason::ClaimsExcluded);
         }
@@ -342,6 +323,30 @@ impl Look<'_> {
         let mut volumes = self.objects.volumes.iter();
         volumes.find(|pv| pv.metadata.name.as_deref() == Some(name))
     }
+}
+
+/// Whether a volume of a pod may hold data of its own.
+pub(crate) fn holds_data(volume: &Volume) -> Result<(), SkipReason> {
+    let derived = [
+        (volume.secret.is_some(), "a secret"),
+        (volume.name.starts_with("default-token"), "a token"),
+        (volume.config_map.is_some(), "a config map"),
+        (volume.projected.is_some(), "a projected volume"),
+        (volume.downward_api.is_some(), "a downward API volume"),
+    ];
+    if let Some((_, what)) = derived.iter().find(|(is, _)| *is) {
+        return Err(SkipReason::Derived(what));
+    }
+    if volume.host_path.is_some() {
+        return Err(SkipReason::HostPath);
+    }
+    if volume.image.is_some() {
+        return Err(SkipReason::Image);
+    }
+    if volume.name == RESTORE_MARKS && volume.empty_dir.is_some() {
+        return Err(SkipReason::RestoreMarks);
+    }
+    Ok(())
 }
 
 /// The containers that run while the pod does: the regular ones and native sidecars.

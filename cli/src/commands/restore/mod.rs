@@ -2,6 +2,10 @@
 
 mod create;
 mod get;
+mod objects;
+mod submit;
+
+pub(crate) use submit::{RunArgs, made_up_name, mode_to_wire, submit};
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -17,7 +21,7 @@ use crate::{client::refused, exit::Outcome};
 /// Verbs on restores.
 #[derive(Debug, Subcommand)]
 pub(crate) enum RestoreCommand {
-    /// Restore volumes
+    /// Restore a backup, or snapshots of volumes
     Create(create::CreateArgs),
     /// Show all restores, oldest first, or one
     Get(get::GetArgs),

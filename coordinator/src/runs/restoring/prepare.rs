@@ -122,7 +122,11 @@ impl Restoring<'_> {
         let gone = || Trouble::Lasting("the restore is gone".to_owned());
         let (spec, run) = self.spec().ok_or_else(gone)?;
         let parts = &self.runs.parts;
-        let restore = parts.cluster.restore_object(&run.name, &spec)?;
+        let mut restore = parts.cluster.restore_object(&run.name, &spec)?;
+        // Objects are told from those of another restore of its name; that of the command line has no uid.
+        let uid = restore.metadata.uid.take().filter(|uid| !uid.is_empty());
+        restore.metadata.uid =
+            Some(uid.unwrap_or_else(|| format!("{}.{}", run.name, run.created_ms)));
         // Before it was open its backups need not be known.
         let repository = parts.locations.repository(&run.location)?;
         let key = RunKey::backup(&spec.from_backup);
