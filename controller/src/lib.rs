@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use coordinator::Coordinator;
 pub use error::Error;
+pub use location::{BucketAddress, bucket_address};
 
 use parts::Parts;
 use rounds::Followed;

@@ -2,6 +2,7 @@
 
 mod agent;
 mod backup;
+mod bootstrap;
 mod cluster;
 mod completions;
 mod coordinator;
@@ -75,6 +76,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Install into a Kubernetes cluster, or print what would be
     Install(install::InstallArgs),
+    /// Begin in an empty cluster with backups that exist: install, list them, restore
+    Bootstrap(bootstrap::BootstrapArgs),
     /// Print the definitions of Velero's custom resources
     Crds(crds::CrdsArgs),
     /// Print a script that completes orlop's words in a shell
@@ -110,6 +113,7 @@ impl Cli {
             Command::RestoreWait(args) => args.run(cancel).await,
             Command::Demo(args) => demo::run(args, cancel).await,
             Command::Install(args) => args.run(cancel).await,
+            Command::Bootstrap(args) => args.run(cancel).await,
             Command::Crds(args) => args.run(),
             Command::Completions(args) => Ok(args.run()),
         }

@@ -1,5 +1,6 @@
 //! What `-o json` prints, field by field; docs and golden tests hold these shapes.
 
+mod bootstrap;
 mod forget;
 mod location;
 mod maintenance;
@@ -10,6 +11,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use bootstrap::BootstrapShape;
 pub(crate) use forget::ForgetShape;
 pub(crate) use location::LocationShape;
 pub(crate) use maintenance::{CheckShape, CollectShape};

@@ -8,7 +8,9 @@ use orlop_repository::{
     SnapshotStats,
 };
 
-use super::{BackupRunShape, BackupShape, RestoreRunShape, ScheduleShape, SnapshotShape};
+use super::{
+    BackupRunShape, BackupShape, BootstrapShape, RestoreRunShape, ScheduleShape, SnapshotShape,
+};
 
 fn json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap()
@@ -263,4 +265,34 @@ fn a_schedule_has_the_promised_fields() {
     ] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
+}
+
+#[test]
+fn a_bootstrap_lists_backups_and_what_may_follow() {
+    let backup = |name: &str, phase: &str| -> orlop_kubernetes::velero::Backup {
+        serde_json::from_value(serde_json::json!({
+            "metadata": {"name": name}, "spec": {"includedNamespaces": ["shop"], "storageLocation": "default"},
+            "status": {
+                "phase": phase, "startTimestamp": "1970-01-01T00:00:01Z", "completionTimestamp": "1970-01-01T00:00:02Z",
+                "warnings": 1, "errors": 2,
+            },
+        }))
+        .unwrap()
+    };
+    let backups = [backup("b1", "Completed"), backup("b2", "Failed")];
+    let shape = BootstrapShape::new("velero", &backups, None);
+    assert_eq!(
+        json(&shape),
+        r#"{"namespace":"velero","backups":[{"name":"b1","phase":"Completed","started":"1970-01-01T00:00:01Z","completed":"1970-01-01T00:00:02Z","expires":null,"namespaces":["shop"],"warnings":1,"errors":2},{"name":"b2","phase":"Failed","started":"1970-01-01T00:00:01Z","completed":"1970-01-01T00:00:02Z","expires":null,"namespaces":["shop"],"warnings":1,"errors":2}],"restore":null,"next":["velero -n velero restore create --from-backup b1 --wait","kubectl -n velero exec deployment/velero -- /orlop restore create --from-backup b1 --wait","kubectl kots restore --from-backup b1     # of a KOTS instance"]}"#
+    );
+    assert!(shape.text().contains("--from-backup b1"));
+    let restore = serde_json::json!({
+        "metadata": {"name": "r"}, "spec": {"backupName": "b1"}, "status": {"phase": "Completed"},
+    });
+    let restore = serde_json::from_value(restore).unwrap();
+    let text = json(&BootstrapShape::new("velero", &[], Some(&restore)));
+    assert!(
+        text.contains(r#""restore":{"name":"r","from_backup":"b1","phase":"Completed","warnings":0,"errors":0,"failure_reason":null}"#),
+        "{text}"
+    );
 }

@@ -1,5 +1,6 @@
 //! `BackupStorageLocation`: where backups live, as locations of the coordinator.
 
+mod address;
 mod directories;
 mod ini;
 mod mount;
@@ -24,6 +25,7 @@ use crate::{
     error::{Trouble, is_passing},
     parts::Parts,
 };
+pub use address::{BucketAddress, bucket_address};
 use password::{Password, Repositories};
 use provider::{InSecret, Wanted};
 pub(crate) use readiness::{Readiness, by_name, readiness};

@@ -1,11 +1,8 @@
 //! What opens the repository: the Secret that Velero has for it, and when a new one may be made.
 
+pub(crate) use orlop_kubernetes::install::{PASSWORD_KEY as KEY, PASSWORD_SECRET as SECRET};
 use rand::Rng as _;
 
-/// Velero's Secret.
-pub(crate) const SECRET: &str = "velero-repo-credentials";
-/// The key in it.
-pub(crate) const KEY: &str = "repository-password";
 /// What Velero puts there: anybody knows it.
 const PUBLIC: &str = "static-passw0rd";
 /// How many letters and digits a new password has: more than 256 bits.

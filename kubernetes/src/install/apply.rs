@@ -2,23 +2,18 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::{
-    apps::v1::{DaemonSet, Deployment},
-    core::v1::Secret,
-};
+use k8s_openapi::api::core::v1::Secret;
 use kube::{
     api::{Api, DynamicObject, Patch, PatchParams},
     core::GroupVersionKind,
     discovery::{Scope, pinned_kind},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    client::{ClientError, Connection, Objects},
-    velero::{BackupStorageLocation, location::LocationPhase},
-};
+use super::{PASSWORD_KEY, PASSWORD_SECRET, ready::Watched};
+use crate::client::{ClientError, Connection, Objects};
 
 /// How long one object may take.
 const OBJECT_LIMIT: Duration = Duration::from_secs(30);
@@ -28,8 +23,6 @@ const DEFINED_WAIT: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_secs(1);
 /// Under which name these changes are recorded, so that a later installation may take back what an earlier one said.
 const FIELD_MANAGER: &str = "orlop-install";
-/// The Secret with what opens the repositories, and its key.
-const PASSWORD: (&str, &str) = ("velero-repo-credentials", "repository-password");
 
 /// Why an installation has not ended well.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +50,14 @@ pub enum InstallError {
         /// What shows more.
         command: String,
     },
+    /// What it said of the location will not change by waiting.
+    #[error("location {name} cannot be used: {message}")]
+    Location {
+        /// The location.
+        name: String,
+        /// Why, with the remedy.
+        message: String,
+    },
     /// It was told to stop.
     #[error("stopped before all was ready; the same command goes on with it")]
     Cancelled,
@@ -70,7 +71,8 @@ pub struct Installed {
 }
 
 /// Applies `objects` in their order (server-side: what others have added to them stays) and waits until the server,
-/// its agents and, if `objects` have one, its location work.
+/// its agents and, if `objects` have one, its location work. What waiting cannot mend, such as a password that opens
+/// nothing, is not waited for.
 ///
 /// # Errors
 /// See [`InstallError`]. What was applied stays; the same call goes on.
@@ -101,11 +103,9 @@ async fn install_all(
             }
         })?;
     }
-    let has_location = objects
-        .iter()
-        .any(|object| object["kind"] == "BackupStorageLocation");
+    let watched = Watched::new(connection, objects).await?;
     let end = Instant::now() + limit;
-    while let Some((what, command)) = missing(connection, has_location).await? {
+    while let Some((what, command)) = watched.missing().await? {
         if Instant::now() >= end {
             return Err(InstallError::NotReady {
                 limit,
@@ -116,15 +116,14 @@ async fn install_all(
         sleep(LOOK).await;
     }
     let secrets = Objects::<Secret>::of(connection, Some(connection.namespace()));
-    let (name, key) = PASSWORD;
-    let secret = secrets.get(name).await?;
-    let value = secret.and_then(|secret| secret.data?.remove(key));
+    let secret = secrets.get(PASSWORD_SECRET).await?;
+    let value = secret.and_then(|secret| secret.data?.remove(PASSWORD_KEY));
     Ok(Installed {
         password: value.map(|value| String::from_utf8_lossy(&value.0).into_owned()),
     })
 }
 
-async fn apply(connection: &Connection, object: &Value) -> Result<(), ClientError> {
+pub(super) async fn apply(connection: &Connection, object: &Value) -> Result<(), ClientError> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let api_version = text(&object["apiVersion"]);
     let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
@@ -154,50 +153,4 @@ async fn apply(connection: &Connection, object: &Value) -> Result<(), ClientErro
             other => return other.map(drop),
         }
     }
-}
-
-/// What does not work yet, and the command that shows more.
-async fn missing(
-    connection: &Connection,
-    has_location: bool,
-) -> Result<Option<(String, String)>, ClientError> {
-    let namespace = connection.namespace();
-    let number = |value: &Value| value.as_i64().unwrap_or(0);
-    let deployments = Objects::<Deployment>::of(connection, Some(namespace));
-    let deployment = json!(deployments.get("velero").await?);
-    let is_current = |object: &Value| {
-        let seen = number(&object["status"]["observedGeneration"]);
-        seen >= number(&object["metadata"]["generation"])
-    };
-    let status = &deployment["status"];
-    let is_up = is_current(&deployment)
-        && number(&status["updatedReplicas"]) >= 1
-        && number(&status["availableReplicas"]) >= 1
-        && number(&status["unavailableReplicas"]) == 0;
-    if !is_up {
-        let command = format!("kubectl -n {namespace} describe pod -l deploy=velero");
-        return Ok(Some(("the coordinator is not ready".to_owned(), command)));
-    }
-    let sets = Objects::<DaemonSet>::of(connection, Some(namespace));
-    let set = json!(sets.get("node-agent").await?);
-    let status = &set["status"];
-    let wanted = number(&status["desiredNumberScheduled"]);
-    let available = number(&status["numberAvailable"]);
-    let is_new = number(&status["updatedNumberScheduled"]) == wanted;
-    if !is_current(&set) || !is_new || available < wanted {
-        let command = format!("kubectl -n {namespace} describe pod -l name=node-agent");
-        let what = format!("{available} of {wanted} agents are ready");
-        return Ok(Some((what, command)));
-    }
-    if has_location {
-        let locations = Objects::<BackupStorageLocation>::of(connection, Some(namespace));
-        let location = locations.get("default").await?;
-        let status = location.map(|location| location.status).unwrap_or_default();
-        if status.phase != LocationPhase::Available {
-            let what = format!("location default is not available: {}", status.message);
-            let command = format!("kubectl -n {namespace} get backupstoragelocations -o yaml");
-            return Ok(Some((what, command)));
-        }
-    }
-    Ok(None)
 }

@@ -15,6 +15,8 @@ pub struct InstallChoices {
     pub restore_rights: bool,
     /// Where backups are kept; `None` if somebody else says, such as the KOTS Admin Console.
     pub store: Option<StoreChoice>,
+    /// Whether what is there may only be read, so that no repository is made where none is.
+    pub read_only: bool,
 }
 
 impl Default for InstallChoices {
@@ -27,6 +29,7 @@ impl Default for InstallChoices {
             kubelet_dir: super::render::KUBELET_DIR.to_owned(),
             restore_rights: true,
             store: None,
+            read_only: false,
         }
     }
 }

@@ -12,7 +12,7 @@ pub(super) const IMAGE: &str = concat!("localhost/orlop:", env!("CARGO_PKG_VERSI
 pub(super) const KUBELET_DIR: &str = "/var/lib/kubelet";
 
 /// The location that clients of Velero want.
-const LOCATION: &str = "default";
+pub const LOCATION: &str = "default";
 /// The Secret with the keys to a bucket, and its key.
 const CREDENTIALS: (&str, &str) = ("cloud-credentials", "cloud");
 
@@ -99,6 +99,9 @@ pub fn render(choices: &InstallChoices) -> Result<Vec<Value>, RenderError> {
     }
     for object in &mut objects {
         change(object, choices);
+        if choices.read_only && object["kind"] == "BackupStorageLocation" {
+            object["spec"]["accessMode"] = json!("ReadOnly");
+        }
     }
     Ok(objects)
 }
@@ -317,6 +320,7 @@ mod tests {
             kubelet_dir: "/var/lib/k0s/kubelet/".to_owned(),
             restore_rights: false,
             store: None,
+            read_only: false,
         };
         let objects = render(&choices).unwrap();
         let text = serde_json::to_string(&objects).unwrap();
@@ -362,6 +366,22 @@ mod tests {
         assert!(find(&role, "Secret", "cloud-credentials").is_none());
         let location = find(&role, "BackupStorageLocation", LOCATION).unwrap();
         assert_eq!(location["spec"].get("credential"), None);
+    }
+
+    #[test]
+    fn a_location_is_read_only_if_nothing_may_be_made_there() {
+        let choices = |read_only| InstallChoices {
+            store: Some(StoreChoice::HostPath {
+                path: "/backups".to_owned(),
+            }),
+            read_only,
+            ..InstallChoices::default()
+        };
+        for (read_only, mode) in [(false, Value::Null), (true, json!("ReadOnly"))] {
+            let objects = render(&choices(read_only)).unwrap();
+            let location = find(&objects, "BackupStorageLocation", LOCATION).unwrap();
+            assert_eq!(location["spec"]["accessMode"], mode);
+        }
     }
 
     #[test]

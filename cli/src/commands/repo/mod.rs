@@ -161,7 +161,8 @@ impl UnlockArgs {
         }
     }
 
-    fn require(&self) -> Result<Unlock> {
+    /// The key or password, which must be given.
+    pub(crate) fn require(&self) -> Result<Unlock> {
         self.find()?.ok_or_else(|| {
             exit::usage(
                 "no password for the repository: set ORLOP_PASSWORD, or give --password-file or --key-file",
