@@ -12,10 +12,14 @@ mod exec;
 mod identity;
 #[path = "kubernetes/objects.rs"]
 mod objects;
+#[path = "kubernetes/recover.rs"]
+mod recover;
 #[path = "kubernetes/restore.rs"]
 mod restore;
 #[path = "kubernetes/reviews.rs"]
 mod reviews;
+#[path = "kubernetes/target.rs"]
+mod target;
 #[path = "kubernetes/tell.rs"]
 mod tell;
 #[path = "kubernetes/watches.rs"]

@@ -19,3 +19,5 @@ mod resume;
 mod schedules;
 #[path = "processes/shapes.rs"]
 mod shapes;
+#[path = "processes/volumes.rs"]
+mod volumes;

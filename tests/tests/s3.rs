@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "s3/bootstrap.rs"]
+mod bootstrap;
 #[path = "s3/elsewhere.rs"]
 mod elsewhere;
 #[path = "s3/faults.rs"]

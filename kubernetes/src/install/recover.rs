@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::{
+    ByteString,
     api::core::v1::{Namespace, Secret},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
@@ -95,6 +96,7 @@ pub async fn keep_password(connection: &Connection, password: &str) -> Result<bo
         Ok(_) | Err(ClientError::AlreadyExists { .. }) => {}
         Err(error) => return Err(failed("make the namespace")(error)),
     }
+    let value = ByteString(password.as_bytes().to_vec());
     let secret = Secret {
         metadata: ObjectMeta {
             name: Some(PASSWORD_SECRET.to_owned()),
@@ -102,7 +104,7 @@ pub async fn keep_password(connection: &Connection, password: &str) -> Result<bo
             ..ObjectMeta::default()
         },
         type_: Some("Opaque".to_owned()),
-        string_data: Some([(PASSWORD_KEY.to_owned(), password.to_owned())].into()),
+        data: Some([(PASSWORD_KEY.to_owned(), value.clone())].into()),
         ..Secret::default()
     };
     let secrets = Objects::<Secret>::of(connection, Some(namespace));
@@ -113,15 +115,15 @@ pub async fn keep_password(connection: &Connection, password: &str) -> Result<bo
     }
     let found = secrets.get(PASSWORD_SECRET).await;
     let found = found.map_err(failed("read the Secret with the password"))?;
-    let value = found.and_then(|secret| secret.data?.remove(PASSWORD_KEY));
-    match value {
-        Some(value) if value.0 == password.as_bytes() => Ok(false),
-        Some(value) if !value.0.is_empty() => Err(RecoverError::OtherPassword {
+    let there = found.and_then(|secret| secret.data?.remove(PASSWORD_KEY));
+    match there {
+        Some(there) if there == value => Ok(false),
+        Some(there) if !there.0.is_empty() => Err(RecoverError::OtherPassword {
             namespace: namespace.to_owned(),
         }),
         // A Secret without it loses nothing.
         _ => {
-            let patch = json!({"stringData": {PASSWORD_KEY: password}});
+            let patch = json!({"data": {PASSWORD_KEY: value}});
             let patched = secrets.merge_patch(PASSWORD_SECRET, &patch).await;
             patched.map_err(failed("put the password into its Secret"))?;
             Ok(true)

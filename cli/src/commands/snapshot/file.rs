@@ -60,7 +60,7 @@ impl GetArgs {
         match target {
             Some(target) => write_file(parts, &target, self.force).await?,
             None => {
-                copy(parts, &mut io::stdout()).await?;
+                copy(parts, &mut io::stdout(), "stdout").await?;
                 io::stdout().flush()?;
             }
         }
@@ -137,11 +137,12 @@ async fn write_file(
     target: &Path,
     force: bool,
 ) -> Result<()> {
-    let cannot = || format!("cannot write {}", target.display());
+    let name = target.display().to_string();
+    let cannot = || format!("cannot write {name}");
     let parent = target.parent().filter(|dir| !dir.as_os_str().is_empty());
     let dir = parent.unwrap_or(Path::new("."));
     let mut file = NamedTempFile::new_in(dir).with_context(cannot)?;
-    copy(parts, &mut file).await.with_context(cannot)?;
+    copy(parts, &mut file, &name).await?;
     file.as_file().sync_all().with_context(cannot)?;
     let kept = if force {
         file.persist(target)
@@ -156,9 +157,14 @@ async fn write_file(
     }
 }
 
-async fn copy(mut parts: Streaming<v1::ReadFileResponse>, out: &mut impl Write) -> Result<()> {
+async fn copy(
+    mut parts: Streaming<v1::ReadFileResponse>,
+    out: &mut impl Write,
+    name: &str,
+) -> Result<()> {
     while let Some(part) = parts.message().await.map_err(refused)? {
-        out.write_all(&part.data)?;
+        out.write_all(&part.data)
+            .with_context(|| format!("cannot write {name}"))?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ mod accept;
 mod evict;
 mod follow;
 mod judge;
+mod own;
 mod prepare;
 mod prove;
 mod sink;

@@ -10,7 +10,7 @@ use orlop_kubernetes::{
 };
 use orlop_repository::{Error, ObjectStore, Repository};
 
-use super::{Restoring, accept::has_objects};
+use super::{Restoring, accept::has_objects, own::with_uid};
 use crate::{
     artifacts,
     cluster::{BackedVolume, ObjectsRequest},
@@ -122,11 +122,7 @@ impl Restoring<'_> {
         let gone = || Trouble::Lasting("the restore is gone".to_owned());
         let (spec, run) = self.spec().ok_or_else(gone)?;
         let parts = &self.runs.parts;
-        let mut restore = parts.cluster.restore_object(&run.name, &spec)?;
-        // Objects are told from those of another restore of its name; that of the command line has no uid.
-        let uid = restore.metadata.uid.take().filter(|uid| !uid.is_empty());
-        restore.metadata.uid =
-            Some(uid.unwrap_or_else(|| format!("{}.{}", run.name, run.created_ms)));
+        let restore = with_uid(parts.cluster.restore_object(&run.name, &spec)?, &run);
         // Before it was open its backups need not be known.
         let repository = parts.locations.repository(&run.location)?;
         let key = RunKey::backup(&spec.from_backup);
