@@ -10,7 +10,7 @@ use orlop_proto::{
     v1::{self, sessions_client::SessionsClient},
 };
 use orlop_repository::{
-    BeginWrite, ChunkId, ChunkProfile, CommitRequest, Committer, Error, Key, Location, Parent,
+    BeginWrite, ChunkId, ChunkProfile, CommitRequest, Committer, EpochKeys, Error, Key, Location, Parent,
     ReadGrant, Result, Secret, SessionId, SnapshotState, SnapshotStats, WriteGrant,
 };
 use tokio_util::sync::CancellationToken;
@@ -31,6 +31,8 @@ pub(crate) const UNKNOWN_PATIENCE: Duration = Duration::from_mins(1);
 const END_PATIENCE: Duration = Duration::from_secs(5);
 /// An answer that takes longer is asked for again.
 const ANSWER_PATIENCE: Duration = Duration::from_mins(2);
+/// Earlier keys in one answer.
+const OLDER_KEYS_MAX: usize = 255;
 /// Ids in one message.
 const IDS: usize = 32_768;
 
@@ -262,6 +264,16 @@ fn commit_request(task: TaskId, session: SessionId, request: CommitRequest) -> v
     }
 }
 
+/// Keys of epochs before the newest.
+fn older_keys(field: &'static str, keys: &[Bytes]) -> receive::Result<Vec<Key>> {
+    if keys.len() > OLDER_KEYS_MAX {
+        let reason = format!("has {} items, more than {OLDER_KEYS_MAX}", keys.len());
+        return Err(ProtocolError::new(field, reason));
+    }
+    let key = |bytes| receive::array32(field, bytes).map(Key::from_bytes);
+    keys.iter().map(key).collect()
+}
+
 fn write_grant(answer: v1::BeginWriteResponse) -> receive::Result<WriteGrant> {
     let key = |field, bytes: &Bytes| receive::array32(field, bytes).map(Key::from_bytes);
     let parents = answer.parents.into_iter().map(|parent| {
@@ -279,8 +291,14 @@ fn write_grant(answer: v1::BeginWriteResponse) -> receive::Result<WriteGrant> {
     };
     Ok(WriteGrant {
         session: answer.session,
-        domain_key: key("domain_key", &answer.domain_key)?,
-        volume_key: key("volume_key", &answer.volume_key)?,
+        domain_keys: EpochKeys::new(
+            key("domain_key", &answer.domain_key)?,
+            older_keys("older_domain_keys", &answer.older_domain_keys)?,
+        ),
+        volume_keys: EpochKeys::new(
+            key("volume_key", &answer.volume_key)?,
+            older_keys("older_volume_keys", &answer.older_volume_keys)?,
+        ),
         refs_key: key("refs_key", &answer.refs_key)?,
         session_key: key("session_key", &answer.session_key)?,
         read_public_key: receive::array32("read_public_key", &answer.read_public_key)?,
@@ -298,7 +316,10 @@ fn read_grant(snapshot: SnapshotId, answer: &v1::BeginReadResponse) -> receive::
         session: answer.session,
         snapshot,
         root: Secret::from_bytes(receive::array32("root", &answer.root)?),
-        domain_key: Key::from_bytes(receive::array32("domain_key", &answer.domain_key)?),
+        domain_keys: EpochKeys::new(
+            Key::from_bytes(receive::array32("domain_key", &answer.domain_key)?),
+            older_keys("older_domain_keys", &answer.older_domain_keys)?,
+        ),
         stats: SnapshotStats {
             files: stats.files,
             dirs: stats.dirs,

@@ -97,6 +97,16 @@ pub enum Error {
         /// The store.
         store: String,
     },
+    /// The keys were rotated, and what opened the repository was not kept.
+    #[error(
+        "the keys of {store} were rotated, and this {what} was not kept: open it with one that was, or have this one added with `orlop repo key add`"
+    )]
+    LeftBehind {
+        /// `password` or `key file`.
+        what: &'static str,
+        /// The store.
+        store: String,
+    },
     /// The repository is of a newer format.
     #[error(
         "the repository at {store} has format {found}, this program reads up to {known}: use a newer orlop"

@@ -168,6 +168,8 @@ impl Encoder {
 /// Opens frames; keeps a decompressor between calls.
 pub(crate) struct Decoder {
     decompressor: Decompressor<'static>,
+    /// Position of the key that proved the last chunk: the next one is mostly of the same epoch.
+    proved: usize,
 }
 
 impl Decoder {
@@ -176,13 +178,16 @@ impl Decoder {
             action: "make a decompressor",
             source,
         })?;
-        Ok(Self { decompressor })
+        Ok(Self {
+            decompressor,
+            proved: 0,
+        })
     }
 
-    /// The plaintext of `frame`, proven to be the chunk of `secret` under `key`.
+    /// The plaintext of `frame`, proven to be the chunk of `secret` under one of `keys`.
     ///
-    /// `key` is the key that content secrets are made with, if the reader has it; a reader that has
-    /// only the secret proves as much through the authenticated encryption, whose key comes from it.
+    /// `keys` are those that content secrets are made with, one an epoch, if the reader has them; a reader
+    /// that has only the secret proves as much through the authenticated encryption, whose key comes from it.
     ///
     /// # Errors
     /// [`Error::Damaged`] under the name `what`.
@@ -191,7 +196,7 @@ impl Decoder {
         what: &dyn Fn() -> String,
         kind: FrameKind,
         secret: &Secret,
-        key: Option<&Key>,
+        keys: &[Key],
         frame: &[u8],
     ) -> Result<Vec<u8>> {
         let fail =
@@ -221,9 +226,23 @@ impl Decoder {
         if plain.len() != plain_len {
             return Err(fail("its length is wrong"));
         }
-        if key.is_some_and(|key| Secret::of(key, &plain) != *secret) {
+        if !self.proves(keys, secret, &plain) {
             return Err(fail("its content is not what its secret was made of"));
         }
         Ok(plain)
+    }
+
+    /// Whether `secret` was made of `plain` with one of the keys, or there are none to tell.
+    fn proves(&mut self, keys: &[Key], secret: &Secret, plain: &[u8]) -> bool {
+        let made_with = |key: &Key| Secret::of(key, plain) == *secret;
+        if keys.is_empty() || keys.get(self.proved).is_some_and(made_with) {
+            return true;
+        }
+        let others = keys.iter().enumerate().filter(|(at, _)| *at != self.proved);
+        let found = others.into_iter().find(|(_, key)| made_with(key));
+        found.is_some_and(|(at, _)| {
+            self.proved = at;
+            true
+        })
     }
 }

@@ -67,7 +67,7 @@ fn frames_are_read() {
                 &|| "golden".to_owned(),
                 FrameKind::Data,
                 &secret,
-                Some(&domain()),
+                &[domain()],
                 bytes,
             )
         };
@@ -118,7 +118,7 @@ fn a_pack_and_its_segment_are_read() {
         let what = || place.pack.clone();
         let plain = Decoder::new()
             .unwrap()
-            .decode(&what, FrameKind::Data, &secret, None, frame)
+            .decode(&what, FrameKind::Data, &secret, &[], frame)
             .unwrap();
         assert_eq!(plain, text);
     }

@@ -1,14 +1,17 @@
-//! The repository's keys: the root key, wrapped in `keys/<id>` objects under a passphrase or a key
-//! file, and every key that is derived from it.
+//! The repository's keys: root keys, one an epoch, wrapped in `keys/<id>` objects under a passphrase or a
+//! key file, and every key that is derived from them.
+
+use std::sync::{PoisonError, RwLock};
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use orlop_core::Lineage;
 use prost::Message;
+use zeroize::Zeroize as _;
 
 use crate::{
     error::{Error, Result},
     seal,
-    secret::{Key, hex, random_bytes},
+    secret::{EpochKeys, Key, hex, random_bytes},
 };
 
 /// What opens a repository.
@@ -37,6 +40,17 @@ impl Unlock {
     }
 }
 
+/// What a key object is opened with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyKind {
+    /// A passphrase.
+    Passphrase,
+    /// A key file.
+    KeyFile,
+    /// Something that a newer program knows.
+    Unknown,
+}
+
 impl std::fmt::Debug for Unlock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Unlock({})", self.what())
@@ -49,8 +63,12 @@ const AAD: &[u8] = b"orlop 2026 v0 wrapped root key";
 /// Bounds for what an attacker could write into a key object to exhaust a reader.
 const MAX_MEMORY_KIB: u32 = 1 << 20;
 const MAX_PASSES: u32 = 64;
+/// Epochs that a repository may have.
+pub(crate) const MAX_EPOCHS: usize = 256;
+/// Longest label in bytes.
+const MAX_LABEL: usize = 256;
 
-/// The root key under one passphrase or key file.
+/// The root keys under one passphrase or key file.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct WrappedKey {
     /// 1 passphrase, 2 key file.
@@ -68,21 +86,36 @@ pub(crate) struct WrappedKey {
     /// Argon2id lanes (passphrases).
     #[prost(uint32, tag = "5")]
     pub lanes: u32,
-    /// The sealed root key.
+    /// The sealed root keys of all epochs up to one, the oldest first.
     #[prost(bytes = "vec", tag = "6")]
     pub sealed: Vec<u8>,
     /// When it was added, milliseconds since 1970; for people.
     #[prost(int64, tag = "7")]
     pub created_ms: i64,
-    // 8: label, 9: recipient of an external key service: reserved
+    /// What people call it; empty for nothing.
+    #[prost(string, tag = "8")]
+    pub label: String,
+    // 9: recipient of an external key service: reserved
 }
 
 impl WrappedKey {
-    /// Wraps `root`; the name of the object comes first.
+    /// Wraps the root keys of all epochs, the oldest first; the name of the object comes first.
     ///
     /// # Errors
-    /// The key file is too short, the passphrase empty, or the system has no random numbers.
-    pub(crate) fn wrap(root: &Key, unlock: &Unlock, now_ms: i64) -> Result<(String, Vec<u8>)> {
+    /// The key file is too short, the passphrase empty, the label too long, or the system has no random
+    /// numbers.
+    pub(crate) fn wrap(
+        roots: &[Key],
+        unlock: &Unlock,
+        label: &str,
+        now_ms: i64,
+    ) -> Result<(String, Vec<u8>)> {
+        if label.len() > MAX_LABEL {
+            return Err(Error::Invalid(format!(
+                "the key's label has {} bytes: it may have {MAX_LABEL}",
+                label.len()
+            )));
+        }
         match unlock {
             Unlock::Passphrase(text) if text.is_empty() => {
                 return Err(Error::Invalid(
@@ -106,9 +139,13 @@ impl WrappedKey {
             lanes: 1,
             sealed: Vec::new(),
             created_ms: now_ms,
+            label: label.to_owned(),
         };
         let key = wrapped.stretch(unlock)?;
-        wrapped.sealed = seal::seal(&key, AAD, root.as_bytes())?;
+        let mut plain: Vec<u8> = Vec::with_capacity(roots.len() * 32);
+        plain.extend(roots.iter().flat_map(|root| root.as_bytes()));
+        wrapped.sealed = seal::seal(&key, &wrapped.aad(), &plain)?;
+        plain.zeroize();
         let bytes = wrapped.encode_to_vec();
         Ok((object_name(&bytes), bytes))
     }
@@ -125,11 +162,34 @@ impl WrappedKey {
         Self::decode(bytes).map_err(|e| Error::damaged(name, e.to_string()))
     }
 
-    /// The root key; `None` if it is wrapped for someone else.
+    /// What the sealed keys are bound to.
+    fn aad(&self) -> Vec<u8> {
+        if self.label.is_empty() {
+            return AAD.to_vec();
+        }
+        [AAD, b"\0", self.label.as_bytes()].concat()
+    }
+
+    /// How many epochs it has the root keys of, as far as its length tells.
+    pub(crate) fn epochs(&self) -> usize {
+        self.sealed.len().saturating_sub(seal::OVERHEAD) / 32
+    }
+
+    /// What opens it.
+    pub(crate) fn opened_by(&self) -> KeyKind {
+        match self.kind {
+            KIND_PASSPHRASE => KeyKind::Passphrase,
+            KIND_KEY_FILE => KeyKind::KeyFile,
+            _ => KeyKind::Unknown,
+        }
+    }
+
+    /// The root keys of all its epochs, the oldest first and never none; `None` if they are wrapped for
+    /// someone else.
     ///
     /// # Errors
     /// The object's parameters are out of range.
-    pub(crate) fn unwrap(&self, name: &str, unlock: &Unlock) -> Result<Option<Key>> {
+    pub(crate) fn unwrap(&self, name: &str, unlock: &Unlock) -> Result<Option<Vec<Key>>> {
         if self.kind != unlock.kind() {
             return Ok(None);
         }
@@ -141,13 +201,18 @@ impl WrappedKey {
             return Err(Error::damaged(name, "its parameters are out of range"));
         }
         let key = self.stretch(unlock)?;
-        let Some(plain) = seal::open_vec(&key, AAD, &self.sealed) else {
+        let Some(mut plain) = seal::open_vec(&key, &self.aad(), &self.sealed) else {
             return Ok(None);
         };
-        let bytes: [u8; 32] = plain
-            .try_into()
-            .map_err(|_| Error::damaged(name, "it wraps no 256-bit key"))?;
-        Ok(Some(Key::from_bytes(bytes)))
+        let (roots, rest) = plain.as_chunks::<32>();
+        let sane = rest.is_empty() && (1..=MAX_EPOCHS).contains(&roots.len());
+        let roots: Vec<Key> = roots.iter().map(|bytes| Key::from_bytes(*bytes)).collect();
+        plain.zeroize();
+        if sane {
+            Ok(Some(roots))
+        } else {
+            Err(Error::damaged(name, "it wraps no 256-bit keys"))
+        }
     }
 
     fn stretch(&self, unlock: &Unlock) -> Result<Key> {
@@ -170,37 +235,154 @@ impl WrappedKey {
     }
 }
 
-fn object_name(bytes: &[u8]) -> String {
+pub(crate) fn object_name(bytes: &[u8]) -> String {
     format!("keys/{}", hex(&blake3::hash(bytes).as_bytes()[..16]))
 }
 
-/// Every key that the root key gives.
+/// An epoch's keys that only its root key gives.
 #[derive(Clone)]
-pub(crate) struct KeyRing {
+struct Epoch {
     root: Key,
-    maintenance: Key,
     read_private: [u8; 32],
     read_public: [u8; 32],
 }
 
-impl KeyRing {
-    pub(crate) fn new(root: Key) -> Self {
-        let maintenance = root.derive("maintenance", &[]);
+impl Epoch {
+    fn new(root: Key) -> Self {
         let (read_private, read_public) = seal::key_pair(&root.derive("read", &[]));
         Self {
             root,
-            maintenance,
             read_private,
             read_public,
         }
     }
+}
 
-    pub(crate) fn read_public(&self) -> &[u8; 32] {
-        &self.read_public
+/// The epochs that are known.
+#[derive(Clone)]
+struct Epochs {
+    /// The oldest first, never empty. The log may not tell of the last ones yet.
+    known: Vec<Epoch>,
+    /// Number of the newest epoch that the log tells of.
+    current: usize,
+}
+
+/// Every key that the root keys give.
+pub(crate) struct KeyRing {
+    /// Of the first root key, for ever.
+    maintenance: Key,
+    epochs: RwLock<Epochs>,
+}
+
+impl Clone for KeyRing {
+    fn clone(&self) -> Self {
+        Self {
+            maintenance: self.maintenance.clone(),
+            epochs: RwLock::new(self.read(Clone::clone)),
+        }
+    }
+}
+
+impl KeyRing {
+    /// The keys of a repository that was never rotated.
+    pub(crate) fn new(root: Key) -> Self {
+        Self::with_roots(vec![root])
     }
 
-    pub(crate) fn read_private(&self) -> &[u8; 32] {
-        &self.read_private
+    /// The keys of these epochs, the oldest first; the first one is current until [`Self::follow`] is told
+    /// of others.
+    ///
+    /// # Panics
+    /// There are none.
+    pub(crate) fn with_roots(roots: Vec<Key>) -> Self {
+        Self {
+            maintenance: roots[0].derive("maintenance", &[]),
+            epochs: RwLock::new(Epochs {
+                known: roots.into_iter().map(Epoch::new).collect(),
+                current: 0,
+            }),
+        }
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Epochs) -> T) -> T {
+        read(&self.epochs.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write<T>(&self, write: impl FnOnce(&mut Epochs) -> T) -> T {
+        write(&mut self.epochs.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Number of the epoch in which everything new is made.
+    pub(crate) fn current(&self) -> usize {
+        self.read(|epochs| epochs.current)
+    }
+
+    /// The root keys of all epochs up to the current one, the oldest first.
+    pub(crate) fn roots(&self) -> Vec<Key> {
+        self.read(|epochs| {
+            let upto = epochs.known.iter().take(epochs.current + 1);
+            upto.map(|epoch| epoch.root.clone()).collect()
+        })
+    }
+
+    /// The root key behind the current one, if there is one that the log does not tell of: a rotation was cut
+    /// short.
+    pub(crate) fn prepared(&self) -> Option<Key> {
+        self.read(|epochs| {
+            let next = epochs.known.get(epochs.current + 1);
+            next.map(|epoch| epoch.root.clone())
+        })
+    }
+
+    /// Takes over what another key object holds, if it is of the same repository and holds more.
+    pub(crate) fn learn(&self, roots: Vec<Key>) {
+        self.write(|epochs| {
+            let same = roots
+                .iter()
+                .zip(&epochs.known)
+                .take(epochs.current + 1)
+                .all(|(new, known)| *new == known.root);
+            if same && roots.len() > epochs.current {
+                epochs.known = roots.into_iter().map(Epoch::new).collect();
+            }
+        });
+    }
+
+    /// Makes the epochs current of which the log tells, by their public keys from the second on; false if
+    /// the root key of one of them is not known.
+    pub(crate) fn follow(&self, publics: &[Vec<u8>]) -> bool {
+        self.write(|epochs| {
+            for (number, public) in publics.iter().enumerate() {
+                let known = epochs.known.get(number + 1);
+                if known.is_none_or(|epoch| epoch.read_public.as_slice() != public) {
+                    // Somebody else's rotation came first: what was prepared here is void.
+                    epochs.known.truncate(number + 1);
+                    return false;
+                }
+                epochs.current = number + 1;
+            }
+            true
+        })
+    }
+
+    /// The public key to which roots are sealed now.
+    pub(crate) fn read_public(&self) -> [u8; 32] {
+        self.read(|epochs| epochs.known[epochs.current].read_public)
+    }
+
+    /// The public key of the first epoch, by which `repo.cfg` knows the repository.
+    pub(crate) fn first_public(&self) -> [u8; 32] {
+        self.read(|epochs| epochs.known[0].read_public)
+    }
+
+    /// The private keys of all epochs with their numbers, the newest first.
+    pub(crate) fn read_privates(&self) -> Vec<(usize, [u8; 32])> {
+        self.read(|epochs| {
+            let known = epochs.known.iter().enumerate().rev();
+            known
+                .map(|(number, epoch)| (number, epoch.read_private))
+                .collect()
+        })
     }
 
     /// Authenticates `repo.cfg` and the log.
@@ -219,16 +401,26 @@ impl KeyRing {
             .derive("session", &[&session.to_le_bytes()])
     }
 
+    /// What each epoch's root key gives for a purpose.
+    fn of_epochs(&self, derive: impl Fn(usize, &Key) -> Key) -> EpochKeys {
+        self.read(|epochs| {
+            let of = |number: usize| derive(number, &epochs.known[number].root);
+            EpochKeys::new(of(epochs.current), (0..epochs.current).rev().map(of))
+        })
+    }
+
     /// Content secrets and chunker of a domain.
-    pub(crate) fn domain(&self, domain: &str) -> Key {
-        self.root
-            .derive("domain", &[domain.as_bytes(), &0u32.to_le_bytes()])
+    pub(crate) fn domain(&self, domain: &str) -> EpochKeys {
+        self.of_epochs(|number, root| {
+            let number = (number as u32).to_le_bytes();
+            root.derive("domain", &[domain.as_bytes(), &number])
+        })
     }
 
     /// Sidecar and capsule of a lineage.
-    pub(crate) fn volume(&self, namespace: &str, lineage: &Lineage) -> Key {
-        self.root
-            .derive("volume", &[namespace.as_bytes(), lineage.0.as_bytes()])
+    pub(crate) fn volume(&self, namespace: &str, lineage: &Lineage) -> EpochKeys {
+        let parts = [namespace.as_bytes(), lineage.0.as_bytes()];
+        self.of_epochs(|_, root| root.derive("volume", &parts))
     }
 
     /// Reference pages of a lineage: read by collection and check, which hold no other key.

@@ -52,15 +52,15 @@ pub use collect::{CollectOptions, CollectReport, CollectState, WaitingSession};
 pub use config::{ChunkProfile, FORMAT};
 pub use error::{AccessError, Error, Result};
 pub use frame::FrameKind;
-pub use keys::Unlock;
+pub use keys::{KeyKind, Unlock};
 pub use manifest::{
     Content, Entry, EntryKind, EntryStatus, Extent, ExtentList, ExtentPage, HardlinkGroup,
     Metadata, StatRecord, Xattr, compare_listing, split_path,
 };
 pub use names::{ContentCheck, OwnedKind, OwnedName};
 pub use order::{FileHead, Head, LogHead, Order};
-pub use repository::{InitOptions, Repository};
-pub use secret::{ChunkId, Key, Secret};
+pub use repository::{InitOptions, KeyInfo, Repository, RotateOptions, RotateReport};
+pub use secret::{ChunkId, EpochKeys, Key, Secret};
 pub use session::{
     Batch, BeginWrite, CommitInfo, CommitRequest, Committer, EntryIter, ExtentIter, FetchLimits,
     Location, ManifestWriter, Parent, ParentCursor, ParentEntry, ReadGrant, ReadSession, Scope,

@@ -38,7 +38,7 @@ pub(crate) struct BrokenRefs {
 
 /// The id of a committed snapshot.
 pub(crate) fn snapshot_id(commit: &CommitBody) -> Option<SnapshotId> {
-    commit.snapshot.rsplit('/').next()?.parse().ok()
+    snapshot::id_of(&commit.snapshot)
 }
 
 /// Snapshots that are read at once.
@@ -86,7 +86,8 @@ pub(crate) async fn mark(
 /// Whether a snapshot is needed as far as the log goes by now.
 async fn is_needed(repository: &Repository, commit: &CommitBody) -> Result<bool> {
     let state = repository.newest_state().await?;
-    let needed = state.needed().any(|c| c.snapshot == commit.snapshot);
+    // The object of a snapshot may have been replaced; its refset never is.
+    let needed = state.needed().any(|c| c.refset == commit.refset);
     Ok(needed)
 }
 
@@ -166,7 +167,7 @@ impl<'r> RefsReader<'r> {
         let place = place.ok_or_else(|| Error::MissingChunk { id: id.to_string() })?;
         let frame = self.frame(&place).await?;
         let what = || place.pack.clone();
-        lock(&self.decoder).decode(&what, FrameKind::Refs, secret, Some(key), &frame)
+        lock(&self.decoder).decode(&what, FrameKind::Refs, secret, std::slice::from_ref(key), &frame)
     }
 
     async fn frame(&self, place: &Location) -> Result<Bytes> {

@@ -5,7 +5,9 @@ mod artifact;
 mod browser;
 mod committer;
 mod forget;
+mod key_objects;
 mod lookup;
+mod rotate;
 mod segments;
 
 use std::{
@@ -18,7 +20,11 @@ use bytes::Bytes;
 use orlop_core::{Lineage, VolumeRef};
 use tokio::sync::{Mutex, MutexGuard};
 
+pub use key_objects::KeyInfo;
+pub use rotate::{RotateOptions, RotateReport};
+
 use adopt::Adoption;
+use key_objects::OpenedBy;
 use segments::IndexState;
 
 use crate::{
@@ -28,7 +34,7 @@ use crate::{
     keys::{KeyRing, Unlock, WrappedKey},
     log::{self, Appender},
     order::Order,
-    protocol::{Body, LogState},
+    protocol::{Body, CommitBody, LogState},
     secret::{Key, hex, random_bytes},
     session::SessionId,
     snapshot::{self, OpenedSnapshot},
@@ -63,6 +69,8 @@ pub struct Repository {
     order: OnceLock<Order>,
     /// What open sessions have taken over from earlier ones.
     adopted: StdMutex<HashMap<SessionId, Arc<Adoption>>>,
+    /// What it was opened with, so that it can be opened again after a rotation by somebody else.
+    opened_by: StdMutex<Option<OpenedBy>>,
 }
 
 /// The bit that marks sessions of readers that are not in the log.
@@ -100,7 +108,7 @@ impl Repository {
             format: config::FORMAT,
             id: random_bytes::<16>()?.to_vec(),
             created_ms: now_ms(),
-            read_public_key: keys.read_public().to_vec(),
+            read_public_key: keys.first_public().to_vec(),
             suite: 1,
             chunk_min: chunks.min,
             chunk_avg: chunks.avg,
@@ -109,8 +117,9 @@ impl Repository {
             capabilities: capabilities.map(Into::into),
             ..Config::default()
         };
-        let unlock = unlock.clone();
-        let (name, wrapped) = blocking(move || WrappedKey::wrap(&root, &unlock, now_ms())).await?;
+        let given = unlock.clone();
+        let wrap = move || WrappedKey::wrap(&[root], &given, "", now_ms());
+        let (name, wrapped) = blocking(wrap).await?;
         // The key first: a configuration without a key would be a repository that nobody can open.
         store
             .put(&name, vec![wrapped.into()], Durability::Now)
@@ -120,7 +129,11 @@ impl Repository {
             .put(config::NAME, vec![signed.into()], Durability::Now)
             .await?
         {
-            Put::Created => Ok(Self::assemble(store, config, keys)),
+            Put::Created => {
+                let repository = Self::assemble(store, config, keys);
+                repository.note_opened(&name, unlock);
+                Ok(repository)
+            }
             Put::Exists => {
                 store.delete(&name).await?;
                 Err(Error::RepositoryExists { store: place })
@@ -155,15 +168,11 @@ impl Repository {
         if let Some(directory) = &cache {
             store = Arc::new(CachedStore::new(store, directory.clone()));
         }
-        let objects = store.list("keys/").await?;
-        let mut opened_but_wrong = None;
+        let objects = key_objects::read(&*store).await?;
+        let mut failed = None;
         for object in &objects {
-            let wrapped = store.get(&object.name).await?;
-            let wrapped = WrappedKey::decode_named(&object.name, &wrapped);
-            let (name, unlock) = (object.name.clone(), unlock.clone());
-            let root = blocking(move || wrapped?.unwrap(&name, &unlock)).await;
-            let root = match root {
-                Ok(Some(root)) => root,
+            let roots = match object.unwrap(unlock).await {
+                Ok(Some(roots)) => roots,
                 Ok(None) => continue,
                 // One damaged key must not hide another that opens.
                 Err(error) if objects.len() > 1 => {
@@ -172,28 +181,36 @@ impl Repository {
                 }
                 Err(error) => return Err(error),
             };
-            let keys = KeyRing::new(root);
+            let keys = KeyRing::with_roots(roots);
             // A key of an init that was cut short opens with the same password and fits nothing.
             if let Err(error) = Config::verify(&bytes, &keys.mac()) {
-                opened_but_wrong.get_or_insert(error);
+                failed.get_or_insert(error);
                 continue;
             }
-            if config.read_public_key != keys.read_public() {
+            if config.read_public_key != keys.first_public() {
                 return Err(Error::damaged(
                     config::NAME,
                     "its public key belongs to another repository",
                 ));
             }
             store.set_capabilities(config.capabilities());
-            let repository = Self::assemble(store, config, keys);
-            repository.refresh().await?;
+            let repository = Self::assemble(Arc::clone(&store), config.clone(), keys);
+            repository.note_opened(&object.name, unlock);
+            match repository.refresh().await {
+                // A key of before a rotation, or of one that came too late: there may be a newer one.
+                Err(error @ Error::LeftBehind { .. }) => {
+                    failed = Some(error);
+                    continue;
+                }
+                other => other?,
+            }
             match cache {
                 Some(cache) => repository.prove_cache(&cache).await?,
                 None => repository.prove_no_gap().await?,
             }
             return Ok(repository);
         }
-        Err(opened_but_wrong.unwrap_or(Error::WrongKey {
+        Err(failed.unwrap_or(Error::WrongKey {
             what: unlock.what(),
             keys: objects.len(),
             store: place,
@@ -256,6 +273,7 @@ impl Repository {
             index: RwLock::default(),
             order: OnceLock::new(),
             adopted: StdMutex::default(),
+            opened_by: StdMutex::default(),
         })
     }
 
@@ -289,8 +307,14 @@ impl Repository {
     pub(crate) async fn newest_state(&self) -> Result<MutexGuard<'_, LogState>> {
         let mut state = self.state.lock().await;
         log::replay(&*self.store, &self.keys.mac(), &mut state).await?;
-        self.load_segments(&mut state).await?;
+        self.catch_up(&mut state).await?;
         Ok(state)
+    }
+
+    /// Brings keys and index up to the log.
+    async fn catch_up(&self, state: &mut LogState) -> Result<()> {
+        self.follow_keys(state).await?;
+        self.load_segments(state).await
     }
 
     pub(crate) async fn log_state(&self) -> LogState {
@@ -348,8 +372,25 @@ impl Repository {
     }
 
     pub(crate) async fn open_snapshot(&self, name: &str) -> Result<OpenedSnapshot> {
-        let bytes = self.named_by_log(name).await?;
-        snapshot::decode(&self.keys, name, &bytes)
+        match self.named_by_log(name).await {
+            Ok(bytes) => snapshot::decode(&self.keys, name, &bytes),
+            // Another object may have taken its place, and a collection may have removed it.
+            Err(error @ Error::Damaged { .. }) => {
+                let now = {
+                    let state = self.newest_state().await?;
+                    let mut needed = state.needed();
+                    let same = |commit: &&CommitBody| {
+                        commit.snapshot != name
+                            && snapshot::id_of(&commit.snapshot) == snapshot::id_of(name)
+                    };
+                    needed.find(same).map(|commit| commit.snapshot.clone())
+                };
+                let now = now.ok_or(error)?;
+                let bytes = self.named_by_log(&now).await?;
+                snapshot::decode(&self.keys, &now, &bytes)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Domain and lineage as they appear in object names.

@@ -68,6 +68,39 @@ impl fmt::Debug for Key {
     }
 }
 
+/// The key of the newest epoch, with which everything new is made, and those of the epochs before it, which
+/// prove what was stored then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EpochKeys(Vec<Key>);
+
+impl EpochKeys {
+    /// The key of the newest epoch and those before it, the newer first.
+    pub fn new(newest: Key, older: impl IntoIterator<Item = Key>) -> Self {
+        Self(std::iter::once(newest).chain(older).collect())
+    }
+
+    /// The key of the newest epoch.
+    pub fn newest(&self) -> &Key {
+        &self.0[0]
+    }
+
+    /// Those of the epochs before, the newer first.
+    pub fn older(&self) -> &[Key] {
+        &self.0[1..]
+    }
+
+    /// All, the newest first; never empty.
+    pub fn all(&self) -> &[Key] {
+        &self.0
+    }
+
+    /// For each epoch the key that `derive` makes of its key.
+    #[must_use]
+    pub fn map(&self, derive: impl FnMut(&Key) -> Key) -> Self {
+        Self(self.0.iter().map(derive).collect())
+    }
+}
+
 /// `N` bytes from the system's random numbers.
 ///
 /// # Errors

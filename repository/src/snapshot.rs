@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Result},
     keys::KeyRing,
     seal,
-    secret::{Key, Secret},
+    secret::{EpochKeys, Key, Secret},
     session::CommitRequest,
 };
 
@@ -137,7 +137,10 @@ struct RecordPart {
     stats: SnapshotStats,
     #[prost(uint64, tag = "12")]
     session: u64,
-    // 13: hash of the lineage's snapshot before, 14: repository epoch: reserved
+    // 13: hash of the lineage's snapshot before: reserved
+    /// Epoch of the READ key that the root is sealed to.
+    #[prost(uint32, tag = "14")]
+    epoch: u32,
 }
 
 /// Root of the manifest, sealed by the agent.
@@ -211,12 +214,13 @@ pub(crate) fn seal_capsule(volume_key: &Key, roots: &TreeRoots) -> Result<Vec<u8
 /// # Errors
 /// It is not one of this volume.
 pub(crate) fn open_capsule(
-    volume_key: &Key,
+    volume_keys: &[Key],
     snapshot: SnapshotId,
     capsule: &[u8],
 ) -> Result<TreeRoots> {
     let parse = || -> Option<TreeRoots> {
-        let plain = seal::open_vec(volume_key, CAPSULE_AAD, capsule)?;
+        let mut keys = volume_keys.iter();
+        let plain = keys.find_map(|key| seal::open_vec(key, CAPSULE_AAD, capsule))?;
         let part = CapsulePart::decode(plain.as_slice()).ok()?;
         Some(TreeRoots {
             manifest: Secret::from_slice(&part.manifest)?,
@@ -238,6 +242,8 @@ pub(crate) struct OpenedSnapshot {
     pub(crate) info: SnapshotInfo,
     pub(crate) root: Secret,
     pub(crate) capsule: Vec<u8>,
+    /// Epoch of the READ key that the root is sealed to.
+    pub(crate) epoch: usize,
 }
 
 fn record_aad(name: &str, format: u32, sealed_root: &[u8], capsule: &[u8]) -> Vec<u8> {
@@ -249,11 +255,31 @@ fn record_aad(name: &str, format: u32, sealed_root: &[u8], capsule: &[u8]) -> Ve
     aad
 }
 
-/// The bytes of the snapshot object `name`.
+/// The id in the name of a snapshot object.
+pub(crate) fn id_of(name: &str) -> Option<SnapshotId> {
+    // An object that took the place of another one has the session that did it behind the id.
+    name.rsplit('/').next()?.split('-').next()?.parse().ok()
+}
+
+/// A capsule under the newest of these keys; as it is if none of them opens it: then the next backup finds
+/// out that it is damaged.
+pub(crate) fn renew_capsule(keys: &EpochKeys, capsule: Vec<u8>) -> Result<Vec<u8>> {
+    if seal::open_vec(keys.newest(), CAPSULE_AAD, &capsule).is_some() {
+        return Ok(capsule);
+    }
+    let mut older = keys.older().iter();
+    match older.find_map(|key| seal::open_vec(key, CAPSULE_AAD, &capsule)) {
+        Some(plain) => seal::seal(keys.newest(), CAPSULE_AAD, &plain),
+        None => Ok(capsule),
+    }
+}
+
+/// The bytes of the snapshot object `name`, whose root is sealed to the READ key of `epoch`.
 pub(crate) fn encode(
     keys: &KeyRing,
     name: &str,
     session: u64,
+    epoch: usize,
     request: &CommitRequest,
 ) -> Result<Vec<u8>> {
     let record = RecordPart {
@@ -272,6 +298,7 @@ pub(crate) fn encode(
         tags: request.tags.clone(),
         stats: request.stats,
         session,
+        epoch: epoch as u32,
     };
     let format = crate::config::FORMAT;
     let aad = record_aad(name, format, &request.sealed_root, &request.capsule);
@@ -284,15 +311,22 @@ pub(crate) fn encode(
     Ok(object.encode_to_vec())
 }
 
-/// The root page's secret, if it was sealed for this volume.
-pub(crate) fn open_root(keys: &KeyRing, sealed: &[u8], volume: &VolumeRef) -> Option<Secret> {
-    let plain = seal::open_from(keys.read_private(), ROOT_AAD, sealed)?;
+/// The root page's secret, if it was sealed for this volume, and the epoch of the key that opens it.
+pub(crate) fn open_root(
+    keys: &KeyRing,
+    sealed: &[u8],
+    volume: &VolumeRef,
+) -> Option<(Secret, usize)> {
+    let mut keys = keys.read_privates().into_iter();
+    let (plain, epoch) = keys
+        .find_map(|(epoch, key)| Some((seal::open_from(&key, ROOT_AAD, sealed)?, epoch)))?;
     let part = RootPart::decode(plain.as_slice()).ok()?;
-    (part.volume == volume.to_string()).then(|| Secret::from_slice(&part.root))?
+    let root = Secret::from_slice(&part.root)?;
+    (part.volume == volume.to_string()).then_some((root, epoch))
 }
 
-/// Opens the snapshot object `name`.
-pub(crate) fn decode(keys: &KeyRing, name: &str, bytes: &[u8]) -> Result<OpenedSnapshot> {
+/// The object, authenticated, and its record part.
+fn parse(keys: &KeyRing, name: &str, bytes: &[u8]) -> Result<(SnapshotObject, RecordPart)> {
     let fail = |reason: &str| Error::damaged(name, reason);
     let object = SnapshotObject::decode(bytes).map_err(|e| fail(&e.to_string()))?;
     if object.encoded_len() != bytes.len() {
@@ -302,13 +336,42 @@ pub(crate) fn decode(keys: &KeyRing, name: &str, bytes: &[u8]) -> Result<OpenedS
     let record = seal::open_vec(&keys.records(), &aad, &object.record)
         .ok_or_else(|| fail("it cannot be opened: some of its bytes were changed"))?;
     let record = RecordPart::decode(record.as_slice()).map_err(|e| fail(&e.to_string()))?;
-    let id = name
-        .rsplit('/')
-        .next()
-        .and_then(|leaf| leaf.parse().ok())
-        .ok_or_else(|| fail("its name is no snapshot id"))?;
+    Ok((object, record))
+}
+
+/// What takes the place of the snapshot object `name` under the name `new`: the same, with root and capsule
+/// sealed for the current epoch. `None` if they are already.
+pub(crate) fn reseal(
+    keys: &KeyRing,
+    name: &str,
+    new: &str,
+    bytes: &[u8],
+) -> Result<Option<Vec<u8>>> {
+    let (mut object, mut record) = parse(keys, name, bytes)?;
+    let epoch = keys.current();
+    if record.epoch as usize >= epoch {
+        return Ok(None);
+    }
+    let volume = VolumeRef::new(&*record.namespace, &*record.pod, &*record.volume);
+    let (root, _) = open_root(keys, &object.sealed_root, &volume)
+        .ok_or_else(|| Error::damaged(name, "its root cannot be opened"))?;
+    object.sealed_root = seal_root(&keys.read_public(), &root, &volume)?;
+    let lineage = Lineage(record.lineage.clone());
+    object.capsule = renew_capsule(&keys.volume(&record.namespace, &lineage), object.capsule)?;
+    record.epoch = epoch as u32;
+    let aad = record_aad(new, object.format, &object.sealed_root, &object.capsule);
+    object.record = seal::seal(&keys.records(), &aad, &record.encode_to_vec())?;
+    Ok(Some(object.encode_to_vec()))
+}
+
+/// Opens the snapshot object `name`.
+pub(crate) fn decode(keys: &KeyRing, name: &str, bytes: &[u8]) -> Result<OpenedSnapshot> {
+    let fail = |reason: &str| Error::damaged(name, reason);
+    let (object, record) = parse(keys, name, bytes)?;
+    let id = id_of(name).ok_or_else(|| fail("its name is no snapshot id"))?;
     let volume = VolumeRef::new(record.namespace, record.pod, record.volume);
-    let root = open_root(keys, &object.sealed_root, &volume)
+    let (root, epoch) = open_root(keys, &object.sealed_root, &volume)
+        .filter(|(_, epoch)| *epoch == record.epoch as usize)
         .ok_or_else(|| fail("its root cannot be opened"))?;
     let parent = match record.parent.as_slice() {
         [] => None,
@@ -336,6 +399,7 @@ pub(crate) fn decode(keys: &KeyRing, name: &str, bytes: &[u8]) -> Result<OpenedS
         info,
         root,
         capsule: object.capsule,
+        epoch,
     })
 }
 

@@ -179,7 +179,7 @@ impl Looker<'_> {
         }
         let mut bytes = vec![0; entry.size as usize];
         zeros::read_up_to(file, &mut bytes, 0).is_ok_and(|there| there == bytes.len())
-            && self.source.digest(&bytes) == entry.digest
+            && self.source.has_digest(&bytes, &entry.digest)
     }
 
     /// The file will be replaced, which flags of its inode would forbid.

@@ -30,8 +30,8 @@ pub trait Source: Sync {
     /// Whether `plain` is the chunk of that secret.
     fn is_chunk(&self, secret: &Secret, plain: &[u8]) -> bool;
 
-    /// The digest by which a small file's content is known again.
-    fn digest(&self, content: &[u8]) -> [u8; 16];
+    /// Whether a small file's content has the digest by which it is known again.
+    fn has_digest(&self, content: &[u8], digest: &[u8; 16]) -> bool;
 
     /// The extents of a regular file, in order.
     fn extents<'a>(
@@ -76,8 +76,8 @@ impl Source for ReadSession {
         ReadSession::is_chunk(self, secret, plain)
     }
 
-    fn digest(&self, content: &[u8]) -> [u8; 16] {
-        ReadSession::digest(self, content)
+    fn has_digest(&self, content: &[u8], digest: &[u8; 16]) -> bool {
+        ReadSession::has_digest(self, content, digest)
     }
 
     fn extents<'a>(

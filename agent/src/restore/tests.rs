@@ -88,12 +88,12 @@ impl Source for Double {
         self.chunks.get(secret).is_some_and(|chunk| chunk == plain)
     }
 
-    fn digest(&self, content: &[u8]) -> [u8; 16] {
+    fn has_digest(&self, content: &[u8], wanted: &[u8; 16]) -> bool {
         let mut digest = [1_u8; 16];
         for (at, byte) in content.iter().enumerate() {
             digest[at % 16] = digest[at % 16].wrapping_mul(31).wrapping_add(*byte);
         }
-        digest
+        digest == *wanted
     }
 
     fn extents<'a>(

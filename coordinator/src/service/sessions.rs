@@ -12,7 +12,8 @@ use orlop_proto::{
     v1::{self, sessions_server::Sessions},
 };
 use orlop_repository::{
-    BeginWrite, ChunkId, CommitRequest, Location, Secret, SnapshotState, SnapshotStats,
+    BeginWrite, ChunkId, CommitRequest, EpochKeys, Key, Location, Secret, SnapshotState,
+    SnapshotStats,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -64,6 +65,12 @@ impl SessionsService {
     }
 }
 
+/// The keys of the epochs before the newest.
+fn older(keys: &EpochKeys) -> Vec<Bytes> {
+    let bytes = |key: &Key| Bytes::copy_from_slice(key.as_bytes());
+    keys.older().iter().map(bytes).collect()
+}
+
 #[tonic::async_trait]
 impl Sessions for SessionsService {
     async fn begin_write(
@@ -86,8 +93,10 @@ impl Sessions for SessionsService {
         let key = |key: &[u8; 32]| Bytes::copy_from_slice(key);
         Ok(Response::new(v1::BeginWriteResponse {
             session: grant.session,
-            domain_key: key(grant.domain_key.as_bytes()),
-            volume_key: key(grant.volume_key.as_bytes()),
+            domain_key: key(grant.domain_keys.newest().as_bytes()),
+            older_domain_keys: older(&grant.domain_keys),
+            volume_key: key(grant.volume_keys.newest().as_bytes()),
+            older_volume_keys: older(&grant.volume_keys),
             refs_key: key(grant.refs_key.as_bytes()),
             session_key: key(grant.session_key.as_bytes()),
             read_public_key: key(&grant.read_public_key),
@@ -127,7 +136,8 @@ impl Sessions for SessionsService {
             session: grant.session,
             root: Bytes::copy_from_slice(grant.root.as_bytes()),
             stats: Some(super::listing::stats(grant.stats)),
-            domain_key: Bytes::copy_from_slice(grant.domain_key.as_bytes()),
+            domain_key: Bytes::copy_from_slice(grant.domain_keys.newest().as_bytes()),
+            older_domain_keys: older(&grant.domain_keys),
         }))
     }
 

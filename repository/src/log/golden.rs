@@ -6,7 +6,7 @@ use crate::{
     golden::{golden, stored},
     protocol::{
         BeginBody, CommitBody, CondemnBody, DeletingBody, DoneBody, FenceBody, ForgetBody,
-        IndexBody, LeaderBody, SessionKind,
+        IndexBody, KeysBody, LeaderBody, Replaced, ResealBody, SessionKind,
     },
     secret::hex,
 };
@@ -73,6 +73,20 @@ fn bodies() -> Vec<Body> {
             removed: texts(&["i/0/aa.1", "i/0/bb.4"]),
             gone: texts(&["p/cc/cc.1"]),
         }),
+        Body::Keys(KeysBody {
+            epoch: 1,
+            read_public_key: vec![3; 32],
+        }),
+        begin(SessionKind::Write, &[], &[]),
+        commit(16, "c", "i/0/ff.16", false),
+        begin(SessionKind::ReadAll, &[], &[]),
+        Body::Reseal(ResealBody {
+            session: 18,
+            objects: vec![Replaced {
+                from: "s/d/v/c".to_owned(),
+                to: "s/d/v/c-18".to_owned(),
+            }],
+        }),
     ]
 }
 
@@ -81,7 +95,7 @@ fn entries_of_every_kind_are_read() {
     let key = Key::from_bytes([5; 32]);
     let mut written = LogState::new();
     let mut read = LogState::new();
-    let mut kinds = [false; 10];
+    let mut kinds = [false; 12];
     for body in bodies() {
         let seq = written.next;
         let entry = LogEntry {
@@ -111,12 +125,17 @@ fn entries_of_every_kind_are_read() {
             Body::Condemn(_) => 7,
             Body::Deleting(_) => 8,
             Body::Done(_) => 9,
+            Body::Keys(_) => 10,
+            Body::Reseal(_) => 11,
         }] = true;
     }
-    assert_eq!(kinds, [true; 10], "every kind is there");
+    assert_eq!(kinds, [true; 12], "every kind is there");
     assert_eq!(read, written);
-    assert_eq!(read.segments, ["i/1/ee.10"]);
-    assert_eq!(read.needed().count(), 1, "a reader pins what was forgotten");
+    assert_eq!(read.segments, ["i/1/ee.10", "i/0/ff.16"]);
+    assert_eq!(read.read_keys, [vec![3; 32]]);
+    let needed: Vec<&String> = read.needed().map(|commit| &commit.snapshot).collect();
+    // A reader pins what was forgotten.
+    assert_eq!(needed, ["s/d/v/c-18", "s/d/v/b"]);
 }
 
 #[test]

@@ -13,9 +13,9 @@ pub(crate) struct LogEntry {
     /// For people, and for choosing whom to fence; no rule of safety reads it.
     #[prost(int64, tag = "3")]
     pub(crate) time_ms: i64,
-    #[prost(oneof = "Body", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(oneof = "Body", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15")]
     pub(crate) body: Option<Body>,
-    // 14, 15: key changes; 16: signature: reserved
+    // 16: signature: reserved
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Oneof)]
@@ -50,6 +50,12 @@ pub(crate) enum Body {
     /// The objects of a list are gone.
     #[prost(message, tag = "13")]
     Done(DoneBody),
+    /// A new epoch of keys begins: what is new is made with them from now on.
+    #[prost(message, tag = "14")]
+    Keys(KeysBody),
+    /// Snapshot objects take the place of others: the same snapshots, sealed anew.
+    #[prost(message, tag = "15")]
+    Reseal(ResealBody),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Enumeration)]
@@ -162,4 +168,45 @@ pub(crate) struct DoneBody {
     /// Number of the deleting entry.
     #[prost(uint64, tag = "2")]
     pub(crate) list: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub(crate) struct KeysBody {
+    /// Number of the epoch, one more than the last one's; the first of all is 0 and has no entry.
+    #[prost(uint32, tag = "1")]
+    pub(crate) epoch: u32,
+    /// X25519 public key to which snapshot roots are sealed, 32 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) read_public_key: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub(crate) struct ResealBody {
+    /// A session that reads everything, and stored the new objects.
+    #[prost(uint64, tag = "1")]
+    pub(crate) session: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) objects: Vec<Replaced>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub(crate) struct Replaced {
+    /// Snapshot object that is there.
+    #[prost(string, tag = "1")]
+    pub(crate) from: String,
+    /// Snapshot object that takes its place.
+    #[prost(string, tag = "2")]
+    pub(crate) to: String,
+}
+
+impl Replaced {
+    /// `from` and the name that `session` gives to what takes its place.
+    pub(crate) fn by(session: u64, from: &str) -> Self {
+        let (volume, leaf) = from.rsplit_once('/').unwrap_or_default();
+        let id = leaf.split('-').next().unwrap_or_default();
+        Self {
+            from: from.to_owned(),
+            to: format!("{volume}/{id}-{session}"),
+        }
+    }
 }

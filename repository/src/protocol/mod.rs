@@ -13,6 +13,9 @@
 //! 4. a snapshot that an open session builds upon or reads is *pinned*: it counts as needed even after
 //!    it was forgotten.
 //!
+//! Snapshot objects that are sealed anew for a new epoch of keys are stored under a session that reads
+//! everything, which collections wait for as for a writer: they are no garbage before they are named.
+//!
 //! No rule reads a clock. What may be deleted is in the log before it is deleted, and names never come
 //! again, so a deletion that arrives late harms nothing. (Fencing by log order is the idea of epochs in
 //! viewstamped replication, Oki and Liskov 1988; condemn and rescue come from the fossils of Duplicacy's
@@ -29,7 +32,7 @@ mod transition;
 
 pub(crate) use entry::{
     BeginBody, Body, CommitBody, CondemnBody, DeletingBody, DoneBody, FenceBody, ForgetBody,
-    IndexBody, LeaderBody, LogEntry, SessionKind,
+    IndexBody, KeysBody, LeaderBody, LogEntry, Replaced, ResealBody, SessionKind,
 };
 pub(crate) use plan::{PackUse, Plan, PlanLimits, plan_packs, rescued};
 pub(crate) use state::{LogState, Standing};

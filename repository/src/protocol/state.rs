@@ -80,6 +80,8 @@ pub(crate) struct LogState {
     pub(crate) commits: u64,
     /// Number of the last entry that changed what may be done with packs.
     pub(crate) judged: u64,
+    /// Public READ keys of the epochs of keys, from the second on.
+    pub(crate) read_keys: Vec<Vec<u8>>,
 }
 
 impl LogState {

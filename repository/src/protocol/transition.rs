@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     BeginBody, Body, CommitBody, CondemnBody, DeletingBody, DoneBody, FenceBody, ForgetBody,
-    IndexBody, LogState, SessionKind, Standing,
+    IndexBody, KeysBody, LogState, Replaced, ResealBody, SessionKind, Standing,
     state::{Closed, Epoch, Open, session_of, volume_of},
 };
-use crate::mistake::{Mistake, makes};
+use crate::{
+    keys::MAX_EPOCHS,
+    mistake::{Mistake, makes},
+};
 
 /// Why an entry may not follow.
 type Refused = &'static str;
@@ -58,7 +61,41 @@ impl LogState {
                 must(*leader == self.leader, OLD_LEADER)?;
                 must(self.deleting.contains_key(list), "no such list is open")
             }
+            Body::Keys(KeysBody {
+                epoch,
+                read_public_key,
+            }) => {
+                let next = self.read_keys.len() + 1;
+                must(
+                    *epoch as usize == next && next < MAX_EPOCHS,
+                    "its epoch is not the next one",
+                )?;
+                must(read_public_key.len() == 32, "its public key is none")
+            }
+            Body::Reseal(reseal) => self.check_reseal(reseal),
         }
+    }
+
+    fn check_reseal(&self, reseal: &ResealBody) -> Result<(), Refused> {
+        let open = self.open.get(&reseal.session);
+        must(
+            open.is_some_and(|open| open.kind == SessionKind::ReadAll),
+            "it seals anew for a session that does not read everything",
+        )?;
+        let live: BTreeSet<&String> = self.snapshots.iter().map(|c| &c.snapshot).collect();
+        let mut seen = BTreeSet::new();
+        for replaced in &reseal.objects {
+            must(
+                live.contains(&replaced.from) && seen.insert(&replaced.from),
+                "it replaces a snapshot that is not there",
+            )?;
+            must(
+                *replaced == Replaced::by(reseal.session, &replaced.from)
+                    && !live.contains(&replaced.to),
+                "its snapshot is not the same one",
+            )?;
+        }
+        Ok(())
     }
 
     /// Whether a snapshot is there and was not forgotten.
@@ -209,8 +246,22 @@ impl LogState {
             Body::Done(done) => {
                 self.deleting.remove(&done.list);
             }
+            Body::Keys(keys) => self.read_keys.push(keys.read_public_key),
+            Body::Reseal(reseal) => self.replace(&reseal.objects),
         }
         self.next += 1;
+    }
+
+    /// Gives snapshots the objects that take the place of theirs, also where they are pinned.
+    fn replace(&mut self, objects: &[Replaced]) {
+        let to: BTreeMap<&String, &String> = objects.iter().map(|o| (&o.from, &o.to)).collect();
+        let pins = self.open.values_mut().flat_map(|open| &mut open.pins);
+        let commits = self.snapshots.iter_mut().map(|commit| &mut commit.snapshot);
+        for name in commits.chain(pins) {
+            if let Some(new) = to.get(name) {
+                (*new).clone_into(name);
+            }
+        }
     }
 
     fn commit(&mut self, commit: CommitBody) {

@@ -31,7 +31,7 @@ impl Repository {
         let aad = aad(name);
         let mut out = Vec::with_capacity(8 + SEALED_KEY + plaintext.len() + seal::OVERHEAD);
         out.extend_from_slice(MAGIC);
-        let sealed = seal::seal_to(self.keys.read_public(), &aad, key.as_bytes())?;
+        let sealed = seal::seal_to(&self.keys.read_public(), &aad, key.as_bytes())?;
         out.extend_from_slice(&sealed);
         seal::seal_into(&key, &aad, plaintext, &mut out)?;
         Ok(out)
@@ -56,7 +56,9 @@ impl Repository {
             .ok_or_else(|| damaged("it is too short"))?;
         let aad = aad(name);
         let wrong = || damaged("it was changed, has another name, or is of another repository");
-        let key = seal::open_from(self.keys.read_private(), &aad, key).ok_or_else(wrong)?;
+        let mut privates = self.keys.read_privates().into_iter();
+        let opened = privates.find_map(|(_, private)| seal::open_from(&private, &aad, key));
+        let key = opened.ok_or_else(wrong)?;
         let key: [u8; 32] = key.try_into().map_err(|_| wrong())?;
         seal::open_vec(&Key::from_bytes(key), &aad, body).ok_or_else(wrong)
     }

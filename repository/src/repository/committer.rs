@@ -12,7 +12,7 @@ use crate::{
     mark::snapshot_id,
     pack,
     protocol::{BeginBody, Body, CommitBody, LogState, SessionKind},
-    secret::{ChunkId, random_bytes},
+    secret::{ChunkId, Secret, random_bytes},
     session::{
         BeginWrite, CommitRequest, Committer, Location, Parent, ReadGrant, SessionId, WriteGrant,
     },
@@ -85,7 +85,7 @@ impl Committer for Repository {
                     Ok(Some(Body::Begin(begin)))
                 })
                 .await?;
-            self.load_segments(&mut state).await?;
+            self.catch_up(&mut state).await?;
             stale = true;
             if let (Some(session), Some(begin)) = (session, begun) {
                 break (session, begin, state.doomed());
@@ -94,22 +94,29 @@ impl Committer for Repository {
         if !begin.adopts.is_empty() {
             self.adopt(session, &begin.adopts, &doomed).await?;
         }
-        let parents = begin.pins.iter().filter_map(|pin| {
-            let found = usable.iter().find(|(name, _)| name == pin);
-            found.map(|(_, parent)| parent.clone())
-        });
+        let volume_keys = self
+            .keys
+            .volume(&request.volume.namespace, &request.lineage);
+        let mut parents = Vec::with_capacity(begin.pins.len());
+        for pin in &begin.pins {
+            if let Some((_, parent)) = usable.iter().find(|(name, _)| name == pin) {
+                let capsule = snapshot::renew_capsule(&volume_keys, parent.capsule.clone())?;
+                parents.push(Parent {
+                    capsule,
+                    ..parent.clone()
+                });
+            }
+        }
         Ok(WriteGrant {
             session,
-            domain_key: self.keys.domain(&request.volume.namespace),
-            volume_key: self
-                .keys
-                .volume(&request.volume.namespace, &request.lineage),
+            domain_keys: self.keys.domain(&request.volume.namespace),
+            volume_keys,
             refs_key: self.keys.refs(&request.volume.namespace, &request.lineage),
             session_key: self.keys.session(session),
-            read_public_key: *self.keys.read_public(),
+            read_public_key: self.keys.read_public(),
             chunks: self.config.chunks(),
             pack_bytes: self.config.pack_bytes,
-            parents: parents.collect(),
+            parents,
         })
     }
 
@@ -165,61 +172,28 @@ impl Committer for Repository {
             }
             (open.adopts.clone(), state.doomed())
         };
-        if let Err(error) = self.validate(session, &request).await {
-            // What a session stored may be gone once it is not open any more: that is why, then.
-            let state = self.newest_state().await?;
-            if !partial && let Some(snapshot) = already(&state, session)? {
-                return Ok(snapshot);
+        let root = match self.validate(session, &request).await {
+            Ok(root) => root,
+            Err(error) => {
+                // What a session stored may be gone once it is not open any more: that is why, then.
+                let state = self.newest_state().await?;
+                if !partial && let Some(snapshot) = already(&state, session)? {
+                    return Ok(snapshot);
+                }
+                let open = state.open.contains_key(&session);
+                return Err(if open { error } else { gone(&state, session) });
             }
-            let open = state.open.contains_key(&session);
-            return Err(if open { error } else { gone(&state, session) });
-        }
+        };
         let mut segments = request.segments.clone();
         segments.extend(self.store_adopted(session, &adopts, &doomed).await?);
-        let id = SnapshotId::new(now_ms().unsigned_abs(), random_bytes()?);
-        let (root_name, refset_name) = (format!("s/{volume}/{id}"), format!("r/{volume}/{id}"));
-        let refset = snapshot::encode_refset(
-            &self.keys,
-            &refset_name,
-            &request.volume.namespace,
-            &request.lineage,
-            &request.refs_root,
-        )?;
-        self.store
-            .put(&refset_name, vec![refset.into()], Durability::Now)
-            .await?;
-        let root = snapshot::encode(&self.keys, &root_name, session, &request)?;
-        self.store
-            .put(&root_name, vec![root.into()], Durability::Now)
-            .await?;
-        let body = CommitBody {
-            session,
-            snapshot: root_name,
-            refset: refset_name,
-            segments,
-            partial,
-        };
-        let mut state = self.state.lock().await;
-        let appended = self
-            .append(&mut state, |state| {
-                if !partial && already(state, session)?.is_some() {
-                    return Ok(None);
-                }
-                if !state.open.contains_key(&session) {
-                    return Err(gone(state, session));
-                }
-                Ok(Some(Body::Commit(body.clone())))
-            })
-            .await?;
-        self.load_segments(&mut state).await?;
-        if partial {
-            self.adoption_is_committed(session);
-        } else {
-            self.drop_adoption(session);
-        }
-        match appended {
-            Some(_) => Ok(id),
-            None => already(&state, session)?.ok_or_else(|| gone(&state, session)),
+        // Whoever rotates the keys meanwhile must not miss it: then it is sealed anew, for the new epoch.
+        loop {
+            let sealed = self.seal_for_epoch(&request, root)?;
+            let done = self.try_commit(session, &sealed, &segments).await?;
+            if let Some(snapshot) = done {
+                return Ok(snapshot);
+            }
+            self.refresh().await?;
         }
     }
 
@@ -238,7 +212,100 @@ impl Committer for Repository {
     }
 }
 
+/// A snapshot that is about to be committed, for an epoch of keys.
+struct Sealed {
+    request: CommitRequest,
+    epoch: usize,
+}
+
 impl Repository {
+    /// The snapshot as it has to be for the epoch of keys that is known to be current; its writer may know of
+    /// an earlier one only.
+    fn seal_for_epoch(
+        &self,
+        request: &CommitRequest,
+        (root, epoch): (Secret, usize),
+    ) -> Result<Sealed> {
+        let current = self.keys.current();
+        let mut request = request.clone();
+        if epoch != current {
+            let volume_keys = self
+                .keys
+                .volume(&request.volume.namespace, &request.lineage);
+            let public = self.keys.read_public();
+            request.sealed_root = snapshot::seal_root(&public, &root, &request.volume)?;
+            request.capsule = snapshot::renew_capsule(&volume_keys, request.capsule)?;
+        }
+        Ok(Sealed {
+            request,
+            epoch: current,
+        })
+    }
+
+    /// Stores and commits a snapshot; `None` if a new epoch of keys began before.
+    async fn try_commit(
+        &self,
+        session: SessionId,
+        sealed: &Sealed,
+        segments: &[String],
+    ) -> Result<Option<SnapshotId>> {
+        let Sealed { request, epoch } = sealed;
+        let volume = self.pseudonyms(&request.volume, &request.lineage);
+        let partial = request.state == SnapshotState::Partial;
+        let id = SnapshotId::new(now_ms().unsigned_abs(), random_bytes()?);
+        let (root_name, refset_name) = (format!("s/{volume}/{id}"), format!("r/{volume}/{id}"));
+        let refset = snapshot::encode_refset(
+            &self.keys,
+            &refset_name,
+            &request.volume.namespace,
+            &request.lineage,
+            &request.refs_root,
+        )?;
+        self.store
+            .put(&refset_name, vec![refset.into()], Durability::Now)
+            .await?;
+        let root = snapshot::encode(&self.keys, &root_name, session, *epoch, request)?;
+        self.store
+            .put(&root_name, vec![root.into()], Durability::Now)
+            .await?;
+        let body = CommitBody {
+            session,
+            snapshot: root_name,
+            refset: refset_name,
+            segments: segments.to_vec(),
+            partial,
+        };
+        let mut state = self.state.lock().await;
+        let mut overtaken = false;
+        let appended = self
+            .append(&mut state, |state| {
+                if !partial && already(state, session)?.is_some() {
+                    return Ok(None);
+                }
+                if !state.open.contains_key(&session) {
+                    return Err(gone(state, session));
+                }
+                overtaken = state.read_keys.len() != *epoch;
+                Ok((!overtaken).then(|| Body::Commit(body.clone())))
+            })
+            .await?;
+        if appended.is_none() && overtaken {
+            return Ok(None);
+        }
+        self.load_segments(&mut state).await?;
+        if partial {
+            self.adoption_is_committed(session);
+        } else {
+            self.drop_adoption(session);
+        }
+        match appended {
+            Some(_) => Ok(Some(id)),
+            None => already(&state, session)?
+                .map(Some)
+                .ok_or_else(|| gone(&state, session)),
+        }
+    }
+
     /// Whether a write session of this volume goes on, as far as the log has been read.
     ///
     /// # Errors
@@ -294,7 +361,7 @@ impl Repository {
             session,
             snapshot,
             root: opened.root,
-            domain_key: self.keys.domain(&opened.info.volume.namespace),
+            domain_keys: self.keys.domain(&opened.info.volume.namespace),
             stats: opened.info.stats,
         })
     }
@@ -338,7 +405,12 @@ impl Repository {
     }
 
     /// Proves that a commit names only what is there and can be read: the log is never taken back.
-    async fn validate(&self, session: SessionId, request: &CommitRequest) -> Result<()> {
+    /// The manifest's root, and the epoch of the key that it is sealed to.
+    async fn validate(
+        &self,
+        session: SessionId,
+        request: &CommitRequest,
+    ) -> Result<(Secret, usize)> {
         let mut seen = HashSet::new();
         for name in &request.segments {
             let (hash, of) = pack::parse_name(name)?;
@@ -351,17 +423,14 @@ impl Repository {
         let fields = [&request.node, &request.backup]
             .into_iter()
             .chain(&request.tags);
-        let sane = root.is_some()
-            && request.capsule.len() <= MAX_CAPSULE
+        let sane = request.capsule.len() <= MAX_CAPSULE
             && request.tags.len() <= MAX_TAGS
             && fields.into_iter().all(|text| text.len() <= MAX_TEXT);
-        if sane {
-            Ok(())
-        } else {
-            Err(Error::Invalid(format!(
+        root.filter(|_| sane).ok_or_else(|| {
+            Error::Invalid(format!(
                 "the snapshot of session {session} cannot be opened or has fields that are too long"
-            )))
-        }
+            ))
+        })
     }
 }
 
@@ -369,9 +438,8 @@ impl Repository {
 fn already(state: &LogState, session: SessionId) -> Result<Option<SnapshotId>> {
     let commit = state.committed(session).filter(|commit| !commit.partial);
     commit.map_or(Ok(None), |commit| {
-        let id = commit.snapshot.rsplit('/').next();
-        let id = id.and_then(|leaf| leaf.parse().ok());
-        id.map(Some)
+        snapshot_id(commit)
+            .map(Some)
             .ok_or_else(|| Error::damaged(&commit.snapshot, "its name is no snapshot id"))
     })
 }

@@ -7,7 +7,7 @@ use orlop_core::{Lineage, SnapshotId, VolumeRef};
 use crate::{
     config::ChunkProfile,
     error::Result,
-    secret::{ChunkId, Key, Secret},
+    secret::{ChunkId, EpochKeys, Key, Secret},
     snapshot::{SnapshotState, SnapshotStats},
 };
 
@@ -43,9 +43,9 @@ pub struct WriteGrant {
     /// The session.
     pub session: SessionId,
     /// Content secrets and chunker of the dedup domain.
-    pub domain_key: Key,
+    pub domain_keys: EpochKeys,
     /// Sidecar and parent capsule of the volume.
-    pub volume_key: Key,
+    pub volume_keys: EpochKeys,
     /// Reference pages of the volume.
     pub refs_key: Key,
     /// Frame tables and index segments of this session.
@@ -66,7 +66,7 @@ pub struct WriteGrant {
 pub struct Parent {
     /// Its id.
     pub snapshot: SnapshotId,
-    /// The capsule that [`WriteGrant::volume_key`] opens.
+    /// The capsule, sealed under the newest of [`WriteGrant::volume_keys`].
     pub capsule: Vec<u8>,
     /// Whether it is a checkpoint, which ends somewhere in the listing.
     pub partial: bool,
@@ -82,7 +82,7 @@ pub struct ReadGrant {
     /// Secret of the root page of its manifest.
     pub root: Secret,
     /// Content secrets of the dedup domain: proves that what was decrypted is what was backed up.
-    pub domain_key: Key,
+    pub domain_keys: EpochKeys,
     /// Regular files, directories and others in it, and their logical bytes.
     pub stats: SnapshotStats,
 }

@@ -68,10 +68,10 @@ impl<'s> EntryIter<'s> {
         } else {
             0
         };
-        let key = Some(&session.grant.domain_key);
+        let keys = session.grant.domain_keys.all();
         let bytes = session
             .pages
-            .read_with(FrameKind::Manifest, &page.secret, key, before)?;
+            .read_with(FrameKind::Manifest, &page.secret, keys, before)?;
         match decode_manifest(&bytes) {
             Some(ManifestPage::Leaf(entries)) => {
                 // An entry that comes again, or a page that does, must not lead a reader astray.
@@ -174,11 +174,11 @@ impl Iterator for ExtentIter<'_> {
                     self.session.pages.expect(ids);
                 }
                 self.page += 1;
-                let key = Some(&self.session.grant.domain_key);
+                let keys = self.session.grant.domain_keys.all();
                 let read = self
                     .session
                     .pages
-                    .read(FrameKind::Extents, &page.secret, key)
+                    .read(FrameKind::Extents, &page.secret, keys)
                     .and_then(|bytes| {
                         decode_extent_page(&bytes).ok_or_else(|| {
                             Error::damaged("manifest", "an extent page breaks the format")

@@ -277,8 +277,8 @@ impl<'b> Fetch<'_, 'b> {
                     (Ok(bytes), Ok(decoder)) => {
                         let from = (frame.offset - range.begin) as usize;
                         let bytes = &bytes[from..from + frame.len as usize];
-                        let key = Some(&session.grant.domain_key);
-                        decoder.decode(&|| pack.to_string(), FrameKind::Data, secret, key, bytes)
+                        let keys = session.grant.domain_keys.all();
+                        decoder.decode(&|| pack.to_string(), FrameKind::Data, secret, keys, bytes)
                     }
                     (Err(error), _) => Err(unread(pack, running.ids[index], error)),
                     (_, Err(error)) => Err(Error::Invalid(error.to_string())),

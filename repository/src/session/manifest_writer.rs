@@ -137,7 +137,7 @@ impl WriteSession {
     pub fn manifest(&self) -> Result<ManifestWriter<'_>> {
         Ok(ManifestWriter {
             writer: self.writer()?,
-            tree: TreeBuilder::new(&self.keys.domain),
+            tree: TreeBuilder::new(self.keys.domain.newest()),
             run: None,
         })
     }
@@ -212,7 +212,7 @@ impl WriteSession {
             parent: self.parent(),
             state: info.state,
             sealed_root: seal_root(&self.grant.read_public_key, &roots.manifest, &self.volume)?,
-            capsule: seal_capsule(&self.keys.volume, &roots)?,
+            capsule: seal_capsule(self.keys.volume.newest(), &roots)?,
             refs_root,
             segments: segments.clone(),
             stats,

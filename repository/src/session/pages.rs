@@ -120,9 +120,9 @@ impl PageReader {
         &self,
         kind: FrameKind,
         secret: &Secret,
-        key: Option<&Key>,
+        keys: &[Key],
     ) -> Result<Vec<u8>> {
-        self.read_with(kind, secret, key, 0)
+        self.read_with(kind, secret, keys, 0)
     }
 
     /// As [`PageReader::read`]; if the page is not at hand, up to `before` bytes in front of it are
@@ -131,7 +131,7 @@ impl PageReader {
         &self,
         kind: FrameKind,
         secret: &Secret,
-        key: Option<&Key>,
+        keys: &[Key],
         before: u64,
     ) -> Result<Vec<u8>> {
         let id = secret.id();
@@ -140,7 +140,7 @@ impl PageReader {
                 .frame(location, before)
                 .map_err(|error| told(location, id, error))?;
             let mut decoder = self.decoder.lock().unwrap_or_else(PoisonError::into_inner);
-            decoder.decode(&|| location.pack.clone(), kind, secret, key, &frame)
+            decoder.decode(&|| location.pack.clone(), kind, secret, keys, &frame)
         };
         let location = self.place(id)?;
         match read(&location, before) {

@@ -172,8 +172,8 @@ impl ParentCursor {
             if self.pending.last().is_some_and(ends_covered) {
                 continue;
             }
-            let key = Some(&self.keys.volume);
-            let bytes = self.pages.read(FrameKind::Sidecar, &child.sidecar, key)?;
+            let keys = self.keys.volume.all();
+            let bytes = self.pages.read(FrameKind::Sidecar, &child.sidecar, keys)?;
             match decode_sidecar(&bytes) {
                 Some(SidecarPage::Node(children)) => {
                     self.pages
@@ -208,7 +208,7 @@ pub(crate) fn read_leaf(
     let bytes = pages.read(
         FrameKind::Manifest,
         &leaf.child.manifest,
-        Some(&keys.domain),
+        keys.domain.all(),
     )?;
     match decode_manifest(&bytes) {
         Some(ManifestPage::Leaf(entries)) if entries.len() == leaf.records.len() => Ok(entries),

@@ -13,7 +13,7 @@ use super::{Committer, EntryIter, ExtentIter, ReadGrant, Scope, near, pages::Pag
 use crate::{
     error::{Error, Result},
     manifest::Entry,
-    secret::{Key, Secret},
+    secret::{EpochKeys, Secret},
     store::ObjectStore,
 };
 
@@ -26,7 +26,7 @@ pub struct ReadSession {
     pub(super) cancel: CancellationToken,
     pub(super) pages: PageReader,
     pub(super) fetched: AtomicU64,
-    digest_key: Key,
+    digest_keys: EpochKeys,
 }
 
 impl ReadSession {
@@ -49,7 +49,9 @@ impl ReadSession {
             handle.clone(),
         )?;
         Ok(Self {
-            digest_key: grant.domain_key.derive("small file digest", &[]),
+            digest_keys: grant
+                .domain_keys
+                .map(|key| key.derive("small file digest", &[])),
             committer,
             store,
             grant,
@@ -126,12 +128,14 @@ impl ReadSession {
 
     /// Whether `plain` is the chunk of that secret.
     pub fn is_chunk(&self, secret: &Secret, plain: &[u8]) -> bool {
-        Secret::of(&self.grant.domain_key, plain) == *secret
+        let mut keys = self.grant.domain_keys.all().iter();
+        keys.any(|key| Secret::of(key, plain) == *secret)
     }
 
-    /// The digest by which a small file's content is known again ([`Entry::digest`]).
-    pub fn digest(&self, content: &[u8]) -> [u8; 16] {
-        self.digest_key.digest16(content)
+    /// Whether a small file's content has that digest ([`Entry::digest`]).
+    pub fn has_digest(&self, content: &[u8], digest: &[u8; 16]) -> bool {
+        let mut keys = self.digest_keys.all().iter();
+        keys.any(|key| key.digest16(content) == *digest)
     }
 
     /// Ends the session.

@@ -193,7 +193,7 @@ impl World {
             self.repository.end(grant.session).await.unwrap();
             let parent = &grant.parents[0];
             assert!(!parent.partial);
-            open_capsule(&grant.volume_key, parent.snapshot, &parent.capsule).unwrap()
+            open_capsule(grant.volume_keys.all(), parent.snapshot, &parent.capsule).unwrap()
         })
     }
 

@@ -24,7 +24,7 @@ use crate::{
     error::{Error, Result},
     frame::{Encoder, FrameKind},
     manifest::{ChildRef, Content, Entry, Extent, ExtentList, PageSink},
-    secret::{Key, Secret},
+    secret::{EpochKeys, Key, Secret},
     snapshot::{SnapshotState, SnapshotStats, open_capsule},
     store::ObjectStore,
 };
@@ -50,17 +50,17 @@ impl Default for WriteOptions {
 /// Keys that content secrets are made with.
 #[derive(Clone)]
 pub(crate) struct WriteKeys {
-    pub(crate) domain: Key,
-    pub(crate) volume: Key,
+    pub(crate) domain: EpochKeys,
+    pub(crate) volume: EpochKeys,
     pub(crate) refs: Key,
 }
 
 impl WriteKeys {
     fn of(&self, kind: FrameKind) -> &Key {
         match kind {
-            FrameKind::Sidecar => &self.volume,
+            FrameKind::Sidecar => self.volume.newest(),
             FrameKind::Refs => &self.refs,
-            FrameKind::Data | FrameKind::Manifest | FrameKind::Extents => &self.domain,
+            FrameKind::Data | FrameKind::Manifest | FrameKind::Extents => self.domain.newest(),
         }
     }
 }
@@ -142,7 +142,7 @@ struct ParentRoot {
 
 impl ParentRoot {
     fn open(keys: &WriteKeys, parent: &Parent) -> Result<Self> {
-        let roots = open_capsule(&keys.volume, parent.snapshot, &parent.capsule)?;
+        let roots = open_capsule(keys.volume.all(), parent.snapshot, &parent.capsule)?;
         Ok(Self {
             snapshot: parent.snapshot,
             partial: parent.partial,
@@ -177,8 +177,8 @@ impl WriteSession {
         };
         let grant = handle.block_on(committer.begin_write(begin))?;
         let keys = WriteKeys {
-            domain: grant.domain_key.clone(),
-            volume: grant.volume_key.clone(),
+            domain: grant.domain_keys.clone(),
+            volume: grant.volume_keys.clone(),
             refs: grant.refs_key.clone(),
         };
         let usable = grant.parents.iter().filter(|_| !options.ignore_parent);
@@ -205,9 +205,9 @@ impl WriteSession {
                 cancel,
             ),
             pages: Arc::new(pages),
-            chunker: Chunker::new(&keys.domain, grant.chunks),
-            bundle_key: keys.domain.derive("bundle boundaries", &[]),
-            digest_key: keys.domain.derive("small file digest", &[]),
+            chunker: Chunker::new(keys.domain.newest(), grant.chunks),
+            bundle_key: keys.domain.newest().derive("bundle boundaries", &[]),
+            digest_key: keys.domain.newest().derive("small file digest", &[]),
             committer,
             grant,
             keys,

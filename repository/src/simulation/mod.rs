@@ -81,6 +81,9 @@ fn weather(chance: &mut Chance) -> Weather {
     }
 }
 
+/// Epochs of keys that there may be.
+const EPOCHS: u8 = 6;
+
 /// Longest time that a simulation may take, by its own clock.
 const LIMIT: Duration = Duration::from_hours(24);
 
@@ -99,7 +102,9 @@ fn simulate(seed: u64, mistake: Option<Mistake>, print: bool) -> std::result::Re
 
 async fn run(seed: u64, print: bool) -> Result<std::result::Result<Run, String>> {
     let mut chance = Chance::new(seed ^ 0x6f72_6c6f_7021);
-    let keys = KeyRing::new(Key::from_bytes([7; 32]));
+    // Of more epochs than the log tells of: a rotation makes the next one current.
+    let roots = (7..7 + EPOCHS).map(|n| Key::from_bytes([n; 32]));
+    let keys = KeyRing::with_roots(roots.collect());
     let weather = weather(&mut chance);
     let watch = Watch::new(keys.clone(), print);
     let shared = Shared::new(watch, weather, chance.fork());
@@ -109,7 +114,7 @@ async fn run(seed: u64, print: bool) -> Result<std::result::Result<Run, String>>
         config: Config {
             format: config::FORMAT,
             id: vec![1; 16],
-            read_public_key: keys.read_public().to_vec(),
+            read_public_key: keys.first_public().to_vec(),
             suite: 1,
             chunk_min: profile.min,
             chunk_avg: profile.avg,

@@ -115,6 +115,7 @@ async fn act(world: &World, repository: &Repository, number: u64, mut chance: Ch
             Box::pin(read_all(repository, &world.shared, &mut chance)),
         ),
         60..75 => ("forget", Box::pin(forget(world, repository, &mut chance))),
+        75..79 => ("rotate", Box::pin(rotate(repository, &mut chance))),
         _ => ("collect", Box::pin(collect(world, repository, &mut chance))),
     };
     world.note(|| format!("process {number}: {what}"));
@@ -193,6 +194,14 @@ async fn forget(world: &World, repository: &Repository, chance: &mut Chance) -> 
             .collect()
     };
     repository.forget(&ids).await.map(drop)
+}
+
+async fn rotate(repository: &Repository, chance: &mut Chance) -> Result<()> {
+    if chance.permille(600) {
+        repository.begin_epoch().await?;
+    }
+    let cancel = CancellationToken::new();
+    repository.reseal(&NoMonitor, &cancel).await.map(drop)
 }
 
 async fn collect(world: &World, repository: &Repository, chance: &mut Chance) -> Result<()> {

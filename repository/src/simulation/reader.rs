@@ -38,7 +38,7 @@ async fn fetch(
             let (offset, len) = (u64::from(place.offset), u64::from(place.len));
             let store = repository.store();
             let frame = store.get_range(&place.pack, offset, len).await?;
-            Decoder::new()?.decode(&|| place.pack.clone(), kind, secret, Some(key), &frame)
+            Decoder::new()?.decode(&|| place.pack.clone(), kind, secret, std::slice::from_ref(key), &frame)
         };
         match attempt.await {
             Ok(plain) => return Ok(plain),
@@ -106,7 +106,7 @@ pub(super) async fn read_one(
             return Ok(());
         }
         let commit = &snapshots[chance.below(snapshots.len() as u64) as usize];
-        let image = objects.watch.image(&commit.snapshot);
+        let image = objects.watch.image(&commit.refset);
         snapshot_id(commit).zip(image)
     };
     let Some((id, image)) = chosen else {
@@ -119,7 +119,7 @@ pub(super) async fn read_one(
     };
     sleep(Duration::from_millis(chance.below(4000))).await;
     let session = grant.session;
-    let domain = &grant.domain_key;
+    let domain = &image.keys.domain;
     let result = read_tree(repository, session, &grant.root, domain, &image).await;
     judge(shared, session, &id, result)?;
     if chance.permille(900) {
@@ -145,7 +145,7 @@ pub(super) async fn read_all(
         sleep(Duration::from_millis(chance.below(500))).await;
         let (Some(id), Some(image)) = (
             snapshot_id(&commit),
-            shared.lock().watch.image(&commit.snapshot),
+            shared.lock().watch.image(&commit.refset),
         ) else {
             continue;
         };

@@ -22,7 +22,7 @@ pub(super) async fn verify(world: &World, repository: &Repository) -> Result<Opt
     let state = repository.newest_state().await?.clone();
     let mut decoder = Decoder::new()?;
     for commit in state.needed() {
-        let Some(image) = world.shared.lock().watch.image(&commit.snapshot) else {
+        let Some(image) = world.shared.lock().watch.image(&commit.refset) else {
             return Ok(Some(format!("{} is nobody's", commit.snapshot)));
         };
         let opened = repository.open_snapshot(&commit.snapshot).await?;
@@ -54,7 +54,7 @@ pub(super) async fn verify(world: &World, repository: &Repository) -> Result<Opt
             let (offset, len) = (u64::from(place.offset), u64::from(place.len));
             let store = repository.store();
             let frame = store.get_range(&place.pack, offset, len).await?;
-            let key = Some(image.keys.of(*kind));
+            let key = std::slice::from_ref(image.keys.of(*kind));
             let found = decoder.decode(&|| place.pack.clone(), *kind, secret, key, &frame)?;
             if found != *plain {
                 return Ok(Some(format!("chunk {} is not what it was", secret.id())));

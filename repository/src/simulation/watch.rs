@@ -30,8 +30,10 @@ pub(super) struct Watch {
     segments: HashMap<String, Vec<String>>,
     /// What lies in each pack.
     packs: HashMap<String, Vec<Prefix>>,
-    /// What each committed snapshot needs.
+    /// What each committed snapshot needs, by its refset: that stays when the snapshot is sealed anew.
     needs: HashMap<String, Arc<Image>>,
+    /// Snapshot objects that were read.
+    read: HashSet<String>,
     pub(super) images: Images,
     relied: BTreeMap<u64, Vec<Relied>>,
     /// The first promise that was broken.
@@ -57,6 +59,8 @@ pub(super) struct Tally {
     pub(super) deleted: u64,
     pub(super) rescued: u64,
     pub(super) moved: u64,
+    pub(super) rotated: u64,
+    pub(super) resealed: u64,
 }
 
 impl Tally {
@@ -73,6 +77,8 @@ impl Tally {
         self.deleted += other.deleted;
         self.rescued += other.rescued;
         self.moved += other.moved;
+        self.rotated += other.rotated;
+        self.resealed += other.resealed;
     }
 
     fn count(&mut self, body: &Body) {
@@ -85,6 +91,8 @@ impl Tally {
             Body::Commit(_) => self.commits += 1,
             Body::Fence(fence) => self.fenced += fence.sessions.len() as u64,
             Body::Condemn(condemn) => self.condemned += condemn.packs.len() as u64,
+            Body::Keys(_) => self.rotated += 1,
+            Body::Reseal(reseal) => self.resealed += reseal.objects.len() as u64,
             Body::Deleting(list) => self.deleted += list.objects.len() as u64,
             _ => {}
         }
@@ -100,6 +108,7 @@ impl Watch {
             segments: HashMap::new(),
             packs: HashMap::new(),
             needs: HashMap::new(),
+            read: HashSet::new(),
             images: Images::new(),
             relied: BTreeMap::new(),
             fault: None,
@@ -134,8 +143,8 @@ impl Watch {
     }
 
     /// What a committed snapshot holds.
-    pub(super) fn image(&self, snapshot: &str) -> Option<Arc<Image>> {
-        self.needs.get(snapshot).cloned()
+    pub(super) fn image(&self, refset: &str) -> Option<Arc<Image>> {
+        self.needs.get(refset).cloned()
     }
 
     pub(super) fn after_put(&mut self, map: &BTreeMap<String, Bytes>, name: &str, bytes: &Bytes) {
@@ -173,7 +182,7 @@ impl Watch {
         });
         let held = self.packs.get(pack).map(Vec::as_slice).unwrap_or_default();
         let needs = |commit: &CommitBody| {
-            let image = self.needs.get(&commit.snapshot);
+            let image = self.needs.get(&commit.refset);
             image.is_some_and(|image| image.prefixes().iter().any(|id| held.contains(id)))
         };
         indexed && self.state.needed().any(needs)
@@ -207,7 +216,7 @@ impl Watch {
         }
         log::follow(&mut self.state, entry, bytes)?;
         for commit in &self.state.snapshots {
-            if self.needs.contains_key(&commit.snapshot) {
+            if !self.read.insert(commit.snapshot.clone()) {
                 continue;
             }
             let Some(bytes) = map.get(&commit.snapshot) else {
@@ -216,8 +225,13 @@ impl Watch {
             let opened = snapshot::decode(&self.keys, &commit.snapshot, bytes)?;
             let key = (opened.root, opened.info.lineage.0);
             if let Some(image) = self.images.get(&key) {
-                self.needs
-                    .insert(commit.snapshot.clone(), Arc::clone(image));
+                let before = self
+                    .needs
+                    .insert(commit.refset.clone(), Arc::clone(image));
+                if before.is_some_and(|before| before.roots != image.roots) {
+                    self.fault
+                        .get_or_insert(format!("{} is another snapshot", commit.snapshot));
+                }
             } else {
                 self.fault
                     .get_or_insert(format!("{} is nobody's", commit.snapshot));
@@ -264,7 +278,7 @@ impl Watch {
             {
                 return Some(format!("{} is gone", short(gone)));
             }
-            let image = self.needs.get(&commit.snapshot)?;
+            let image = self.needs.get(&commit.refset)?;
             let lost = image
                 .frames
                 .iter()

@@ -57,13 +57,13 @@ impl<'w> Writing<'w> {
             })
             .await?;
         let keys = VolumeKeys {
-            domain: grant.domain_key.clone(),
-            volume: grant.volume_key.clone(),
+            domain: grant.domain_keys.newest().clone(),
+            volume: grant.volume_keys.newest().clone(),
             refs: grant.refs_key.clone(),
         };
         let mut parents = HashSet::new();
         for parent in &grant.parents {
-            let roots = open_capsule(&keys.volume, parent.snapshot, &parent.capsule)?;
+            let roots = open_capsule(grant.volume_keys.all(), parent.snapshot, &parent.capsule)?;
             let key = (roots.manifest, volume.default_lineage().0);
             let image = shared.lock().watch.images.get(&key).cloned();
             parents.extend(image.iter().flat_map(|image| image.prefixes()));
