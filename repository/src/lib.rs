@@ -38,6 +38,7 @@ mod golden;
 
 mod check;
 mod collect;
+mod copy;
 #[cfg(feature = "testing")]
 mod frames;
 mod mark;
@@ -50,6 +51,7 @@ pub use check::{CheckOptions, CheckReport, Damage, DamageKind};
 pub use chunker::Chunker;
 pub use collect::{CollectOptions, CollectReport, CollectState, WaitingSession};
 pub use config::{ChunkProfile, FORMAT};
+pub use copy::{Copier, CopyReport};
 pub use error::{AccessError, Error, Result};
 pub use frame::FrameKind;
 pub use keys::{KeyKind, Unlock};
@@ -62,11 +64,11 @@ pub use order::{FileHead, Head, LogHead, Order};
 pub use repository::{InitOptions, KeyInfo, Repository, RotateOptions, RotateReport};
 pub use secret::{ChunkId, EpochKeys, Key, Secret};
 pub use session::{
-    Batch, BeginWrite, CommitInfo, CommitRequest, Committer, EntryIter, ExtentIter, FetchLimits,
-    Location, ManifestWriter, Parent, ParentCursor, ParentEntry, ReadGrant, ReadSession, Scope,
+    Batch, BeginWrite, Changed, CommitInfo, CommitRequest, Committer, Diff, Difference, EntryIter,
+    ExtentIter, FetchLimits, FileSink, Finder, Found, Location, ManifestWriter, Parent, ParentCursor, ParentEntry, ReadGrant, ReadSession, Scope,
     SessionId, Stored, UploadStats, Wanted, WriteGrant, WriteOptions, WriteSession, Writer,
     is_within,
 };
-pub use snapshot::{SnapshotInfo, SnapshotState, SnapshotStats};
+pub use snapshot::{Origin, SnapshotInfo, SnapshotState, SnapshotStats};
 pub use stats::{ObjectCounts, RepositoryStats};
 pub use store::{ObjectStore, StoreOptions, open_store, open_store_with, url_below};

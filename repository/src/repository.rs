@@ -17,7 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use orlop_core::{Lineage, VolumeRef};
+use orlop_core::{Lineage, SnapshotId, VolumeRef};
 use tokio::sync::{Mutex, MutexGuard};
 
 pub use key_objects::KeyInfo;
@@ -334,6 +334,13 @@ impl Repository {
         hex(&self.config.id)
     }
 
+    /// The same as bytes.
+    pub(crate) fn id_bytes(&self) -> [u8; 16] {
+        let mut id = [0; 16];
+        id.copy_from_slice(&self.config.id);
+        id
+    }
+
     /// The format of the repository.
     pub fn format(&self) -> u32 {
         self.config.format
@@ -391,6 +398,14 @@ impl Repository {
             }
             Err(error) => Err(error),
         }
+    }
+
+    pub(crate) async fn open_by_id(&self, id: SnapshotId) -> Result<OpenedSnapshot> {
+        let name = {
+            let state = self.newest_state().await?;
+            self.named(&state, id)?
+        };
+        self.open_snapshot(&name).await
     }
 
     /// Domain and lineage as they appear in object names.

@@ -66,6 +66,15 @@ pub struct SnapshotStats {
     pub errors: u64,
 }
 
+/// The snapshot that a copy was made of, in its first repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// Random id of that repository.
+    pub repository: [u8; 16],
+    /// Its id there.
+    pub snapshot: SnapshotId,
+}
+
 /// What can be known of a snapshot without the READ key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotInfo {
@@ -92,6 +101,8 @@ pub struct SnapshotInfo {
     /// Number of the session that made it: of two snapshots the one with the larger number was begun later,
     /// whatever the clocks say.
     pub session: u64,
+    /// What it is a copy of, if it was copied from another repository.
+    pub origin: Option<Origin>,
 }
 
 /// The object `s/<domain>/<volume>/<id>`.
@@ -141,6 +152,25 @@ struct RecordPart {
     /// Epoch of the READ key that the root is sealed to.
     #[prost(uint32, tag = "14")]
     epoch: u32,
+    #[prost(message, optional, tag = "15")]
+    origin: Option<OriginPart>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct OriginPart {
+    #[prost(bytes = "vec", tag = "1")]
+    repository: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    snapshot: Vec<u8>,
+}
+
+impl OriginPart {
+    fn read(&self) -> Option<Origin> {
+        Some(Origin {
+            repository: self.repository.as_slice().try_into().ok()?,
+            snapshot: SnapshotId::from_bytes(self.snapshot.as_slice().try_into().ok()?),
+        })
+    }
 }
 
 /// Root of the manifest, sealed by the agent.
@@ -299,6 +329,10 @@ pub(crate) fn encode(
         stats: request.stats,
         session,
         epoch: epoch as u32,
+        origin: request.origin.map(|origin| OriginPart {
+            repository: origin.repository.to_vec(),
+            snapshot: origin.snapshot.to_bytes().to_vec(),
+        }),
     };
     let format = crate::config::FORMAT;
     let aad = record_aad(name, format, &request.sealed_root, &request.capsule);
@@ -381,6 +415,8 @@ pub(crate) fn decode(keys: &KeyRing, name: &str, bytes: &[u8]) -> Result<OpenedS
                 .map_err(|_| fail("its parent is no snapshot id"))?,
         )),
     };
+    let origin = record.origin.as_ref().map(OriginPart::read);
+    let origin = origin.map_or(Some(None), |origin| origin.map(Some));
     let info = SnapshotInfo {
         id,
         volume,
@@ -394,6 +430,7 @@ pub(crate) fn decode(keys: &KeyRing, name: &str, bytes: &[u8]) -> Result<OpenedS
         tags: record.tags,
         stats: record.stats,
         session: record.session,
+        origin: origin.ok_or_else(|| fail("what it is a copy of is no snapshot"))?,
     };
     Ok(OpenedSnapshot {
         info,

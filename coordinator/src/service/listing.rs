@@ -1,79 +1,19 @@
-//! Entries and snapshots on the wire, and what differs between two listings.
-
-use std::cmp::Ordering::{Equal, Greater, Less};
+//! Entries and snapshots on the wire.
 
 use bytes::Bytes;
 use orlop_proto::v1;
 use orlop_repository::{
-    Entry, EntryIter, EntryKind, EntryStatus, Error, SnapshotInfo, SnapshotState, SnapshotStats,
-    compare_listing, split_path,
+    Difference, Entry, EntryKind, EntryStatus, SnapshotInfo, SnapshotState, SnapshotStats,
 };
 
-/// Walks two listings side by side.
-pub(super) struct Diff<'s> {
-    sides: [EntryIter<'s>; 2],
-    heads: [Option<Entry>; 2],
-    begun: bool,
-}
-
-impl<'s> Diff<'s> {
-    pub(super) fn new(old: EntryIter<'s>, new: EntryIter<'s>) -> Self {
-        Self {
-            sides: [old, new],
-            heads: [None, None],
-            begun: false,
-        }
+/// How an entry differs, on the wire.
+pub(super) fn change(change: Difference) -> v1::Change {
+    match change {
+        Difference::Added => v1::Change::Added,
+        Difference::Removed => v1::Change::Removed,
+        Difference::Type | Difference::Content => v1::Change::Content,
+        Difference::Metadata => v1::Change::Metadata,
     }
-
-    fn advance(&mut self, side: usize) -> Result<Option<Entry>, Error> {
-        let next = self.sides[side].next().transpose()?;
-        Ok(std::mem::replace(&mut self.heads[side], next))
-    }
-
-    fn step(&mut self) -> Result<Option<(v1::Change, Entry)>, Error> {
-        if !self.begun {
-            self.begun = true;
-            self.advance(0)?;
-            self.advance(1)?;
-        }
-        loop {
-            let order = match (&self.heads[0], &self.heads[1]) {
-                (None, None) => return Ok(None),
-                (Some(_), None) => Less,
-                (None, Some(_)) => Greater,
-                (Some(old), Some(new)) => {
-                    compare_listing(split_path(&old.path), split_path(&new.path))
-                }
-            };
-            match order {
-                Less => return Ok(self.advance(0)?.map(|old| (v1::Change::Removed, old))),
-                Greater => return Ok(self.advance(1)?.map(|new| (v1::Change::Added, new))),
-                Equal => {
-                    if let (Some(old), Some(new)) = (self.advance(0)?, self.advance(1)?)
-                        && let Some(change) = change(&old, &new)
-                    {
-                        return Ok(Some((change, new)));
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Iterator for Diff<'_> {
-    type Item = Result<(v1::Change, Entry), Error>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.step().transpose()
-    }
-}
-
-fn change(old: &Entry, new: &Entry) -> Option<v1::Change> {
-    let content = old.kind != new.kind || old.content != new.content || old.target != new.target;
-    if content {
-        return Some(v1::Change::Content);
-    }
-    (old.meta != new.meta).then_some(v1::Change::Metadata)
 }
 
 /// Counts on the wire.

@@ -325,6 +325,8 @@ fn commit_request(
             warnings: stats.warnings,
             errors: stats.errors,
         },
+        // Agents back up volumes; they copy nothing.
+        origin: None,
     })
 }
 

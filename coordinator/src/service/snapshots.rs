@@ -11,14 +11,14 @@ use orlop_proto::{
     receive,
     v1::{self, snapshots_server::Snapshots},
 };
-use orlop_repository::{EntryKind, Error, ReadSession, Repository, SnapshotInfo};
+use orlop_repository::{Diff, EntryKind, Error, ReadSession, Repository, SnapshotInfo};
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::{
     Answers, Context,
-    listing::{Diff, entry, snapshot},
+    listing::{self, entry, snapshot},
     status::{malformed, refused, repository},
 };
 
@@ -275,13 +275,11 @@ impl Snapshots for SnapshotsService {
             vec![old, new],
             |sessions, sender| {
                 let mut batch = Batch::new(sender, |entries| v1::DiffResponse { entries });
-                let changes = Diff::new(sessions[0].entries(), sessions[1].entries());
-                for change in changes {
-                    let (change, item) = change?;
-                    let entry = Some(entry(&item));
+                for changed in Diff::new(&sessions[0], &sessions[1]) {
+                    let changed = changed?;
                     batch.push(v1::DiffEntry {
-                        change: change.into(),
-                        entry,
+                        change: listing::change(changed.difference).into(),
+                        entry: Some(entry(changed.entry())),
                     })?;
                 }
                 batch.finish()

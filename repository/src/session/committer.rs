@@ -8,7 +8,7 @@ use crate::{
     config::ChunkProfile,
     error::Result,
     secret::{ChunkId, EpochKeys, Key, Secret},
-    snapshot::{SnapshotState, SnapshotStats},
+    snapshot::{Origin, SnapshotState, SnapshotStats},
 };
 
 /// A session's number: unique in the repository, in order of their beginning.
@@ -116,6 +116,8 @@ pub struct CommitRequest {
     pub segments: Vec<String>,
     /// Counts.
     pub stats: SnapshotStats,
+    /// What it is a copy of, if it is copied from another repository.
+    pub origin: Option<Origin>,
 }
 
 /// Grants sessions and makes their results durable.

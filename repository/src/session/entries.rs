@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Nodes above a leaf at most: far more than 10^12 entries need.
-const MAX_DEPTH: u32 = 12;
+pub(super) const MAX_DEPTH: u32 = 12;
 /// Bytes of a manifest that an entry takes, about.
 const ENTRY_BYTES: u64 = 48;
 /// What is read in front of the root of a large manifest, at most: nearly all its pages may be there.
@@ -23,6 +23,8 @@ const BEFORE_ROOT_MAX: u64 = 8 << 20;
 /// A page that is to be read.
 struct Pending {
     secret: Secret,
+    /// Path of its first entry.
+    first: Vec<u8>,
     depth: u32,
     /// First path after it; `None` if it is the last.
     next: Option<Vec<u8>>,
@@ -43,6 +45,7 @@ impl<'s> EntryIter<'s> {
     pub(super) fn new(session: &'s ReadSession, scope: Scope) -> Self {
         let root = Pending {
             secret: session.grant.root,
+            first: Vec::new(),
             depth: 0,
             next: None,
         };
@@ -68,12 +71,8 @@ impl<'s> EntryIter<'s> {
         } else {
             0
         };
-        let keys = session.grant.domain_keys.all();
-        let bytes = session
-            .pages
-            .read_with(FrameKind::Manifest, &page.secret, keys, before)?;
-        match decode_manifest(&bytes) {
-            Some(ManifestPage::Leaf(entries)) => {
+        match session.page(&page.secret, before)? {
+            ManifestPage::Leaf(entries) => {
                 // An entry that comes again, or a page that does, must not lead a reader astray.
                 for entry in &entries {
                     let this = (entry.parent(), entry.name());
@@ -85,16 +84,17 @@ impl<'s> EntryIter<'s> {
                 }
                 self.leaf = entries.into();
             }
-            Some(ManifestPage::Node(_)) if page.depth >= MAX_DEPTH => {
+            ManifestPage::Node(_) if page.depth >= MAX_DEPTH => {
                 return Err(Error::damaged("manifest", "its tree is too deep"));
             }
-            Some(ManifestPage::Node(children)) => {
+            ManifestPage::Node(children) => {
                 let mut next = page.next.clone();
                 let above = self.pending.len();
                 for child in children.into_iter().rev() {
                     if self.scope.touches(&child.first_path, next.as_deref()) {
                         self.pending.push(Pending {
                             secret: child.secret,
+                            first: child.first_path.clone(),
                             depth: page.depth + 1,
                             next,
                         });
@@ -106,9 +106,56 @@ impl<'s> EntryIter<'s> {
                     .pages
                     .expect(children.map(|child| child.secret.id()));
             }
-            None => return Err(Error::damaged("manifest", "a page breaks the format")),
         }
         Ok(())
+    }
+
+    /// What comes next, without reading it.
+    pub(super) fn head(&self) -> Head<'_> {
+        match (self.leaf.front(), self.pending.last()) {
+            (Some(entry), _) => Head::Entry(entry),
+            (None, Some(page)) => Head::Page(&page.secret, &page.first),
+            (None, None) => Head::End,
+        }
+    }
+
+    /// Passes over the page that comes next.
+    pub(super) fn skip_page(&mut self) {
+        self.pending.pop();
+    }
+
+    /// Reads the page that comes next: its entries or children come in its place.
+    pub(super) fn open_page(&mut self) -> Result<()> {
+        match self.pending.pop() {
+            Some(page) => self.load(&page),
+            None => Ok(()),
+        }
+    }
+
+    /// The entry that comes next, if one was read.
+    pub(super) fn take_entry(&mut self) -> Option<Entry> {
+        self.leaf.pop_front()
+    }
+}
+
+/// What an [`EntryIter`] comes to next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Head<'i> {
+    Entry(&'i Entry),
+    /// A page by its secret, and the path of its first entry.
+    Page(&'i Secret, &'i [u8]),
+    End,
+}
+
+impl ReadSession {
+    /// A page of the manifest, with up to `before` bytes in front of it at hand from then on.
+    pub(super) fn page(&self, secret: &Secret, before: u64) -> Result<ManifestPage> {
+        let keys = self.grant.domain_keys.all();
+        let bytes = self
+            .pages
+            .read_with(FrameKind::Manifest, secret, keys, before)?;
+        decode_manifest(&bytes)
+            .ok_or_else(|| Error::damaged("manifest", "a page breaks the format"))
     }
 }
 

@@ -216,6 +216,7 @@ impl WriteSession {
             refs_root,
             segments: segments.clone(),
             stats,
+            origin: self.origin,
         };
         let snapshot = self
             .handle

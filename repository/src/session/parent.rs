@@ -1,7 +1,7 @@
 //! The parent snapshots as the next backup reads them: records in listing order, and the manifest leaf
 //! behind them only where something changed.
 
-use super::{pages::PageReader, write::WriteKeys};
+use super::{ReadSession, pages::PageReader, write::WriteKeys};
 use crate::{
     error::{Error, Result},
     frame::FrameKind,
@@ -76,6 +76,12 @@ impl ParentCursor {
             leaves: 0,
             removed: 0,
         }
+    }
+
+    /// A cursor over the records of the snapshot that a session reads, whose capsule has this root.
+    pub(crate) fn of(session: &ReadSession, keys: WriteKeys, root: ChildRef) -> Result<Self> {
+        let pages = Arc::new(session.page_reader()?);
+        Ok(Self::new(pages, keys, std::iter::once(root)))
     }
 
     /// The parents' entry of that directory and name, if they had one. Calls must come in listing

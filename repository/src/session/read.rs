@@ -138,6 +138,16 @@ impl ReadSession {
         keys.any(|key| key.digest16(content) == *digest)
     }
 
+    /// Another reader of pages for the session.
+    pub(super) fn page_reader(&self) -> Result<PageReader> {
+        PageReader::new(
+            Arc::clone(&self.committer),
+            Arc::clone(&self.store),
+            self.grant.session,
+            self.handle.clone(),
+        )
+    }
+
     /// Ends the session.
     pub fn end(self) {
         if let Err(error) = self.handle.block_on(self.committer.end(self.grant.session)) {

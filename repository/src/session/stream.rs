@@ -19,10 +19,49 @@ const PIECES: usize = 4096;
 const WORKERS: usize = 4;
 const WORKER_BYTES: u64 = 12 << 20;
 
+/// Takes a file's bytes in order.
+pub trait FileSink {
+    /// The next bytes.
+    ///
+    /// # Errors
+    /// They cannot be taken: reading ends.
+    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// So many zeros, which were written.
+    ///
+    /// # Errors
+    /// As [`Self::bytes`].
+    fn zeros(&mut self, len: u64) -> io::Result<()>;
+
+    /// A hole of so many bytes.
+    ///
+    /// # Errors
+    /// As [`Self::bytes`].
+    fn hole(&mut self, len: u64) -> io::Result<()>;
+}
+
+/// A hole is zeros to it.
+struct Dense<'w>(&'w mut dyn io::Write);
+
+impl FileSink for Dense<'_> {
+    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
+    fn zeros(&mut self, len: u64) -> io::Result<()> {
+        io::copy(&mut io::Read::take(io::repeat(0), len), self.0).map(drop)
+    }
+
+    fn hole(&mut self, len: u64) -> io::Result<()> {
+        self.zeros(len)
+    }
+}
+
 /// A piece of a file, in order.
 enum Piece {
     Bytes(Vec<u8>),
     Zeros(u64),
+    Hole(u64),
     /// What is wanted of a chunk, by its index.
     Chunk(usize),
     /// The extents could not be read any further.
@@ -91,8 +130,12 @@ impl Stretches<'_> {
                     stretch.pieces.push(Piece::Bytes(inline));
                     continue;
                 }
-                Ok(Extent::Hole(len) | Extent::Zero(len)) => {
+                Ok(Extent::Zero(len)) => {
                     stretch.pieces.push(Piece::Zeros(len));
+                    continue;
+                }
+                Ok(Extent::Hole(len)) => {
+                    stretch.pieces.push(Piece::Hole(len));
                     continue;
                 }
                 Err(error) => {
@@ -115,7 +158,7 @@ impl Stretches<'_> {
 
 impl Stretch {
     /// Writes what was fetched; returns the number of bytes.
-    fn write(&self, out: &mut dyn io::Write) -> Result<u64> {
+    fn write(&self, out: &mut dyn FileSink) -> Result<u64> {
         let failed = |source| Error::System {
             action: "write the file's bytes",
             source,
@@ -124,17 +167,22 @@ impl Stretch {
         for piece in &self.pieces {
             total += match piece {
                 Piece::Bytes(bytes) => {
-                    out.write_all(bytes).map_err(failed)?;
+                    out.bytes(bytes).map_err(failed)?;
                     bytes.len() as u64
                 }
                 Piece::Zeros(len) => {
-                    io::copy(&mut io::Read::take(io::repeat(0), *len), out).map_err(failed)?
+                    out.zeros(*len).map_err(failed)?;
+                    *len
+                }
+                Piece::Hole(len) => {
+                    out.hole(*len).map_err(failed)?;
+                    *len
                 }
                 Piece::Chunk(index) => {
                     let slot = &self.slots[*index];
                     let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
                     let bytes = slot.take().unwrap_or(Err(Error::Cancelled))?;
-                    out.write_all(&bytes).map_err(failed)?;
+                    out.bytes(&bytes).map_err(failed)?;
                     bytes.len() as u64
                 }
                 Piece::Broken(error) => {
@@ -158,6 +206,19 @@ impl ReadSession {
         &self,
         entry: &Entry,
         out: &mut dyn io::Write,
+        memory_bytes: u64,
+    ) -> Result<u64> {
+        self.read_pieces(entry, &mut Dense(out), memory_bytes)
+    }
+
+    /// As [`Self::read_file`], with holes told apart from bytes.
+    ///
+    /// # Errors
+    /// As [`Self::read_file`].
+    pub fn read_pieces(
+        &self,
+        entry: &Entry,
+        out: &mut dyn FileSink,
         memory_bytes: u64,
     ) -> Result<u64> {
         if entry.kind != EntryKind::File {

@@ -25,7 +25,7 @@ use crate::{
     frame::{Encoder, FrameKind},
     manifest::{ChildRef, Content, Entry, Extent, ExtentList, PageSink},
     secret::{EpochKeys, Key, Secret},
-    snapshot::{SnapshotState, SnapshotStats, open_capsule},
+    snapshot::{Origin, SnapshotState, SnapshotStats, open_capsule},
     store::ObjectStore,
 };
 
@@ -121,6 +121,8 @@ pub struct WriteSession {
     pub(super) digest_key: Key,
     /// The newest first; all but the last are checkpoints.
     parents: Vec<ParentRoot>,
+    /// What the snapshot is a copy of.
+    pub(super) origin: Option<Origin>,
     known: Known,
     /// Bytes of pages that only checkpoints needed.
     pub(super) checkpoint_bytes: AtomicU64,
@@ -215,6 +217,7 @@ impl WriteSession {
             lineage,
             handle,
             parents,
+            origin: None,
             known: Known::new(trust),
             checkpoint_bytes: AtomicU64::new(0),
             leaves: Mutex::default(),
@@ -222,6 +225,13 @@ impl WriteSession {
             chunks_reused: AtomicU64::new(0),
             new_bytes: AtomicU64::new(0),
         })
+    }
+
+    /// The same for a snapshot that is copied from another repository.
+    #[must_use]
+    pub(crate) fn copying(mut self, origin: Origin) -> Self {
+        self.origin = Some(origin);
+        self
     }
 
     /// The whole snapshot that this one builds upon, if there is one.

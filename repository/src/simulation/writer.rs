@@ -206,6 +206,7 @@ impl<'w> Writing<'w> {
             refs_root: image.refs_root,
             segments: self.segments.clone(),
             stats: SnapshotStats::default(),
+            origin: None,
         };
         let key = (image.roots.manifest, lineage.0);
         self.shared.lock().watch.images.insert(key, image);
