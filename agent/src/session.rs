@@ -10,8 +10,8 @@ use orlop_proto::{
     v1::{self, sessions_client::SessionsClient},
 };
 use orlop_repository::{
-    BeginWrite, ChunkId, ChunkProfile, CommitRequest, Committer, EpochKeys, Error, Key, Location, Parent,
-    ReadGrant, Result, Secret, SessionId, SnapshotState, SnapshotStats, WriteGrant,
+    BeginWrite, ChunkId, ChunkProfile, CommitRequest, Committer, EpochKeys, Error, Key, Location,
+    Parent, ReadGrant, Result, Secret, SessionId, SnapshotState, SnapshotStats, WriteGrant,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
@@ -270,7 +270,7 @@ fn older_keys(field: &'static str, keys: &[Bytes]) -> receive::Result<Vec<Key>> 
         let reason = format!("has {} items, more than {OLDER_KEYS_MAX}", keys.len());
         return Err(ProtocolError::new(field, reason));
     }
-    let key = |bytes| receive::array32(field, bytes).map(Key::from_bytes);
+    let key = |bytes: &Bytes| receive::array32(field, bytes).map(Key::from_bytes);
     keys.iter().map(key).collect()
 }
 

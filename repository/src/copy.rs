@@ -220,33 +220,31 @@ impl Copier {
             let here = here.get(&key(Self::origin(&self.to, there)))?;
             Some((*here, there.id))
         };
-        let mut partial = self.there.iter().rev().filter(|there| {
-            there.state == SnapshotState::Partial && there.origin == Some(origin)
-        });
+        let mut partial =
+            self.there.iter().rev().filter(|there| {
+                there.state == SnapshotState::Partial && there.origin == Some(origin)
+            });
         let whole = self
             .there
             .iter()
             .filter(|there| there.state != SnapshotState::Partial && pair(there).is_some())
             .min_by_key(|there| there.time_ms.abs_diff(info.time_ms));
-        (
-            partial.find_map(pair),
-            whole.and_then(pair),
-        )
+        (partial.find_map(pair), whole.and_then(pair))
     }
 
     /// Opens the pairs that can be opened: without one more is read, that is all.
     fn open_pairs(&self, pairs: &[Option<Pair>]) -> Result<Vec<(ReadSession, ReadSession)>> {
         let mut opened = Vec::new();
         for (here, there) in pairs.iter().flatten() {
-            let both = self
-                .read(&self.from, *here)
-                .and_then(|here| match self.read(&self.to, *there) {
-                    Ok(there) => Ok((here, there)),
-                    Err(error) => {
-                        here.end();
-                        Err(error)
-                    }
-                });
+            let both =
+                self.read(&self.from, *here)
+                    .and_then(|here| match self.read(&self.to, *there) {
+                        Ok(there) => Ok((here, there)),
+                        Err(error) => {
+                            here.end();
+                            Err(error)
+                        }
+                    });
             match both {
                 Ok(both) => opened.push(both),
                 Err(error @ (Error::Damaged { .. } | Error::NoSnapshot { .. })) => {

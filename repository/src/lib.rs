@@ -65,9 +65,9 @@ pub use repository::{InitOptions, KeyInfo, Repository, RotateOptions, RotateRepo
 pub use secret::{ChunkId, EpochKeys, Key, Secret};
 pub use session::{
     Batch, BeginWrite, Changed, CommitInfo, CommitRequest, Committer, Diff, Difference, EntryIter,
-    ExtentIter, FetchLimits, FileSink, Finder, Found, Location, ManifestWriter, Parent, ParentCursor, ParentEntry, ReadGrant, ReadSession, Scope,
-    SessionId, Stored, UploadStats, Wanted, WriteGrant, WriteOptions, WriteSession, Writer,
-    is_within,
+    ExtentIter, FetchLimits, FileSink, Finder, Found, Location, ManifestWriter, Parent,
+    ParentCursor, ParentEntry, ReadGrant, ReadSession, Scope, SessionId, Stored, UploadStats,
+    Wanted, WriteGrant, WriteOptions, WriteSession, Writer, is_within,
 };
 pub use snapshot::{Origin, SnapshotInfo, SnapshotState, SnapshotStats};
 pub use stats::{ObjectCounts, RepositoryStats};

@@ -167,7 +167,13 @@ impl<'r> RefsReader<'r> {
         let place = place.ok_or_else(|| Error::MissingChunk { id: id.to_string() })?;
         let frame = self.frame(&place).await?;
         let what = || place.pack.clone();
-        lock(&self.decoder).decode(&what, FrameKind::Refs, secret, std::slice::from_ref(key), &frame)
+        lock(&self.decoder).decode(
+            &what,
+            FrameKind::Refs,
+            secret,
+            std::slice::from_ref(key),
+            &frame,
+        )
     }
 
     async fn frame(&self, place: &Location) -> Result<Bytes> {

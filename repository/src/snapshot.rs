@@ -352,8 +352,8 @@ pub(crate) fn open_root(
     volume: &VolumeRef,
 ) -> Option<(Secret, usize)> {
     let mut keys = keys.read_privates().into_iter();
-    let (plain, epoch) = keys
-        .find_map(|(epoch, key)| Some((seal::open_from(&key, ROOT_AAD, sealed)?, epoch)))?;
+    let (plain, epoch) =
+        keys.find_map(|(epoch, key)| Some((seal::open_from(&key, ROOT_AAD, sealed)?, epoch)))?;
     let part = RootPart::decode(plain.as_slice()).ok()?;
     let root = Secret::from_slice(&part.root)?;
     (part.volume == volume.to_string()).then_some((root, epoch))

@@ -16,6 +16,7 @@ mod error;
 mod exact;
 mod execute;
 mod existing;
+mod export;
 mod file;
 mod files;
 mod finish;
@@ -43,6 +44,7 @@ use orlop_repository::{FetchLimits, ReadSession};
 use tokio_util::sync::CancellationToken;
 
 pub use error::RestoreError;
+pub use export::export;
 pub use select::Selection;
 pub use source::{Batches, Source};
 

@@ -1,7 +1,10 @@
 //! What `-o json` prints, field by field; docs and golden tests hold these shapes.
 
 mod bootstrap;
+mod copy;
+mod diff;
 mod forget;
+mod keys;
 mod location;
 mod maintenance;
 mod repository;
@@ -12,7 +15,10 @@ mod snapshot;
 mod tests;
 
 pub(crate) use bootstrap::BootstrapShape;
+pub(crate) use copy::CopyShape;
+pub(crate) use diff::{ChangeShape, FoundShape};
 pub(crate) use forget::ForgetShape;
+pub(crate) use keys::{KeyShape, RotateShape};
 pub(crate) use location::LocationShape;
 pub(crate) use maintenance::{CheckShape, CollectShape};
 pub(crate) use repository::{BackupShape, RestoreShape, stats_table};

@@ -188,17 +188,22 @@ fn target_of(target: &[u8]) -> (Option<String>, Option<String>) {
     (Some(String::from_utf8_lossy(target).into_owned()), coded)
 }
 
+/// The name and the letter of a type.
+pub(super) fn kind_name(kind: EntryKind) -> (&'static str, char) {
+    kind_of(match kind {
+        EntryKind::File => 1,
+        EntryKind::Directory => 2,
+        EntryKind::Symlink => 3,
+        EntryKind::Fifo => 4,
+        EntryKind::Socket => 5,
+        EntryKind::CharDevice => 6,
+        EntryKind::BlockDevice => 7,
+    })
+}
+
 impl From<&Entry> for EntryShape {
     fn from(entry: &Entry) -> Self {
-        let (kind, letter) = kind_of(match entry.kind {
-            EntryKind::File => 1,
-            EntryKind::Directory => 2,
-            EntryKind::Symlink => 3,
-            EntryKind::Fifo => 4,
-            EntryKind::Socket => 5,
-            EntryKind::CharDevice => 6,
-            EntryKind::BlockDevice => 7,
-        });
+        let (kind, letter) = kind_name(entry.kind);
         let (target, target_b64) = target_of(&entry.target);
         let lost = entry.kind == EntryKind::File && entry.content == Content::None;
         Self {

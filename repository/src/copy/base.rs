@@ -69,9 +69,9 @@ impl<'s> Base<'s> {
             .find(path)
             .and_then(|here| Ok(here.zip(there.find(path)?)));
         match both {
-            Ok(both) => Ok(both.filter(|(here, there)| {
-                here.kind == there.kind && here.size == there.size
-            })),
+            Ok(both) => {
+                Ok(both.filter(|(here, there)| here.kind == there.kind && here.size == there.size))
+            }
             Err(Error::Cancelled) => Err(Error::Cancelled),
             Err(error) => {
                 tracing::warn!(%error, "a snapshot that was copied before cannot be read: more is read anew");

@@ -188,11 +188,9 @@ impl<'s> Chunks<'s> {
                 order.add(secret, len, None);
                 self.copy(&order)?;
             }
-            self.known
-                .get(&secret)
-                .ok_or_else(|| Error::MissingChunk {
-                    id: secret.id().to_string(),
-                })
+            self.known.get(&secret).ok_or_else(|| Error::MissingChunk {
+                id: secret.id().to_string(),
+            })
         };
         Ok(match extent {
             Extent::Data { secret, len } => Extent::Data {

@@ -9,6 +9,7 @@ use orlop_core::SnapshotId;
 use super::{Repository, UNLOGGED};
 use crate::{
     error::{Error, Result},
+    protocol::SessionKind,
     secret::{ChunkId, random_bytes},
     session::{BeginWrite, CommitRequest, Committer, Location, ReadGrant, SessionId, WriteGrant},
 };
@@ -21,6 +22,24 @@ impl Repository {
     /// is forgotten and collected meanwhile, reading fails, and if its chunks move, it goes on.
     pub fn browser(self: &Arc<Self>) -> Arc<dyn Committer> {
         Arc::new(Browser(Arc::clone(self)))
+    }
+
+    /// Begins a session that keeps every snapshot readable until it is ended, for reading many with
+    /// [`Self::browser`].
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub async fn begin_read_all(&self) -> Result<SessionId> {
+        let mut state = self.newest_state().await?;
+        self.log_reader(&mut state, SessionKind::ReadAll, &[]).await
+    }
+
+    /// Ends such a session.
+    ///
+    /// # Errors
+    /// The log cannot be appended to.
+    pub async fn end_read_all(&self, session: SessionId) -> Result<()> {
+        self.end(session).await
     }
 }
 

@@ -82,8 +82,7 @@ impl Repository {
         let current = self.keys.current();
         let left_behind = |object: &&KeyObject| object.epochs() <= current;
         let resumed = current > 0
-            && (objects.iter().any(|object| left_behind(&object))
-                || self.is_stale(cancel).await?);
+            && (objects.iter().any(|object| left_behind(&object)) || self.is_stale(cancel).await?);
         if !resumed {
             self.begin_rotation(&objects, options).await?;
         }
@@ -203,7 +202,8 @@ impl Repository {
             };
             if session & UNLOGGED != 0 {
                 return Err(Error::Invalid(
-                    "the log of the repository cannot be written: nothing was sealed anew".to_owned(),
+                    "the log of the repository cannot be written: nothing was sealed anew"
+                        .to_owned(),
                 ));
             }
             let sealed = self.reseal_in(session, &mut report, monitor, cancel).await;
@@ -311,7 +311,11 @@ async fn kept(objects: &[KeyObject], unlocks: &[Unlock], drop_others: bool) -> R
     for object in objects {
         let mut known = false;
         for (unlock, kept) in unlocks.iter().zip(&mut found) {
-            if object.unwrap(unlock).await.is_ok_and(|roots| roots.is_some()) {
+            if object
+                .unwrap(unlock)
+                .await
+                .is_ok_and(|roots| roots.is_some())
+            {
                 let label = object.wrapped.as_ref().map(|w| w.label.clone());
                 kept.get_or_insert_with(|| Kept {
                     unlock: unlock.clone(),

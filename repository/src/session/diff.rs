@@ -2,10 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::{
-    EntryIter, ReadSession, Scope,
-    entries::Head,
-};
+use super::{EntryIter, ReadSession, Scope, entries::Head};
 use crate::{
     error::Result,
     manifest::{Entry, compare_listing, split_path},

@@ -116,12 +116,7 @@ impl PageReader {
     }
 
     /// The plaintext of a chunk, verified.
-    pub(crate) fn read(
-        &self,
-        kind: FrameKind,
-        secret: &Secret,
-        keys: &[Key],
-    ) -> Result<Vec<u8>> {
+    pub(crate) fn read(&self, kind: FrameKind, secret: &Secret, keys: &[Key]) -> Result<Vec<u8>> {
         self.read_with(kind, secret, keys, 0)
     }
 

@@ -211,11 +211,7 @@ pub(crate) fn read_leaf(
     leaf: &ParentLeaf,
 ) -> Result<Vec<Entry>> {
     let fail = |reason| Err(Error::damaged("manifest", reason));
-    let bytes = pages.read(
-        FrameKind::Manifest,
-        &leaf.child.manifest,
-        keys.domain.all(),
-    )?;
+    let bytes = pages.read(FrameKind::Manifest, &leaf.child.manifest, keys.domain.all())?;
     match decode_manifest(&bytes) {
         Some(ManifestPage::Leaf(entries)) if entries.len() == leaf.records.len() => Ok(entries),
         Some(ManifestPage::Leaf(_)) => fail("a leaf and its sidecar differ in length"),

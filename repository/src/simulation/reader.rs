@@ -38,7 +38,13 @@ async fn fetch(
             let (offset, len) = (u64::from(place.offset), u64::from(place.len));
             let store = repository.store();
             let frame = store.get_range(&place.pack, offset, len).await?;
-            Decoder::new()?.decode(&|| place.pack.clone(), kind, secret, std::slice::from_ref(key), &frame)
+            Decoder::new()?.decode(
+                &|| place.pack.clone(),
+                kind,
+                secret,
+                std::slice::from_ref(key),
+                &frame,
+            )
         };
         match attempt.await {
             Ok(plain) => return Ok(plain),

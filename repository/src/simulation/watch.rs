@@ -225,9 +225,7 @@ impl Watch {
             let opened = snapshot::decode(&self.keys, &commit.snapshot, bytes)?;
             let key = (opened.root, opened.info.lineage.0);
             if let Some(image) = self.images.get(&key) {
-                let before = self
-                    .needs
-                    .insert(commit.refset.clone(), Arc::clone(image));
+                let before = self.needs.insert(commit.refset.clone(), Arc::clone(image));
                 if before.is_some_and(|before| before.roots != image.roots) {
                     self.fault
                         .get_or_insert(format!("{} is another snapshot", commit.snapshot));

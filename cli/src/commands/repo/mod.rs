@@ -4,14 +4,22 @@ mod backup;
 mod cat;
 mod check;
 mod collect;
+mod copy;
+mod diff;
+mod export;
+mod find;
 mod forget;
 mod init;
+mod key;
 mod ls;
 mod restore;
 mod snapshots;
 mod stats;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 pub(crate) use collect::CollectLimits;
 
@@ -46,6 +54,17 @@ pub(crate) enum RepoCommand {
     Forget(forget::ForgetArgs),
     /// Count and measure
     Stats(stats::StatsArgs),
+    /// Say what opens the repository, and change it
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Copy snapshots into another repository
+    Copy(copy::CopyArgs),
+    /// Write a snapshot to stdout as a tar archive
+    Export(export::ExportArgs),
+    /// Look for entries in all snapshots
+    Find(find::FindArgs),
+    /// Say what differs between two snapshots
+    Diff(diff::DiffArgs),
 }
 
 impl RepoCommand {
@@ -61,6 +80,11 @@ impl RepoCommand {
             Self::Collect(args) => args.run(cancel).await,
             Self::Forget(args) => args.run(cancel).await,
             Self::Stats(args) => args.run().await,
+            Self::Key(command) => command.run(cancel).await,
+            Self::Copy(args) => args.run(cancel).await,
+            Self::Export(args) => args.run(cancel).await,
+            Self::Find(args) => args.run(cancel).await,
+            Self::Diff(args) => args.run(cancel).await,
         }
     }
 }
@@ -106,19 +130,25 @@ impl WriteArgs {
     /// Opens the repository to write to it.
     pub(crate) async fn open(&self) -> Result<Arc<Repository>> {
         let repository = self.repo.open().await?;
-        if repository.conditional_create() {
-            return Ok(repository);
-        }
-        if !self.exclusive {
-            let store = repository.store().description();
-            return Err(orlop_repository::Error::NeedsExclusive { store }.into());
-        }
-        eprintln!(
-            "warning: this store cannot keep writers apart; should anything else write the repository now, one of the two loses its work"
-        );
-        repository.set_order(Order::Exclusive);
-        Ok(repository)
+        allow_writing(repository, self.exclusive)
     }
+}
+
+/// Lets this process write a repository; where the store cannot keep writers apart only if that is said to be
+/// `exclusive`.
+fn allow_writing(repository: Arc<Repository>, exclusive: bool) -> Result<Arc<Repository>> {
+    if repository.conditional_create() {
+        return Ok(repository);
+    }
+    if !exclusive {
+        let store = repository.store().description();
+        return Err(orlop_repository::Error::NeedsExclusive { store }.into());
+    }
+    eprintln!(
+        "warning: this store cannot keep writers apart; should anything else write the repository now, one of the two loses its work"
+    );
+    repository.set_order(Order::Exclusive);
+    Ok(repository)
 }
 
 /// What opens a repository: the password in `ORLOP_PASSWORD`, or a file.
@@ -141,24 +171,12 @@ impl UnlockArgs {
     /// The key or password; `None` if neither is given.
     pub(crate) fn find(&self) -> Result<Option<Unlock>> {
         if let Some(path) = &self.key_file {
-            let bytes = std::fs::read(path)
-                .with_context(|| format!("cannot read the key file {}", path.display()))?;
-            return Ok(Some(Unlock::KeyFile(bytes)));
+            return key_file(path).map(Some);
         }
         if let Some(path) = &self.password_file {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("cannot read the password file {}", path.display()))?;
-            return Ok(Some(Unlock::Passphrase(
-                text.trim_end_matches(['\r', '\n']).to_owned(),
-            )));
+            return password_file(path).map(Some);
         }
-        match std::env::var("ORLOP_PASSWORD") {
-            Ok(text) => Ok(Some(Unlock::Passphrase(text))),
-            Err(std::env::VarError::NotPresent) => Ok(None),
-            Err(std::env::VarError::NotUnicode(_)) => Err(exit::usage(
-                "ORLOP_PASSWORD is not UTF-8: use --password-file or --key-file",
-            )),
-        }
+        password_in("ORLOP_PASSWORD")
     }
 
     /// The key or password, which must be given.
@@ -171,16 +189,47 @@ impl UnlockArgs {
     }
 }
 
+/// The key in a file.
+fn key_file(path: &Path) -> Result<Unlock> {
+    let bytes = std::fs::read(path)
+        .with_context(|| format!("cannot read the key file {}", path.display()))?;
+    Ok(Unlock::KeyFile(bytes))
+}
+
+/// The password in a file.
+fn password_file(path: &Path) -> Result<Unlock> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the password file {}", path.display()))?;
+    let text = text.trim_end_matches(['\r', '\n']);
+    Ok(Unlock::Passphrase(text.to_owned()))
+}
+
+/// The password in a variable, if it is set.
+fn password_in(variable: &str) -> Result<Option<Unlock>> {
+    match std::env::var(variable) {
+        Ok(text) => Ok(Some(Unlock::Passphrase(text))),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(exit::usage(format!("{variable} is not UTF-8: use a file")))
+        }
+    }
+}
+
 impl RepoArgs {
     /// The directory for copies: of a near store none are needed unless they are asked for.
     fn cache(&self) -> Option<PathBuf> {
+        self.cache_for(&self.repository)
+    }
+
+    /// The same for a repository at another place.
+    fn cache_for(&self, repository: &str) -> Option<PathBuf> {
         if self.no_cache {
             return None;
         }
         if self.cache_dir.is_some() {
             return self.cache_dir.clone();
         }
-        if !self.repository.starts_with("s3://") {
+        if !repository.starts_with("s3://") {
             return None;
         }
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
