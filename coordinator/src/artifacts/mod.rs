@@ -48,16 +48,26 @@ pub(crate) fn backup_files(
         let reason = crate::runs::with_sources(&error);
         Refusal::Precondition(format!("make the files of the backup: {reason}"))
     })?;
-    let mut sealed = Vec::with_capacity(files.len());
-    for file in files {
-        let bytes = if file.is_secret() {
-            repository.seal_artifact(&file.key, &file.bytes)?
+    let files = files
+        .into_iter()
+        .map(|file| (file.is_secret(), file.key, file.bytes));
+    sealed(repository, files)
+}
+
+/// Files with their keys, those that may hold secrets (the first of each three says so) sealed.
+fn sealed(
+    repository: &Repository,
+    files: impl Iterator<Item = (bool, String, Vec<u8>)>,
+) -> Result<Vec<(String, Vec<u8>)>, Refusal> {
+    let seal = |(is_secret, key, bytes): (bool, String, Vec<u8>)| {
+        let bytes = if is_secret {
+            repository.seal_artifact(&key, &bytes)?
         } else {
-            file.bytes
+            bytes
         };
-        sealed.push((file.key, bytes));
-    }
-    Ok(sealed)
+        Ok((key, bytes))
+    };
+    files.map(seal).collect()
 }
 
 /// The `Backup` object of a backup: the one that was given, or one that says the same as its spec.

@@ -6,7 +6,7 @@ use orlop_core::run::RunSpec;
 use orlop_kubernetes::{record::RestoreRecord, velero::Restore};
 use orlop_repository::Repository;
 
-use super::{record_of, reported};
+use super::{record_of, reported, sealed};
 use crate::{
     records::Document,
     runs::{Refusal, with_sources},
@@ -39,16 +39,10 @@ pub(crate) fn restore_files(
         let reason = with_sources(&error);
         Refusal::Precondition(format!("make the files of the restore: {reason}"))
     })?;
-    let mut sealed = Vec::with_capacity(files.len());
-    for file in files {
-        let bytes = if file.is_secret() {
-            repository.seal_artifact(&file.key, &file.bytes)?
-        } else {
-            file.bytes
-        };
-        sealed.push((file.key, bytes));
-    }
-    Ok(sealed)
+    let files = files
+        .into_iter()
+        .map(|file| (file.is_secret(), file.key, file.bytes));
+    sealed(repository, files)
 }
 
 /// The namespace of the object that was given.
