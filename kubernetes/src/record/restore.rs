@@ -2,10 +2,10 @@
 
 use orlop_core::run::{Run, Task};
 
-use super::volumes::phase;
+use super::volumes::{claim_namespace, pod_volume_info};
 use crate::files::{
-    FileError, LogWriter, PodVolumeInfo, Record, ResourceList, RestoreFile, RestoreVolumeInfo,
-    json_to_gzip, volume_info::RestoreMethod,
+    FileError, LogWriter, Record, ResourceList, RestoreFile, RestoreVolumeInfo, json_to_gzip,
+    volume_info::RestoreMethod,
 };
 
 /// A restore that has ended.
@@ -71,25 +71,11 @@ fn volume_info(task: &Task) -> RestoreVolumeInfo {
     let place = task.place.clone().unwrap_or_default();
     let size = i64::try_from(task.progress.bytes_total).unwrap_or(i64::MAX);
     RestoreVolumeInfo {
-        pvc_namespace: if place.claim.is_empty() {
-            String::new()
-        } else {
-            task.volume.namespace.clone()
-        },
+        pvc_namespace: claim_namespace(task),
         pvc_name: place.claim,
         pv_name: place.persistent_volume,
         restore_method: RestoreMethod::PodVolumeRestore,
-        pvr_info: Some(PodVolumeInfo {
-            snapshot_handle: task.snapshot.map(|id| id.to_string()).unwrap_or_default(),
-            size,
-            uploader_type: "kopia".to_owned(),
-            volume_name: task.volume.volume.clone(),
-            pod_name: task.volume.pod.clone(),
-            pod_namespace: task.volume.namespace.clone(),
-            node_name: task.node.clone(),
-            phase: phase(task.phase),
-            ..PodVolumeInfo::default()
-        }),
+        pvr_info: Some(pod_volume_info(task, size)),
         ..RestoreVolumeInfo::default()
     }
 }

@@ -141,7 +141,7 @@ fn status(task: &Task) -> PodVolumeBackupStatus {
     }
 }
 
-pub(super) fn phase(phase: TaskPhase) -> PodVolumePhase {
+fn phase(phase: TaskPhase) -> PodVolumePhase {
     match phase {
         TaskPhase::Queued => PodVolumePhase::New,
         TaskPhase::Running => PodVolumePhase::InProgress,
@@ -156,16 +156,37 @@ pub fn volume_infos(run: &Run) -> Vec<BackupVolumeInfo> {
     run.tasks.iter().map(volume_info).collect()
 }
 
+/// The namespace of a volume's claim; empty if it has none.
+pub(super) fn claim_namespace(task: &Task) -> String {
+    let claim = task.place.as_ref().map(|place| &place.claim);
+    if claim.is_none_or(String::is_empty) {
+        String::new()
+    } else {
+        task.volume.namespace.clone()
+    }
+}
+
+/// What is known of a task's pod, volume and snapshot. `size`: its logical bytes.
+pub(super) fn pod_volume_info(task: &Task, size: i64) -> PodVolumeInfo {
+    PodVolumeInfo {
+        snapshot_handle: task.snapshot.map(|id| id.to_string()).unwrap_or_default(),
+        size,
+        uploader_type: "kopia".to_owned(),
+        volume_name: task.volume.volume.clone(),
+        pod_name: task.volume.pod.clone(),
+        pod_namespace: task.volume.namespace.clone(),
+        node_name: task.node.clone(),
+        phase: phase(task.phase),
+        ..PodVolumeInfo::default()
+    }
+}
+
 fn volume_info(task: &Task) -> BackupVolumeInfo {
     let place = task.place.clone().unwrap_or_default();
     let status = status(task);
     let completed = task.phase == TaskPhase::Completed;
     BackupVolumeInfo {
-        pvc_namespace: if place.claim.is_empty() {
-            String::new()
-        } else {
-            task.volume.namespace.clone()
-        },
+        pvc_namespace: claim_namespace(task),
         pvc_name: place.claim,
         pv_name: place.persistent_volume,
         backup_method: BackupMethod::PodVolumeBackup,
@@ -177,15 +198,8 @@ fn volume_info(task: &Task) -> BackupVolumeInfo {
             VolumeResult::Failed
         },
         pvb_info: Some(PodVolumeInfo {
-            snapshot_handle: status.snapshot_id,
-            size: status.progress.total_bytes,
             incremental_size: status.incremental_bytes,
-            uploader_type: "kopia".to_owned(),
-            volume_name: task.volume.volume.clone(),
-            pod_name: task.volume.pod.clone(),
-            pod_namespace: task.volume.namespace.clone(),
-            node_name: task.node.clone(),
-            phase: status.phase,
+            ..pod_volume_info(task, status.progress.total_bytes)
         }),
         ..BackupVolumeInfo::default()
     }
