@@ -6,7 +6,7 @@ use orlop_kubernetes::{
     api::{ObjectReference, Time},
     client::ObjectKind,
     record::TASK,
-    velero::{PodVolumePhase, merge_patch, pod_volume::DataProgress},
+    velero::{PodVolumePhase, labels::valid_name, merge_patch, pod_volume::DataProgress},
 };
 use orlop_proto::v1::{self, TaskPhase};
 
@@ -65,7 +65,7 @@ pub(crate) fn next<K: VolumeObject>(
 }
 
 /// Makes the objects of a run what `next` says of those that are `mine`. Returns them as they were before.
-pub(crate) async fn bring<K: VolumeObject>(
+async fn bring<K: VolumeObject>(
     kept: &Kept<K>,
     selector: &str,
     mine: impl Fn(&K) -> bool,
@@ -104,6 +104,21 @@ pub(crate) async fn bring<K: VolumeObject>(
         }
     }
     Ok(objects)
+}
+
+/// Makes the objects of a run what `next` says. The run's are those with its name and its UID in these labels. Returns them
+/// as they were before.
+pub(crate) async fn bring_of<K: VolumeObject>(
+    kept: &Kept<K>,
+    (name_label, name): (&str, &str),
+    (uid_label, uid): (&str, Option<&str>),
+    next: impl Fn(&[K]) -> Vec<Step<K>>,
+) -> Result<Vec<K>, Trouble> {
+    let name = valid_name(name);
+    let mine = |volume: &K| {
+        names::label(volume, name_label) == Some(&name) && names::label(volume, uid_label) == uid
+    };
+    bring(kept, &format!("{name_label}={name}"), mine, next).await
 }
 
 /// Whether somebody wants every volume of a run to stop: this is how Velero is told to stop one.

@@ -9,8 +9,7 @@ use std::{sync::Arc, time::Duration};
 use orlop_kubernetes::{
     client::UnreadableObject,
     velero::{
-        Backup, BackupPhase, BackupStorageLocation, PodVolumeBackup, PodVolumePhase,
-        labels::{self, valid_name},
+        Backup, BackupPhase, BackupStorageLocation, PodVolumeBackup, PodVolumePhase, labels,
         merge_patch,
     },
 };
@@ -25,7 +24,7 @@ use crate::{
     names,
     parts::Parts,
     runs::{self, CANCELED, is_verdict},
-    volumes::{all_canceled, bring},
+    volumes::{all_canceled, bring_of},
 };
 use admit::{Admission, Facts};
 
@@ -206,16 +205,11 @@ impl Backups {
         backup: &Backup,
         run: &v1::Backup,
     ) -> Result<Vec<PodVolumeBackup>, Trouble> {
-        let label = valid_name(name);
         let now_ms = clock::now_ms();
         let uid = backup.metadata.uid.as_deref();
-        let mine = |volume: &PodVolumeBackup| {
-            names::label(volume, labels::BACKUP_NAME) == Some(&label)
-                && names::label(volume, labels::BACKUP_UID) == uid
-        };
-        let selector = format!("{}={label}", labels::BACKUP_NAME);
         let next = |objects: &[PodVolumeBackup]| volumes::next(backup, run, objects, now_ms);
-        bring(&self.0.volumes, &selector, mine, next).await
+        let (name, uid) = ((labels::BACKUP_NAME, name), (labels::BACKUP_UID, uid));
+        bring_of(&self.0.volumes, name, uid, next).await
     }
 }
 

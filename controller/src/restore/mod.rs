@@ -26,7 +26,7 @@ use crate::{
     names,
     parts::Parts,
     runs::{self, CANCELED, is_verdict},
-    volumes::{all_canceled, bring},
+    volumes::{all_canceled, bring_of},
 };
 use admit::{Admission, Facts};
 
@@ -251,16 +251,11 @@ impl Restores {
         restore: &Restore,
         run: &v1::Restore,
     ) -> Result<Vec<PodVolumeRestore>, Trouble> {
-        let label = valid_name(name);
         let now_ms = clock::now_ms();
         let uid = restore.metadata.uid.as_deref();
-        let mine = |volume: &PodVolumeRestore| {
-            names::label(volume, labels::RESTORE_NAME) == Some(&label)
-                && names::label(volume, labels::RESTORE_UID) == uid
-        };
-        let selector = format!("{}={label}", labels::RESTORE_NAME);
         let next = |objects: &[PodVolumeRestore]| volumes::next(restore, run, objects, now_ms);
-        bring(&self.0.restored, &selector, mine, next).await
+        let (name, uid) = ((labels::RESTORE_NAME, name), (labels::RESTORE_UID, uid));
+        bring_of(&self.0.restored, name, uid, next).await
     }
 
     /// Lets the coordinator remove the restore and its files, then lets the object go.
