@@ -14,9 +14,8 @@ use super::{
 };
 use crate::{
     selection::{
-        NameFilter, ResourceKind, annotations,
-        hooks::{FROM_ANNOTATION, HookReader},
-        labels,
+        annotations,
+        hooks::{FROM_ANNOTATION, HookReader, HookScope},
     },
     velero::{
         GoDuration, HookErrorMode,
@@ -101,16 +100,12 @@ pub(super) fn inject(pod: &mut Value, containers: Vec<Value>) {
 }
 
 fn is_for(hooks: &RestoreResourceHookSpec, pod: &Pod) -> bool {
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let of_pod = pod.metadata.labels.clone().unwrap_or_default();
-    let pods = ResourceKind::pods();
-    NameFilter::new(&hooks.included_namespaces, &hooks.excluded_namespaces).selects(namespace)
-        && NameFilter::ignoring_empty(&hooks.included_resources, &hooks.excluded_resources)
-            .selects_by(|name| pods.is_called(name))
-        && hooks
-            .label_selector
-            .as_ref()
-            .is_none_or(|selector| labels::matches(selector, &of_pod))
+    let scope = HookScope {
+        namespaces: (&hooks.included_namespaces, &hooks.excluded_namespaces),
+        resources: (&hooks.included_resources, &hooks.excluded_resources),
+        selector: hooks.label_selector.as_ref(),
+    };
+    scope.has(pod)
 }
 
 fn annotated(reader: &mut HookReader<'_>) -> Option<RestoreHook> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::LabelSelector};
 use orlop_core::hook::{DEFAULT_TIMEOUT, Hook, HookPhase, HookSource, OnError, PodHooks};
 
 use super::{
@@ -58,18 +58,40 @@ pub fn pod_hooks(pod: &Pod, spec: &BackupSpec) -> PodHookPlan {
     plan
 }
 
+/// Which pods the hooks of a spec are meant for. Each pair is what is included and what is excluded.
+pub(crate) struct HookScope<'a> {
+    /// Names of namespaces.
+    pub(crate) namespaces: (&'a [String], &'a [String]),
+    /// Names of kinds.
+    pub(crate) resources: (&'a [String], &'a [String]),
+    /// Labels; `None` for all pods.
+    pub(crate) selector: Option<&'a LabelSelector>,
+}
+
+impl HookScope<'_> {
+    /// Whether they are meant for this pod.
+    pub(crate) fn has(&self, pod: &Pod) -> bool {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let of_pod = pod.metadata.labels.clone().unwrap_or_default();
+        let pods = ResourceKind::pods();
+        let ((included, excluded), resources) = (self.namespaces, self.resources);
+        NameFilter::new(included, excluded).selects(namespace)
+            && NameFilter::ignoring_empty(resources.0, resources.1)
+                .selects_by(|name| pods.is_called(name))
+            && self
+                .selector
+                .is_none_or(|selector| labels::matches(selector, &of_pod))
+    }
+}
+
 /// Whether the hooks of a backup's spec are meant for this pod.
 fn is_for(hooks: &BackupResourceHookSpec, pod: &Pod) -> bool {
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let of_pod = pod.metadata.labels.clone().unwrap_or_default();
-    let pods = ResourceKind::pods();
-    NameFilter::new(&hooks.included_namespaces, &hooks.excluded_namespaces).selects(namespace)
-        && NameFilter::ignoring_empty(&hooks.included_resources, &hooks.excluded_resources)
-            .selects_by(|name| pods.is_called(name))
-        && hooks
-            .label_selector
-            .as_ref()
-            .is_none_or(|selector| labels::matches(selector, &of_pod))
+    let scope = HookScope {
+        namespaces: (&hooks.included_namespaces, &hooks.excluded_namespaces),
+        resources: (&hooks.included_resources, &hooks.excluded_resources),
+        selector: hooks.label_selector.as_ref(),
+    };
+    scope.has(pod)
 }
 
 /// Reads what annotations and specs say of a pod's hooks, and remembers what is wrong with it.
