@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     RestoreHook,
     json::{list_of, map_mut, text},
-    wait_container,
+    load, wait_container,
 };
 use crate::{
     selection::{
@@ -40,10 +40,11 @@ pub(super) struct PodRestoreHooks {
 }
 
 /// The hooks of a pod, which is already in the namespace that it is restored into. Annotations of either sort replace
-/// the hooks of the spec of that sort.
-pub(super) fn pod_hooks(pod: &Pod, hooks: &RestoreHooks) -> PodRestoreHooks {
+/// the hooks of the spec of that sort. What loads a dump comes before all of them, if any volume `has_data`.
+pub(super) fn pod_hooks(pod: &Pod, hooks: &RestoreHooks, has_data: bool) -> PodRestoreHooks {
     let mut reader = HookReader::new(pod);
     let mut found = PodRestoreHooks::default();
+    found.exec.extend(load::hook(&mut reader, has_data));
     let of_spec: Vec<&RestoreResourceHookSpec> = hooks
         .resources
         .iter()
@@ -255,7 +256,7 @@ mod tests {
             "post.hook.restore.velero.io/wait-timeout": "5m",
             "post.hook.restore.velero.io/wait-for-ready": "true",
         }));
-        let found = pod_hooks(&pod, &spec);
+        let found = pod_hooks(&pod, &spec, true);
         assert!(found.warnings.is_empty(), "{:?}", found.warnings);
         let want = RestoreHook {
             name: "<from-annotation>".to_owned(),
@@ -283,7 +284,7 @@ mod tests {
                 ],
             }))
         };
-        let found = pod_hooks(&pod(&json!({})), &spec("shop"));
+        let found = pod_hooks(&pod(&json!({})), &spec("shop"), true);
         let commands: Vec<&str> = found
             .exec
             .iter()
@@ -296,9 +297,23 @@ mod tests {
         assert_eq!(found.init[0]["volumeMounts"], json!([{"name": "v"}]));
         assert!(found.warnings.len() == 1 && found.warnings[0].contains("\"nobody\""));
         assert_eq!(
-            pod_hooks(&pod(&json!({})), &spec("mail")),
+            pod_hooks(&pod(&json!({})), &spec("mail"), true),
             PodRestoreHooks::default()
         );
+    }
+
+    #[test]
+    fn a_dump_is_loaded_before_all_hooks_and_replaces_none() {
+        let spec = hooks(&json!({"name": "s", "postHooks": [{"exec": {"command": ["warm"]}}]}));
+        let pod = pod(&json!({"orlop.io/load-command": "/load.sh"}));
+        let commands = |has_data| {
+            let found = pod_hooks(&pod, &spec, has_data).exec.into_iter();
+            found
+                .map(|hook| hook.command[0].clone())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(commands(true), ["/load.sh", "warm"]);
+        assert_eq!(commands(false), ["warm"]);
     }
 
     #[test]
@@ -306,6 +321,7 @@ mod tests {
         let found = pod_hooks(
             &pod(&json!({"init.hook.restore.velero.io/container-image": "alpine"})),
             &RestoreHooks::default(),
+            true,
         );
         let [container] = &found.init[..] else {
             panic!("{found:?}")
@@ -320,6 +336,7 @@ mod tests {
                 "init.hook.restore.velero.io/command": "[\"ls\", \"/\"]",
             })),
             &RestoreHooks::default(),
+            true,
         );
         assert_eq!(
             named.init,
@@ -338,7 +355,7 @@ mod tests {
         let spec = hooks(
             &json!({"name": "s", "postHooks": [{"init": {"initContainers": [{"name": "i"}]}}]}),
         );
-        let found = pod_hooks(&pod, &spec);
+        let found = pod_hooks(&pod, &spec, true);
         assert_eq!(found.warnings.len(), 3, "{:?}", found.warnings);
         assert_eq!(found.errors.len(), 1, "{:?}", found.errors);
         assert_eq!(found.exec[0].on_error, OnError::Continue);

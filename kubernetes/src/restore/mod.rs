@@ -13,6 +13,7 @@ mod finish;
 mod hooks;
 mod items;
 mod json;
+mod load;
 mod namespaces;
 mod order;
 mod pod;

@@ -84,6 +84,13 @@ fn the_second_variant_dumps_into_a_volume_of_its_own() {
         words[2].ends_with(&format!("> {path}/backup.sql")),
         "{words:?}"
     );
+    // After a restore the same file is loaded, whole or not at all.
+    let load = annotations["orlop.io/load-command"].as_str().unwrap();
+    let words: Vec<String> = serde_json::from_str(load).unwrap();
+    let file = format!("-f {path}/backup.sql");
+    for part in ["psql", "ON_ERROR_STOP=1", "--single-transaction", &file] {
+        assert!(words[2].contains(part), "{part} in {words:?}");
+    }
 }
 
 #[test]

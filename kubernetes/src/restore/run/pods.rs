@@ -36,7 +36,7 @@ impl Run<'_> {
                 )));
             }
         };
-        let found = hooks::pod_hooks(&typed, &self.request.restore.spec.hooks);
+        let found = hooks::pod_hooks(&typed, &self.request.restore.spec.hooks, !backed.is_empty());
         if !backed.is_empty()
             && let Err(error) = wait_container::inject(object, &self.settings.wait, self.stall())
         {
