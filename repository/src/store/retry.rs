@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use rand::Rng as _;
+use tokio::time::Instant;
 
 use super::{Capabilities, Durability, ListPage, ObjectInfo, ObjectStore, Put};
 use crate::error::{AccessError, Error, Result};
@@ -19,8 +20,10 @@ use crate::error::{AccessError, Error, Result};
 /// How often and for how long is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Tries of one request, the first included.
+    /// Tries of one request, the first included; more of them while `patience` lasts.
     pub tries: u32,
+    /// How long a store is borne that has answered before and fails now, in a way that may pass.
+    pub patience: Duration,
     /// Tries while the store has never answered: a mistake in its URL is told soon.
     pub tries_unanswered: u32,
     /// The longest that is waited after the first try; it doubles with each. What is really waited is
@@ -38,6 +41,8 @@ impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
             tries: 10,
+            // An outage of a minute is waited out, however the pauses fall.
+            patience: Duration::from_secs(90),
             tries_unanswered: 4,
             first_pause: Duration::from_millis(100),
             longest_pause: Duration::from_secs(10),
@@ -106,6 +111,7 @@ impl RetryStore {
         mut ask: impl FnMut() -> BoxFuture<'a, Result<T>> + Send,
     ) -> Result<T> {
         let mut tries = 0;
+        let since = Instant::now();
         loop {
             tries += 1;
             let doublings = self.doublings.load(Ordering::Relaxed);
@@ -136,12 +142,12 @@ impl RetryStore {
             if !unreachable {
                 self.answered.store(true, Ordering::Relaxed);
             }
-            let most = if self.answered.load(Ordering::Relaxed) {
-                self.policy.tries
+            let is_over = if self.answered.load(Ordering::Relaxed) {
+                tries >= self.policy.tries && since.elapsed() >= self.policy.patience
             } else {
-                self.policy.tries_unanswered
+                tries >= self.policy.tries_unanswered
             };
-            if !error.is_transient() || tries >= most {
+            if !error.is_transient() || is_over {
                 return Err(error);
             }
             let pause = self.pause(tries);

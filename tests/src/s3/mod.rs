@@ -230,6 +230,7 @@ impl S3Server {
             first_pause: Duration::from_millis(1),
             longest_pause: Duration::from_millis(20),
             answer_within: Duration::from_mins(1),
+            patience: Duration::ZERO,
             ..RetryPolicy::default()
         };
         Arc::new(RetryStore::with_policy(self.raw_store(prefix), policy))

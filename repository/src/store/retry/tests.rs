@@ -28,6 +28,8 @@ struct Fated {
     inner: MemoryStore,
     fates: Mutex<VecDeque<Fate>>,
     calls: AtomicU32,
+    /// Until when nobody answers.
+    away: Mutex<Option<Instant>>,
 }
 
 impl Fated {
@@ -36,6 +38,7 @@ impl Fated {
             inner: MemoryStore::new(),
             fates: Mutex::new(fates.iter().copied().collect()),
             calls: AtomicU32::new(0),
+            away: Mutex::default(),
         })
     }
 
@@ -55,7 +58,13 @@ impl Fated {
             })
         };
         let endpoint = "there".to_owned();
-        match fate.unwrap_or(Fate::Fine) {
+        let is_away = self
+            .away
+            .lock()
+            .unwrap()
+            .is_some_and(|until| Instant::now() < until);
+        let then = if is_away { Fate::Refused } else { Fate::Fine };
+        match fate.unwrap_or(then) {
             Fate::Fine => work.await,
             Fate::Busy => fail(AccessError::Busy {
                 code: "SlowDown".to_owned(),
@@ -118,6 +127,7 @@ fn quick(inner: Arc<Fated>) -> RetryStore {
     let policy = RetryPolicy {
         first_pause: Duration::from_micros(1),
         longest_pause: Duration::from_micros(10),
+        patience: Duration::ZERO,
         ..RetryPolicy::default()
     };
     RetryStore::with_policy(inner, policy)
@@ -144,6 +154,32 @@ async fn what_passes_is_tried_ten_times() {
     let error = put(&store, "a", "text").await.unwrap_err();
     assert!(error.is_transient(), "{error}");
     assert_eq!(inner.calls(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_for_a_minute_is_waited_for_and_one_that_stays_away_is_not() {
+    let inner = Fated::new(&[]);
+    let store = RetryStore::new(inner.clone());
+    put(&store, "a", "text").await.unwrap();
+    for _ in 0..20 {
+        let begun = Instant::now();
+        *inner.away.lock().unwrap() = Some(begun + Duration::from_mins(1));
+        assert_eq!(store.get("a").await.unwrap(), "text");
+        assert!(
+            begun.elapsed() < Duration::from_secs(75),
+            "{:?}",
+            begun.elapsed()
+        );
+    }
+    let begun = Instant::now();
+    *inner.away.lock().unwrap() = Some(begun + Duration::from_hours(1));
+    let error = store.get("a").await.unwrap_err();
+    assert!(error.is_transient(), "{error}");
+    let took = begun.elapsed();
+    assert!(
+        took > Duration::from_mins(1) && took < Duration::from_mins(2),
+        "{took:?}"
+    );
 }
 
 #[tokio::test]
@@ -215,6 +251,7 @@ async fn time_limits_grow_with_the_bytes_and_with_slowness() {
         let policy = RetryPolicy {
             first_pause: Duration::from_micros(1),
             longest_pause: Duration::from_micros(1),
+            patience: Duration::ZERO,
             answer_within: Duration::from_millis(5),
             ..RetryPolicy::default()
         };
