@@ -3,13 +3,13 @@
 //! They are small files in a directory of their own (an emptyDir that only the init container
 //! mounts), never in a volume: a full, read-only or hostile volume can still be reported on.
 
+mod waiting;
+
 use std::{
     fs::File,
     io::{self, Read, Write},
     os::fd::OwnedFd,
     path::Path,
-    thread,
-    time::{Duration, Instant},
 };
 
 use orlop_core::Progress;
@@ -18,7 +18,7 @@ use rustix::{
     io::Errno,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio_util::sync::CancellationToken;
+pub use waiting::{Outcome, known_failure, wait};
 
 /// Name of the volume that holds the marks.
 pub const VOLUME: &str = "orlop-restore";
@@ -30,8 +30,6 @@ const EXPECTED: &str = "expected";
 const MARK_BYTES_MAX: u64 = 64 << 10;
 /// With a suffix it is still a file name.
 const VOLUME_NAME_MAX: usize = 240;
-/// Cancelling a wait takes effect within this time.
-const CANCEL_CHECK: Duration = Duration::from_millis(50);
 
 /// What is said of one volume; each is a file `<volume>.<kind>`.
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +80,9 @@ struct FailureMark {
     run: String,
     task: String,
     reason: String,
+    /// Whether it is tried again.
+    #[serde(default)]
+    again: bool,
 }
 
 /// Whose marks are written.
@@ -121,12 +122,18 @@ impl MarkDir {
     }
 
     /// The restore of this volume begins: marks of an earlier task of it are removed, and who waits is
-    /// told which volumes of the pod are restored (an empty list: this one alone).
+    /// told which volumes of the pod are restored (an empty list: this one alone). Why this very task failed before can
+    /// be read until it succeeds.
     ///
     /// # Errors
     /// A mark cannot be removed or written, or a volume's name is no file name.
     pub fn begin(&self, volumes: &[String]) -> io::Result<()> {
-        self.clear()?;
+        let volume = &self.owner.volume;
+        self.remove(&Kind::Success.file(volume))?;
+        self.remove(&Kind::Progress.file(volume))?;
+        if self.own_failure().is_none() {
+            self.remove(&Kind::Failure.file(volume))?;
+        }
         let mut volumes = volumes.to_vec();
         if !volumes.contains(&self.owner.volume) {
             volumes.push(self.owner.volume.clone());
@@ -136,15 +143,17 @@ impl MarkDir {
         self.put(EXPECTED, &ExpectedMark { run, volumes })
     }
 
-    /// Removes the marks of an earlier task of the same volume.
-    fn clear(&self) -> io::Result<()> {
-        for kind in [Kind::Success, Kind::Failure, Kind::Progress] {
-            match unlinkat(&self.fd, kind.file(&self.owner.volume), AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(errno) => return Err(errno.into()),
-            }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        match unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno.into()),
         }
-        Ok(())
+    }
+
+    /// Why this very task failed when it was last tried.
+    fn own_failure(&self) -> Option<FailureMark> {
+        let mark: FailureMark = read_mark(&self.fd, &Kind::Failure.file(&self.owner.volume))?;
+        ((&mark.run, &mark.task) == (&self.owner.run, &self.owner.task)).then_some(mark)
     }
 
     /// Everything of the volume is restored; the pod may start when all its volumes are.
@@ -157,7 +166,10 @@ impl MarkDir {
         self.put(
             &Kind::Success.file(&volume),
             &SuccessMark { run, task, done },
-        )
+        )?;
+        // It counts for nothing any more; without it the directory is only tidier.
+        let _ = self.remove(&Kind::Failure.file(&volume));
+        Ok(())
     }
 
     /// What this very task has done if it has ended well before: its pod may have started since, and its volume must
@@ -168,15 +180,31 @@ impl MarkDir {
         mark.done.filter(|_| own)
     }
 
-    /// The restore failed; `reason` is one line for a person.
+    /// The restore failed; `reason` is one line for a person, and `again` says whether it will be tried again.
     ///
     /// # Errors
     /// As for [`MarkDir::success`].
-    pub fn failure(&self, reason: &str) -> io::Result<()> {
+    pub fn failure(&self, reason: &str, again: bool) -> io::Result<()> {
         let MarkOwner { run, task, volume } = self.owner.clone();
-        let reason = reason.to_owned();
-        let mark = FailureMark { run, task, reason };
+        let mark = FailureMark {
+            run,
+            task,
+            reason: reason.to_owned(),
+            again,
+        };
         self.put(&Kind::Failure.file(&volume), &mark)
+    }
+
+    /// The restore was stopped. A reason that it has failed for before says more than that.
+    ///
+    /// # Errors
+    /// As for [`MarkDir::success`].
+    pub fn stopped(&self) -> io::Result<()> {
+        let before = self.own_failure().map(|mark| mark.reason);
+        self.failure(
+            before.as_deref().unwrap_or("the restore was stopped"),
+            false,
+        )
     }
 
     /// The restore goes on.
@@ -223,95 +251,6 @@ fn check_volume(volume: &str) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }
 
-/// How a wait ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// All volumes of the pod are restored.
-    Success,
-    /// The restore failed, for this reason, which names the volume.
-    Failure(String),
-    /// There was no progress for as long as the waiter would wait.
-    Stalled,
-    /// The wait was cancelled.
-    Cancelled,
-}
-
-/// Waits until all volumes that are expected have their marks in `dir`, looking every `poll`; tells the
-/// progress of all of them together when it differs from the one before. `no_progress_deadline`: give up when nothing changed for so long, `None` waits for ever.
-/// Blocks the thread.
-///
-/// # Errors
-/// The directory cannot be opened. Marks that cannot be read are as if they were not there.
-pub fn wait(
-    dir: &Path,
-    poll: Duration,
-    no_progress_deadline: Option<Duration>,
-    on_progress: &mut dyn FnMut(&Progress),
-    cancel: &CancellationToken,
-) -> io::Result<Outcome> {
-    let dir = open_dir(dir)?;
-    let mut last = None;
-    let mut moved = Instant::now();
-    loop {
-        let expected = read_mark::<ExpectedMark>(&dir, EXPECTED);
-        if let Some(outcome) = expected.as_ref().and_then(|it| ended(&dir, it)) {
-            return Ok(outcome);
-        }
-        let progress = expected.as_ref().and_then(|it| all_progress(&dir, it));
-        if let Some(now) = progress
-            && last != progress
-        {
-            last = progress;
-            moved = Instant::now();
-            on_progress(&now);
-        }
-        if no_progress_deadline.is_some_and(|deadline| moved.elapsed() >= deadline) {
-            return Ok(Outcome::Stalled);
-        }
-        let until = Instant::now() + poll;
-        while let Some(left) = until.checked_duration_since(Instant::now()) {
-            if cancel.is_cancelled() {
-                return Ok(Outcome::Cancelled);
-            }
-            if left.is_zero() {
-                break;
-            }
-            thread::sleep(left.min(CANCEL_CHECK));
-        }
-    }
-}
-
-/// How the restore of the expected volumes has ended, if it has.
-fn ended(dir: &OwnedFd, expected: &ExpectedMark) -> Option<Outcome> {
-    let mut missing = expected.volumes.is_empty();
-    for volume in &expected.volumes {
-        check_volume(volume).ok()?;
-        let failure = read_mark::<FailureMark>(dir, &Kind::Failure.file(volume));
-        if let Some(mark) = failure.filter(|mark| mark.run == expected.run) {
-            let reason = format!("volume {volume}: {}", mark.reason);
-            return Some(Outcome::Failure(reason));
-        }
-        let success = read_mark::<SuccessMark>(dir, &Kind::Success.file(volume));
-        missing |= success.is_none_or(|mark| mark.run != expected.run);
-    }
-    (!missing).then_some(Outcome::Success)
-}
-
-/// The progress of the expected volumes that have begun.
-fn all_progress(dir: &OwnedFd, expected: &ExpectedMark) -> Option<Progress> {
-    let names = expected.volumes.iter();
-    let names = names.filter(|volume| check_volume(volume).is_ok());
-    names
-        .filter_map(|volume| read_mark::<Progress>(dir, &Kind::Progress.file(volume)))
-        .reduce(|a, b| Progress {
-            entries_done: a.entries_done.saturating_add(b.entries_done),
-            entries_total: a.entries_total.saturating_add(b.entries_total),
-            bytes_done: a.bytes_done.saturating_add(b.bytes_done),
-            bytes_total: a.bytes_total.saturating_add(b.bytes_total),
-            transferred_bytes: a.transferred_bytes.saturating_add(b.transferred_bytes),
-        })
-}
-
 fn open_dir(dir: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(openat(CWD, dir, flags, Mode::empty())?)
@@ -335,7 +274,9 @@ fn read_mark<T: DeserializeOwned>(dir: &OwnedFd, name: &str) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::symlink};
+    use std::{fs, os::unix::fs::symlink, thread, time::Duration};
+
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
 
@@ -345,8 +286,13 @@ mod tests {
         let mut seen = Vec::new();
         let mut on_progress = |progress: &Progress| seen.push(progress.bytes_done);
         let cancel = CancellationToken::new();
-        let outcome = wait(dir, POLL, Some(deadline), &mut on_progress, &cancel).unwrap();
+        let outcome = wait(dir, POLL, Some(deadline), None, &mut on_progress, &cancel).unwrap();
         (outcome, seen)
+    }
+
+    fn failed(reason: &str, again: bool) -> Outcome {
+        let reason = reason.to_owned();
+        Outcome::Failure { reason, again }
     }
 
     fn marks_of(dir: &Path, run: &str, volume: &str) -> MarkDir {
@@ -365,7 +311,8 @@ mod tests {
     fn a_waiter_sees_progress_and_then_success() {
         let dir = tempfile::tempdir().unwrap();
         let marks = marks_of(dir.path(), "r", "data");
-        marks.failure("an earlier attempt").unwrap();
+        let earlier = marks_of(dir.path(), "r0", "data");
+        earlier.failure("an earlier restore", true).unwrap();
         marks.begin(&[]).unwrap();
         let progress = Progress {
             bytes_done: 7,
@@ -416,12 +363,46 @@ mod tests {
         data.begin(&expected).unwrap();
         data.success(Done::default()).unwrap();
         let logs = marks_of(dir.path(), "r", "logs");
-        logs.failure("the disk is full").unwrap();
-        let reason = "volume logs: the disk is full".to_owned();
-        assert_eq!(wait_in(dir.path(), LONG).0, Outcome::Failure(reason));
-        logs.begin(&expected).unwrap();
-        logs.success(Done::default()).unwrap();
-        assert_eq!(wait_in(dir.path(), LONG).0, Outcome::Success);
+        logs.failure("the disk is full", true).unwrap();
+        let reason = "volume logs: the disk is full";
+        assert_eq!(wait_in(dir.path(), LONG).0, failed(reason, true));
+        data.begin(&expected).unwrap();
+        data.failure("the disk is away", false).unwrap();
+        let both = "volume data: the disk is away; volume logs: the disk is full";
+        assert_eq!(wait_in(dir.path(), LONG).0, failed(both, false));
+    }
+
+    #[test]
+    fn a_reason_can_be_read_until_another_attempt_succeeds() {
+        let dir = tempfile::tempdir().unwrap();
+        let marks = marks_of(dir.path(), "r", "data");
+        marks.begin(&[]).unwrap();
+        assert_eq!(known_failure(dir.path()).unwrap(), None);
+        marks.failure("the disk is full", true).unwrap();
+        marks.begin(&[]).unwrap();
+        let reason = "volume data: the disk is full";
+        assert_eq!(known_failure(dir.path()).unwrap().as_deref(), Some(reason));
+        assert_eq!(wait_in(dir.path(), LONG).0, failed(reason, true));
+        let knowing = |deadline| {
+            let (cancel, none) = (CancellationToken::new(), &mut |_: &Progress| {});
+            wait(
+                dir.path(),
+                POLL,
+                Some(deadline),
+                Some(reason),
+                none,
+                &cancel,
+            )
+            .unwrap()
+        };
+        assert_eq!(knowing(MOMENT), Outcome::Stalled);
+        marks.stopped().unwrap();
+        assert_eq!(knowing(LONG), failed(reason, false), "it ends for good");
+        marks.begin(&[]).unwrap();
+        marks.success(Done::default()).unwrap();
+        assert_eq!(knowing(LONG), Outcome::Success);
+        assert!(!dir.path().join("data.failure").exists());
+        assert_eq!(known_failure(dir.path()).unwrap(), None);
     }
 
     #[test]
@@ -460,8 +441,30 @@ mod tests {
         assert_eq!(wait_in(dir.path(), MOMENT).0, Outcome::Stalled);
         let cancel = CancellationToken::new();
         cancel.cancel();
-        let outcome = wait(dir.path(), POLL, None, &mut |_| {}, &cancel).unwrap();
+        let outcome = wait(dir.path(), POLL, None, None, &mut |_| {}, &cancel).unwrap();
         assert_eq!(outcome, Outcome::Cancelled);
+    }
+
+    #[test]
+    fn what_is_no_file_is_no_mark_and_keeps_nobody_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = Mode::from_raw_mode(0o666);
+        for name in ["data.success", "data.failure", ".data.tmp"] {
+            let fifo = dir.path().join(name);
+            rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, mode, 0).unwrap();
+        }
+        fs::create_dir(dir.path().join("expected")).unwrap();
+        assert_eq!(wait_in(dir.path(), MOMENT).0, Outcome::Stalled);
+        let marks = marks_of(dir.path(), "r", "data");
+        assert_eq!(marks.done(), None);
+        // A directory in the place of a mark is an error, and nothing is removed from it.
+        fs::write(dir.path().join("expected/other"), "kept").unwrap();
+        assert!(marks.begin(&[]).is_err());
+        assert!(dir.path().join("expected/other").exists());
+        fs::remove_dir_all(dir.path().join("expected")).unwrap();
+        marks.begin(&[]).unwrap();
+        marks.success(Done::default()).unwrap();
+        assert_eq!(wait_in(dir.path(), LONG).0, Outcome::Success);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! acknowledged.
 
 mod order;
+mod restore;
 mod table;
 mod work;
 

@@ -93,6 +93,21 @@ impl RestoreError {
         }
     }
 
+    /// Whether somebody can mend it, at the volume or at the store, so that the same restore is worth another try later.
+    pub fn is_mendable(&self) -> bool {
+        match self {
+            Self::Repository(error) => is_mendable(error),
+            Self::Full { .. } | Self::ReadOnly { .. } | Self::Target { .. } | Self::Spill(_) => {
+                true
+            }
+            Self::NotEmpty { .. }
+            | Self::Exists { .. }
+            | Self::NotInSnapshot { .. }
+            | Self::NothingMatches { .. }
+            | Self::Cancelled => false,
+        }
+    }
+
     /// Whether it ended because somebody wanted it to.
     pub fn is_cancelled(&self) -> bool {
         match self {
@@ -100,5 +115,78 @@ impl RestoreError {
             Self::Cancelled => true,
             _ => false,
         }
+    }
+}
+
+/// As [`RestoreError::is_mendable`]: what is damaged, or is no part of the snapshot, stays so; what is missing or cannot be
+/// reached may come back.
+pub(crate) fn is_mendable(error: &orlop_repository::Error) -> bool {
+    use orlop_repository::Error;
+    if error.is_cancelled() {
+        return false;
+    }
+    !error.is_permanent()
+        || matches!(
+            error,
+            Error::NotFound { .. }
+                | Error::NoRepository { .. }
+                | Error::Store { .. }
+                | Error::Access { .. }
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use orlop_repository::Error;
+
+    use super::*;
+
+    #[test]
+    fn what_is_missing_or_full_can_be_mended_and_what_is_damaged_cannot() {
+        let (name, store) = (|| "p/1".to_owned(), || "the store".to_owned());
+        let missing = Error::NotFound {
+            name: name(),
+            store: store(),
+        };
+        let denied = Error::Store {
+            action: "read",
+            name: name(),
+            store: store(),
+            source: io::ErrorKind::PermissionDenied.into(),
+        };
+        let damaged = Error::Damaged {
+            name: name(),
+            reason: String::new(),
+        };
+        let gone = Error::NoSnapshot {
+            wanted: name(),
+            store: store(),
+            hint: String::new(),
+        };
+        let of = |error| RestoreError::Repository(error).is_mendable();
+        assert_eq!(
+            [
+                of(missing),
+                of(denied),
+                of(damaged),
+                of(gone),
+                of(Error::Cancelled)
+            ],
+            [true, true, false, false, false]
+        );
+        let (target, path) = (String::new, String::new);
+        let full = RestoreError::Full {
+            target: target(),
+            path: path(),
+            source: io::ErrorKind::StorageFull.into(),
+        };
+        assert!(full.is_mendable() && full.is_permanent());
+        let read_only = RestoreError::ReadOnly {
+            target: target(),
+            path: path(),
+        };
+        assert!(read_only.is_mendable());
+        let hint = String::new();
+        assert!(!RestoreError::NotInSnapshot { path: path(), hint }.is_mendable());
     }
 }

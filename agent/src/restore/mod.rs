@@ -44,6 +44,7 @@ use orlop_repository::{FetchLimits, ReadSession};
 use tokio_util::sync::CancellationToken;
 
 pub use error::RestoreError;
+pub(crate) use error::is_mendable;
 pub use export::export;
 pub use select::Selection;
 pub use source::{Batches, Source};
@@ -59,8 +60,8 @@ const MEMORY_BYTES: u64 = 256 << 20;
 pub enum RestoreTarget {
     /// A directory by its path; made with its parents if it is missing.
     Path(PathBuf),
-    /// An open directory.
-    Fd(OwnedFd),
+    /// An open directory, and what messages call it.
+    Fd(OwnedFd, String),
     /// The directory of this name, of one component, in an open one; made if it is missing. Links are not followed, and
     /// it is of the same file system.
     Inside(OwnedFd, String),

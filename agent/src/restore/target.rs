@@ -30,8 +30,7 @@ pub(super) fn open(
 ) -> Result<(OwnedFd, String), RestoreError> {
     let (fd, name) = match target {
         RestoreTarget::Path(path) => (open_path(&path, mode)?, path.display().to_string()),
-        RestoreTarget::Fd(fd) => {
-            let name = "the target directory".to_owned();
+        RestoreTarget::Fd(fd, name) => {
             let own = openat(&fd, c".", FLAGS, Mode::empty())
                 .map_err(|errno| failed("open", &name, errno))?;
             (own, name)

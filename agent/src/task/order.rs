@@ -1,5 +1,7 @@
 //! What a task is to do, checked on receipt.
 
+use std::num::NonZeroUsize;
+
 use orlop_core::{Lineage, RestoreMode, S3Keys, SnapshotId, TaskId, VolumeRef};
 use orlop_proto::{
     ProtocolError, locations, receive,
@@ -83,6 +85,10 @@ pub(super) enum Work {
         path: Option<Vec<u8>>,
         /// All volumes of the pod that this run restores, for who waits in it; empty for this one.
         marks_expected: Vec<String>,
+        /// Whether a pod waits for it: what somebody can mend is tried again.
+        awaited: bool,
+        /// Files at once at most; `None` for as many as there is memory for.
+        parallel: Option<NonZeroUsize>,
     },
 }
 
@@ -102,6 +108,10 @@ impl TryFrom<StartTask> for Order {
                 directory: directory(&restore)?,
                 snapshot: receive::snapshot_id("restore.snapshot_id", &restore.snapshot_id)?,
                 path: (!restore.path.is_empty()).then(|| restore.path.to_vec()),
+                awaited: restore.awaited,
+                parallel: usize::try_from(restore.parallel)
+                    .ok()
+                    .and_then(NonZeroUsize::new),
                 marks_expected: receive::texts(
                     "restore.marks_expected",
                     restore.marks_expected,

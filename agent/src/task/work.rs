@@ -1,32 +1,26 @@
 //! A task's thread: finds the volume, backs it up or restores into it, and says how that ended.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use orlop_core::{
-    Issue, Monitor, Progress, RestoreMode, S3Keys, SnapshotId,
+    Monitor, S3Keys,
     run::{Outcome, TaskResult},
     with_causes,
 };
 use orlop_repository::{
-    Committer, ObjectStore, ReadSession, Repository, StoreOptions, open_store_with,
-    store::S3Credentials,
+    Committer, ObjectStore, Repository, StoreOptions, open_store_with, store::S3Credentials,
 };
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     order::{Order, Route, Work},
+    restore::{Restore, before, open_marks, workers},
     table::failed,
 };
 use crate::{
     app::Inventory,
     backup::{self, BackupJob, Budget, CheckpointEvery},
-    marks::{Done, MarkDir, MarkOwner},
-    restore::{self, RestoreJob, RestoreTarget},
     volumes::FoundVolume,
 };
 
@@ -34,8 +28,6 @@ use crate::{
 const WORKER_BYTES: u64 = 24 << 20;
 /// A pack on its way to the store, and the one that is being filled.
 const UPLOAD_BYTES: u64 = 96 << 20;
-/// Marks of progress are written this often.
-const MARK_PERIOD: Duration = Duration::from_secs(1);
 
 /// What tasks work with.
 pub(super) struct Tools {
@@ -109,6 +101,8 @@ pub(super) fn run(
             directory,
             path,
             marks_expected,
+            awaited,
+            parallel,
         } => {
             let restore = Restore {
                 order,
@@ -117,6 +111,8 @@ pub(super) fn run(
                 mode: *mode,
                 directory: directory.as_deref(),
                 path,
+                awaited: *awaited,
+                workers: workers(tools.budget.workers, *parallel),
             };
             // Who waits in the pod would wait for ever: without marks nothing is restored.
             let marks = marks.map(|dir| open_marks(&dir, order)).transpose();
@@ -217,175 +213,6 @@ fn backup(
         }
         Err(error) if error.is_cancelled() => Outcome::Canceled,
         Err(error) => failed(with_causes(&error), !error.is_permanent()),
-    }
-}
-
-struct Restore<'a> {
-    order: &'a Order,
-    tools: &'a Tools,
-    snapshot: SnapshotId,
-    mode: RestoreMode,
-    directory: Option<&'a str>,
-    path: &'a Option<Vec<u8>>,
-}
-
-impl Restore<'_> {
-    /// Restores, and leaves a mark of how that ended for who waits in the pod.
-    fn run(
-        &self,
-        found: &FoundVolume,
-        marks: Option<MarkDir>,
-        committer: Arc<dyn Committer>,
-        store: Arc<dyn ObjectStore>,
-        monitor: &Arc<dyn Monitor>,
-        cancel: &CancellationToken,
-    ) -> Outcome {
-        let monitor = Tally::new(monitor, marks);
-        let outcome = self.execute(found, committer, store, &monitor, cancel);
-        let Some(marks) = &monitor.marks else {
-            return outcome;
-        };
-        let marked = match &outcome {
-            Outcome::Completed(result) if result.errors == 0 => marks.success(Done {
-                bytes: result.logical_bytes,
-                entries: result.entries,
-                warnings: result.warnings,
-            }),
-            Outcome::Completed(result) => {
-                marks.failure(&format!("{} entries could not be restored", result.errors))
-            }
-            Outcome::Failed { message, .. } => marks.failure(message),
-            Outcome::Canceled => marks.failure("the restore was canceled"),
-        };
-        match (marked, outcome) {
-            (Err(error), Outcome::Completed(_)) => {
-                failed(format!("cannot write marks for the pod: {error}"), true)
-            }
-            (Err(error), outcome) => {
-                let task_id = self.order.id;
-                tracing::warn!(%task_id, %error, "cannot write a mark");
-                outcome
-            }
-            (Ok(()), outcome) => outcome,
-        }
-    }
-
-    fn execute(
-        &self,
-        found: &FoundVolume,
-        committer: Arc<dyn Committer>,
-        store: Arc<dyn ObjectStore>,
-        monitor: &Arc<Tally>,
-        cancel: &CancellationToken,
-    ) -> Outcome {
-        let root = match found.open() {
-            Ok(root) => root,
-            Err(error) => return failed(with_causes(&error), true),
-        };
-        let handle = self.tools.handle.clone();
-        let session =
-            match ReadSession::open(committer, store, self.snapshot, handle, cancel.clone()) {
-                Ok(session) => session,
-                Err(error) if error.is_cancelled() => return Outcome::Canceled,
-                Err(error) => return failed(with_causes(&error), !error.is_permanent()),
-            };
-        let target = match self.directory {
-            None => RestoreTarget::Fd(root),
-            Some(name) => RestoreTarget::Inside(root, name.to_owned()),
-        };
-        let mut job = RestoreJob::new(target);
-        job.mode = self.mode;
-        job.select.paths.extend(self.path.clone());
-        job.workers = self.tools.budget.workers;
-        job.memory_bytes = self.tools.memory_bytes;
-        let monitor_for_restore = Arc::clone(monitor) as Arc<dyn Monitor>;
-        let report = restore::run(job, &session, monitor_for_restore, cancel.clone());
-        let fetched_bytes = session.fetched_bytes();
-        session.end();
-        match report {
-            Ok(report) => {
-                let (warnings, errors) = monitor.issues();
-                Outcome::Completed(TaskResult {
-                    snapshot: self.snapshot,
-                    logical_bytes: report.bytes,
-                    transferred_bytes: fetched_bytes,
-                    entries: report.files + report.dirs + report.others,
-                    warnings,
-                    errors,
-                })
-            }
-            Err(error) if error.is_cancelled() => Outcome::Canceled,
-            Err(error) => failed(with_causes(&error), !error.is_permanent()),
-        }
-    }
-}
-
-/// The result of a task that has ended well before, and whose agent did not live to tell it.
-fn before(snapshot: SnapshotId, done: Done) -> TaskResult {
-    TaskResult {
-        snapshot,
-        logical_bytes: done.bytes,
-        transferred_bytes: 0,
-        entries: done.entries,
-        warnings: done.warnings,
-        errors: 0,
-    }
-}
-
-/// Opens the directory for marks.
-fn open_marks(dir: &FoundVolume, order: &Order) -> io::Result<MarkDir> {
-    let fd = dir.open().map_err(io::Error::other)?;
-    let owner = MarkOwner {
-        run: order.run.clone(),
-        task: order.id.to_string(),
-        volume: order.volume.volume.clone(),
-    };
-    MarkDir::from_fd(fd, owner)
-}
-
-/// Passes everything on, counts issues, and marks progress.
-struct Tally {
-    to: Arc<dyn Monitor>,
-    marks: Option<MarkDir>,
-    counts: Mutex<(u64, u64, Option<Instant>)>,
-}
-
-impl Tally {
-    fn new(to: &Arc<dyn Monitor>, marks: Option<MarkDir>) -> Arc<Self> {
-        Arc::new(Self {
-            to: Arc::clone(to),
-            marks,
-            counts: Mutex::default(),
-        })
-    }
-
-    /// Warnings and errors.
-    fn issues(&self) -> (u64, u64) {
-        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        (counts.0, counts.1)
-    }
-}
-
-impl Monitor for Tally {
-    fn progress(&self, progress: Progress) {
-        self.to.progress(progress);
-        let Some(marks) = &self.marks else { return };
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.2.is_none_or(|last| last.elapsed() >= MARK_PERIOD) {
-            counts.2 = Some(Instant::now());
-            // The next mark of progress says more than an error about this one.
-            let _ = marks.progress(&progress);
-        }
-    }
-
-    fn issue(&self, issue: &Issue) {
-        self.to.issue(issue);
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if issue.kind.is_error() {
-            counts.1 += 1;
-        } else {
-            counts.0 += 1;
-        }
     }
 }
 

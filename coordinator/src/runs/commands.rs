@@ -5,6 +5,7 @@ use orlop_core::{
     Lineage, RestoreMode, SnapshotId, TaskId, VolumeRef,
     run::{Event, Making, NewTask, Objects, Place, PodRun, Run, RunKind, RunSpec, Task},
 };
+use orlop_kubernetes::velero::Restore;
 use orlop_proto::v1;
 use orlop_runtime::mac::{self, MacKey};
 use serde::{Deserialize, Serialize};
@@ -69,6 +70,8 @@ pub(super) fn start(
                 .unwrap_or_default()
                 .to_owned(),
             directory_may_exist: goes_on(task),
+            awaited: task.awaited,
+            parallel: parallel(&spec.velero_object),
         }),
     };
     let mut start = v1::StartTask {
@@ -107,6 +110,17 @@ fn volumes_of_pod(run: &Run, volume: &VolumeRef) -> Vec<String> {
     };
     let tasks = run.tasks.iter().filter(same);
     tasks.map(|task| task.volume.volume.clone()).collect()
+}
+
+/// How many files of a volume the `Restore` wants to be written at once; 0 if it does not say.
+fn parallel(velero_object: &str) -> u32 {
+    let restore = serde_json::from_str::<Restore>(velero_object);
+    let config = restore
+        .ok()
+        .and_then(|restore| restore.spec.uploader_config);
+    config.map_or(0, |config| {
+        u32::try_from(config.parallel_files_download).unwrap_or(0)
+    })
 }
 
 /// An attempt after the first one goes on in what the first one left in a target that was empty.
@@ -221,6 +235,23 @@ mod tests {
     use orlop_core::run::{BackupSpec, TaskPhase};
 
     use super::*;
+
+    #[test]
+    fn files_at_once_are_as_the_restore_says() {
+        assert_eq!(parallel(""), 0);
+        assert_eq!(
+            parallel(r#"{"spec": {"uploaderConfig": {"parallelFilesDownload": 3}}}"#),
+            3
+        );
+        assert_eq!(
+            parallel(r#"{"spec": {"uploaderConfig": {"parallelFilesDownload": -3}}}"#),
+            0
+        );
+        assert_eq!(
+            parallel(r#"{"spec": {"uploaderConfig": {"writeSparseFiles": true}}}"#),
+            0
+        );
+    }
 
     #[test]
     fn a_run_is_put_together_again_from_a_context() {
