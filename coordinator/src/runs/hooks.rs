@@ -8,7 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 use orlop_core::{
-    hook::{Hook, HookOutcome},
+    hook::{Hook, HookOutcome, HookPhase},
     run::{Event, HookWait},
 };
 use orlop_kubernetes::{
@@ -17,6 +17,7 @@ use orlop_kubernetes::{
 };
 use orlop_proto::v1::LogLevel;
 use tokio::{
+    sync::Semaphore,
     task::{Id, JoinSet},
     time::Instant,
 };
@@ -29,6 +30,35 @@ use crate::cluster::{ContainerState, HookEnd};
 const LOOK: Duration = Duration::from_secs(1);
 const LOOK_MAX: Duration = Duration::from_secs(10);
 
+/// Hooks of a phase that run at once, over all runs.
+const AT_ONCE: usize = 16;
+/// Containers that are looked at at once.
+const LOOKS: usize = 8;
+
+/// Bounds of what goes on at once. What thaws pods never waits for what freezes others.
+struct Room {
+    pre: Semaphore,
+    post: Semaphore,
+    looks: Semaphore,
+}
+
+impl Room {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            pre: Semaphore::new(AT_ONCE),
+            post: Semaphore::new(AT_ONCE),
+            looks: Semaphore::new(LOOKS),
+        })
+    }
+
+    fn of(&self, phase: HookPhase) -> &Semaphore {
+        match phase {
+            HookPhase::Pre => &self.pre,
+            HookPhase::Post => &self.post,
+        }
+    }
+}
+
 /// Whether a hook may run.
 enum Ready {
     /// It may.
@@ -40,9 +70,10 @@ enum Ready {
 }
 
 impl Runs {
-    /// Runs hooks as they are asked for, those of each pod one after the other, until `shutdown`. One that runs then is
+    /// Runs hooks as they are asked for, those of each pod one after the other and some pods at once, until `shutdown`. One that runs then is
     /// run again by the next coordinator.
     pub(crate) async fn run_hooks(self: Arc<Self>, shutdown: CancellationToken) {
+        let room = Room::new();
         let mut pods = JoinSet::new();
         let mut busy: HashMap<Id, PodKey> = HashMap::new();
         loop {
@@ -54,10 +85,11 @@ impl Runs {
                     continue;
                 }
                 let (runs, shutdown, key) = (Arc::clone(&self), shutdown.clone(), pod.clone());
+                let room = Arc::clone(&room);
                 let work = async move {
                     tokio::select! {
                         () = shutdown.cancelled() => {}
-                        () = runs.hooks_of(&key) => {}
+                        () = runs.hooks_of(&key, &room) => {}
                     }
                 };
                 busy.insert(pods.spawn(work).id(), pod);
@@ -80,7 +112,7 @@ impl Runs {
         while pods.join_next().await.is_some() {}
     }
 
-    async fn hooks_of(&self, pod: &PodKey) {
+    async fn hooks_of(&self, pod: &PodKey, room: &Room) {
         loop {
             let Some(hook) = self.hook_to_run(pod) else {
                 let (namespace, name) = (pod.namespace.clone(), pod.pod.clone());
@@ -92,7 +124,7 @@ impl Runs {
                 return;
             };
             let log = HookLog::new(&pod.run.name, &pod.namespace, &pod.pod, &hook);
-            let end = match self.container_of(pod, &hook).await {
+            let end = match self.container_of(pod, &hook, room).await {
                 Ready::Left => continue,
                 Ready::Never(message) => HookEnd {
                     outcome: HookOutcome::Failed,
@@ -101,6 +133,13 @@ impl Runs {
                     message,
                 },
                 Ready::Now => {
+                    let _permit = room.of(hook.phase).acquire().await;
+                    // One before volumes has begun, whatever happens to its run: its volumes wait for its end.
+                    if hook.phase == HookPhase::Post
+                        && self.hook_to_run(pod).as_ref() != Some(&hook)
+                    {
+                        continue;
+                    }
                     self.log_record(pod, log.started(self.time()));
                     let cluster = &self.parts.cluster;
                     let end = cluster.run_hook(&pod.namespace, &pod.pod, &hook).await;
@@ -129,7 +168,7 @@ impl Runs {
     }
 
     /// Waits until a hook of a restored pod may run: one of a backup may at once.
-    async fn container_of(&self, pod: &PodKey, hook: &Hook) -> Ready {
+    async fn container_of(&self, pod: &PodKey, hook: &Hook, room: &Room) -> Ready {
         let wait = match self.wait_of(pod) {
             Ok(Some(wait)) => wait,
             Ok(None) => return Ready::Now,
@@ -139,9 +178,11 @@ impl Runs {
         let mut pause = LOOK;
         loop {
             let cluster = &self.parts.cluster;
+            let look = room.looks.acquire().await;
             let state = cluster
                 .container_state(&pod.namespace, &pod.pod, &hook.container)
                 .await;
+            drop(look);
             let reason = match state {
                 Ok(ContainerState::Ready) => return Ready::Now,
                 Ok(ContainerState::Running) if !wait.ready => return Ready::Now,
