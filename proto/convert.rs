@@ -163,6 +163,7 @@ impl From<&Task> for v1::Task {
             claim_uid: place.claim_uid,
             persistent_volume: place.persistent_volume,
             source: task.source.as_ref().map(Into::into),
+            snapshot_bytes: task.snapshot_bytes,
         }
     }
 }

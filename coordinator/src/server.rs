@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use orlop_kubernetes::access::Reviewer;
+use orlop_kubernetes::{access::Reviewer, events::EventWriter};
 use orlop_proto::{
     DESCRIPTORS,
     v1::{
@@ -28,7 +28,7 @@ use tonic_reflection::server::Builder as Reflection;
 use crate::{
     clock::Clock,
     cluster::{Cluster, Directory, KubeCluster},
-    config::{CoordinatorConfig, DownloadEndpoint},
+    config::{ClusterAccess, CoordinatorConfig, DownloadEndpoint},
     downloads::{self, Downloads},
     error::{Error, Result},
     locations::Locations,
@@ -62,6 +62,8 @@ pub struct Coordinator {
     context: Context,
     /// Where downloads are served.
     endpoint: Option<TcpListener>,
+    /// Writes the events of the cluster.
+    events: Option<EventWriter>,
 }
 
 impl Coordinator {
@@ -91,13 +93,16 @@ impl Coordinator {
             namespace: access.connection.namespace().to_owned(),
         });
         let gate = Gate::new(&config.token, tokens);
-        let cluster: Arc<dyn Cluster> = match config.cluster {
-            None => Arc::new(Directory::default()),
-            Some(access) => Arc::new(KubeCluster::new(
-                access.connection,
-                access.host_roots,
-                spool_dir.clone(),
-            )),
+        let (cluster, events): (Arc<dyn Cluster>, _) = match config.cluster {
+            None => (Arc::new(Directory::default()), None),
+            Some(access) => {
+                let ClusterAccess {
+                    connection,
+                    host_roots,
+                } = access;
+                let (cluster, events) = KubeCluster::new(connection, host_roots, spool_dir.clone());
+                (Arc::new(cluster), Some(events))
+            }
         };
         let parts = Parts {
             cluster,
@@ -142,6 +147,7 @@ impl Coordinator {
             router,
             context,
             endpoint,
+            events,
         })
     }
 
@@ -161,6 +167,7 @@ impl Coordinator {
             router,
             context,
             endpoint,
+            events,
         } = self;
         let own: Tasks = Tasks::default();
         own.spawn(Arc::clone(&context.runs).run_scheduler(context.shutdown.clone()));
@@ -170,6 +177,9 @@ impl Coordinator {
         own.spawn(Arc::clone(&context.maintenance).run_collector(context.shutdown.clone()));
         own.spawn(Arc::clone(&context.runs).run_hooks(context.shutdown.clone()));
         own.spawn(Arc::clone(&context.runs).run_restores(context.shutdown.clone()));
+        if let Some(events) = events {
+            own.spawn(events.run(context.shutdown.clone()));
+        }
         if let Some(endpoint) = endpoint {
             let (context, shutdown) = (context.clone(), context.shutdown.clone());
             if !context.downloads.has_address() {

@@ -1,5 +1,7 @@
 //! The tasks of a restore as `PodVolumeRestore` objects, by which clients see its volumes.
 
+use std::collections::BTreeMap;
+
 use orlop_kubernetes::{
     api::{ObjectMeta, OwnerReference},
     record::{self, TASK},
@@ -35,6 +37,9 @@ pub(super) fn next(
 ) -> Vec<Step<PodVolumeRestore>> {
     let shown = |object: &mut PodVolumeRestore, task: &v1::Task| {
         object.status = status(&object.status, task, now_ms);
+        if object.spec.snapshot_size == 0 {
+            object.spec.snapshot_size = volumes::bytes(task.snapshot_bytes);
+        }
         if object.spec.snapshot_id.is_empty() {
             object.spec.snapshot_id.clone_from(&task.snapshot_id);
         }
@@ -75,12 +80,28 @@ fn created(restore: &Restore, location: &str, task: &v1::Task, now_ms: i64) -> P
             backup_storage_location: location.to_owned(),
             uploader_type: UploaderType::Kopia,
             snapshot_id: task.snapshot_id.clone(),
+            snapshot_size: volumes::bytes(task.snapshot_bytes),
+            uploader_settings: settings(restore),
             source_namespace: source.namespace.clone(),
             volume: volume.volume,
             ..PodVolumeRestoreSpec::default()
         },
         status: status(&PodVolumeRestoreStatus::default(), task, now_ms),
     }
+}
+
+/// What the restore says of how to write volumes, by the names that Velero gives it.
+fn settings(restore: &Restore) -> BTreeMap<String, String> {
+    let Some(config) = &restore.spec.uploader_config else {
+        return BTreeMap::new();
+    };
+    let sparse = config.write_sparse_files.unwrap_or(false).to_string();
+    let mut settings = BTreeMap::from([("WriteSparseFiles".to_owned(), sparse)]);
+    if config.parallel_files_download > 0 {
+        let parallel = config.parallel_files_download.to_string();
+        settings.insert("ParallelFilesDownload".to_owned(), parallel);
+    }
+    settings
 }
 
 fn status(before: &PodVolumeRestoreStatus, task: &v1::Task, now_ms: i64) -> PodVolumeRestoreStatus {
@@ -145,6 +166,7 @@ mod tests {
             claim: "data-db-0".to_owned(),
             claim_uid: "c-1".to_owned(),
             snapshot_id: "s-1".to_owned(),
+            snapshot_bytes: 900,
             ..v1::Task::default()
         }
     }
@@ -184,7 +206,7 @@ mod tests {
                 "spec": {
                     "pod": {"kind": "Pod", "namespace": "shop-2", "name": "db-0", "uid": "p-1"}, "volume": "data",
                     "backupStorageLocation": "default", "repoIdentifier": "", "uploaderType": "kopia",
-                    "snapshotID": "s-1", "sourceNamespace": "shop",
+                    "snapshotID": "s-1", "snapshotSize": 900, "sourceNamespace": "shop",
                 },
                 "status": {
                     "phase": "InProgress", "node": "n1", "startTimestamp": "2026-01-02T03:04:02Z",
@@ -192,6 +214,17 @@ mod tests {
                 },
             })
         );
+    }
+
+    #[test]
+    fn how_volumes_are_written_is_as_the_restore_says() {
+        assert_eq!(settings(&restore()), BTreeMap::new());
+        let mut said = restore();
+        said.spec.uploader_config =
+            serde_json::from_value(json!({"writeSparseFiles": true, "parallelFilesDownload": 4}))
+                .unwrap();
+        let want = json!({"WriteSparseFiles": "true", "ParallelFilesDownload": "4"});
+        assert_eq!(json!(settings(&said)), want);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use orlop_core::{
     hook::{Hook, HookOutcome},
     run::{BackupSpec, KnownVolume, RestoreSpec, select},
 };
-use orlop_kubernetes::velero::Restore;
+use orlop_kubernetes::{events::Occurrence, velero::Restore};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -98,6 +98,15 @@ impl Cluster for Directory {
 
     async fn pod_state(&self, _pod: &RestoredPod) -> Result<PodState, Refusal> {
         Err(no_objects())
+    }
+
+    fn tell(&self, occurrence: Occurrence) {
+        // Nobody looks at objects here; what matters is in the run's log as well.
+        tracing::debug!(
+            reason = occurrence.reason,
+            note = occurrence.note,
+            "no event is written"
+        );
     }
 
     async fn delete_pod(&self, _namespace: &str, _pod: &str, _uid: &str) -> Result<(), Refusal> {

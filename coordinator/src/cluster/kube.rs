@@ -11,6 +11,7 @@ use orlop_kubernetes::{
     api::{Deployment, Pod},
     client::{ClientError, Connection, Objects},
     cluster_info::service_address,
+    events::{EventRecorder, EventWriter, Occurrence, events},
     exec::{self, ExecExit, ExecRequest},
     plan::{PlanError, plan_backup},
     restore::{
@@ -35,6 +36,8 @@ const DOWNLOADS: &str = "orlop-downloads";
 const DOWNLOADS_PORT: &str = "downloads";
 /// Our own Deployment, by Velero's name.
 const DEPLOYMENT: &str = "velero";
+/// Who tells of events.
+const COMPONENT: &str = "orlop";
 
 /// The cluster that a coordinator runs in.
 pub(crate) struct KubeCluster {
@@ -45,17 +48,26 @@ pub(crate) struct KubeCluster {
     spool_dir: PathBuf,
     /// What agents report: it is shown, and decides nothing.
     found: Directory,
+    /// Tells of occurrences.
+    events: EventRecorder,
 }
 
 impl KubeCluster {
-    /// The cluster at the other end of `connection`.
-    pub(crate) fn new(connection: Connection, host_roots: Vec<String>, spool_dir: PathBuf) -> Self {
-        Self {
+    /// The cluster at the other end of `connection`, and what writes the events that it tells of: who has it runs it.
+    pub(crate) fn new(
+        connection: Connection,
+        host_roots: Vec<String>,
+        spool_dir: PathBuf,
+    ) -> (Self, EventWriter) {
+        let (recorder, writer) = events(&connection, COMPONENT);
+        let cluster = Self {
             connection,
             host_roots,
             spool_dir,
             found: Directory::default(),
-        }
+            events: recorder,
+        };
+        (cluster, writer)
     }
 
     /// The image of the coordinator itself, which is that of the container that waits in restored pods.
@@ -256,6 +268,10 @@ impl Cluster for KubeCluster {
     async fn pod_state(&self, pod: &RestoredPod) -> Result<PodState, Refusal> {
         let state = pod_state(&self.connection, pod, &self.host_roots).await;
         state.map_err(|error| Refusal::Unavailable(with_sources(&error)))
+    }
+
+    fn tell(&self, occurrence: Occurrence) {
+        self.events.record(occurrence);
     }
 
     async fn delete_pod(&self, namespace: &str, pod: &str, uid: &str) -> Result<(), Refusal> {

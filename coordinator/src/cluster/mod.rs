@@ -19,7 +19,7 @@ use orlop_core::{
     hook::{Hook, HookOutcome},
     run::{BackupSpec, KnownVolume, NewPod, Objects, Place, RestoreSpec},
 };
-use orlop_kubernetes::velero::Restore;
+use orlop_kubernetes::{events::Occurrence, velero::Restore};
 use orlop_proto::v1::LogLevel;
 pub(crate) use target::{Located, Target};
 use tokio_util::sync::CancellationToken;
@@ -83,6 +83,9 @@ pub(crate) trait Cluster: Send + Sync {
     /// # Errors
     /// The API does not answer.
     async fn pod_state(&self, pod: &RestoredPod) -> Result<PodState, Refusal>;
+
+    /// Tells of something on the object that it happens to, where people look at it. It neither waits nor fails.
+    fn tell(&self, occurrence: Occurrence);
 
     /// Deletes the pod with this UID; one that is gone is no error.
     ///

@@ -10,7 +10,7 @@ use orlop_proto::v1::{self, AgentCommand, LogLevel, agent_command::Command};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{RunKey, Runs, commands, table::Table};
+use super::{RunKey, Runs, commands, lines::is_told, table::Table};
 
 /// Commands that wait for one agent; one that lets more pile up is cut off and dials again.
 const COMMANDS: usize = 1024;
@@ -277,10 +277,16 @@ impl Runs {
         let Some(key) = table.key_on(node, task) else {
             return;
         };
-        let Some(volume) = table.volume_of(&key, task) else {
+        let run = table.document(&key).map(|document| &document.run);
+        let Some(found) = run.and_then(|run| run.task(task)) else {
             return;
         };
-        let level = if issue.kind.is_error() {
+        if !is_told(found.attempts) {
+            return;
+        }
+        let volume = &found.volume;
+        // What is tried again until it is mended is no error yet.
+        let level = if issue.kind.is_error() && !found.awaited {
             LogLevel::Error
         } else {
             LogLevel::Warning

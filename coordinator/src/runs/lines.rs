@@ -2,7 +2,7 @@
 
 use orlop_core::{
     TaskId,
-    run::{Run, RunPhase, Task, TaskPhase},
+    run::{MAX_ATTEMPTS, Run, RunPhase, Task, TaskPhase},
 };
 use orlop_proto::v1::LogLevel;
 
@@ -10,6 +10,7 @@ pub(super) fn task_line(task: &Task, was: Option<TaskPhase>) -> Option<(LogLevel
     let volume = &task.volume;
     Some(match task.phase {
         TaskPhase::Queued if was.is_none() => return None,
+        TaskPhase::Queued | TaskPhase::Running if !is_told(task.attempts) => return None,
         TaskPhase::Queued => (LogLevel::Warning, format!("{volume}: {}", task.message)),
         TaskPhase::Running => {
             let node = &task.node;
@@ -43,6 +44,11 @@ pub(super) fn task_line(task: &Task, was: Option<TaskPhase>) -> Option<(LogLevel
         ),
         TaskPhase::Canceled => (LogLevel::Warning, format!("{volume}: canceled")),
     })
+}
+
+/// Whether the log tells of an attempt: of many, ever fewer.
+pub(super) fn is_told(attempts: u32) -> bool {
+    attempts <= MAX_ATTEMPTS || attempts.is_power_of_two()
 }
 
 pub(super) fn run_line(run: &Run) -> (LogLevel, Option<TaskId>, String) {

@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use orlop_core::{
-    TaskId, VolumeRef,
+    TaskId,
     run::{Event, RunPhase},
 };
 use orlop_proto::v1::{self, LogLevel, agent_command::Command};
@@ -96,10 +96,6 @@ impl Table {
         let key = self.tasks.get(&task)?;
         let found = self.document(key)?.run.task(task)?;
         (found.node == node).then(|| key.clone())
-    }
-
-    pub(super) fn volume_of(&self, key: &RunKey, task: TaskId) -> Option<VolumeRef> {
-        Some(self.document(key)?.run.task(task)?.volume.clone())
     }
 
     /// Whether a task that an agent has is known, perhaps only now by its context.

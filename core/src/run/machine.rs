@@ -3,7 +3,7 @@
 use super::{
     event::{Action, Event, NewTask, Outcome, TaskResult},
     pods::PodRun,
-    state::{MAX_ATTEMPTS, Objects, Run, RunPhase, Task, TaskPhase},
+    state::{AGAIN, MAX_ATTEMPTS, Objects, Run, RunPhase, Task, TaskPhase},
 };
 use crate::{Progress, TaskId};
 
@@ -272,6 +272,7 @@ impl Task {
             touched: false,
             place: new.place,
             source: new.source,
+            snapshot_bytes: 0,
             awaited: false,
             not_before_ms: None,
         }
@@ -283,7 +284,10 @@ impl Task {
         self.started_ms = Some(now_ms);
         self.progress = Progress::default();
         self.not_before_ms = None;
-        self.message.clear();
+        // Why a pod still waits is to be seen while it is tried again, too.
+        if !self.awaited {
+            self.message.clear();
+        }
     }
 
     fn complete(&mut self, result: &TaskResult, now_ms: i64) {
@@ -317,7 +321,7 @@ impl Task {
         self.not_before_ms = self
             .awaited
             .then(|| now_ms.saturating_add(pause_ms(self.attempts)));
-        self.message = format!("{message}; it will be tried again");
+        self.message = format!("{message}{AGAIN}");
     }
 
     /// Its node is lost. What a pod waits for waits for the node, as the pod does.

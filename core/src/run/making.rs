@@ -16,7 +16,7 @@ use super::{
     event::{Action, NewPod, NewTask},
     place::Place,
     pods::PodRun,
-    state::{Objects, Run, RunPhase, Task, TaskPhase},
+    state::{AGAIN, Objects, Run, RunPhase, Task, TaskPhase},
 };
 use crate::hook::{HookOutcome, OnError, PodHooks};
 
@@ -69,6 +69,8 @@ pub struct MadePod {
     /// A task for each of its volumes that has a snapshot; node and place are told later. Their ids are used for what is
     /// new.
     pub tasks: Vec<NewTask>,
+    /// Logical bytes of the snapshots of these tasks, in their order; 0 for one that is not known.
+    pub sizes: Vec<u64>,
     /// Its hooks, which all run after its volumes.
     pub hooks: PodHooks,
     /// How each of them waits.
@@ -207,10 +209,16 @@ impl Run {
         let MadePod {
             id,
             tasks,
+            sizes,
             hooks,
             waits,
         } = made;
-        for mut new in tasks {
+        let sizes = sizes.into_iter().chain(std::iter::repeat(0));
+        for (mut new, size) in tasks.into_iter().zip(sizes) {
+            let task = |new| Task {
+                snapshot_bytes: size,
+                ..Task::new(new)
+            };
             new.place = Some(Place {
                 pod_uid: id.uid.clone(),
                 ..new.place.unwrap_or_default()
@@ -219,7 +227,7 @@ impl Run {
                 Some(known) if id.has(&self.tasks[known]) => {}
                 // Another pod has its name now: what was done for the one before is of no use to it.
                 Some(known) => {
-                    let before = std::mem::replace(&mut self.tasks[known], Task::new(new));
+                    let before = std::mem::replace(&mut self.tasks[known], task(new));
                     if before.phase == TaskPhase::Running {
                         actions.push(Action::StopThere {
                             task: before.id,
@@ -227,7 +235,7 @@ impl Run {
                         });
                     }
                 }
-                None => self.tasks.push(Task::new(new)),
+                None => self.tasks.push(task(new)),
             }
         }
         self.tasks
@@ -290,7 +298,13 @@ impl Run {
             if task.phase == TaskPhase::Running {
                 actions.push(Action::Stop(task.id));
             }
-            task.end(TaskPhase::Failed, message, now_ms);
+            let before = task.message.strip_suffix(AGAIN).unwrap_or_default();
+            if before.is_empty() || message.contains(before) {
+                task.end(TaskPhase::Failed, message, now_ms);
+            } else {
+                let message = format!("{before}; and then: {message}");
+                task.end(TaskPhase::Failed, &message, now_ms);
+            }
         }
     }
 

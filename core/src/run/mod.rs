@@ -20,4 +20,6 @@ pub use pods::PodRun;
 pub use schedule::{Due, Limits, Turn, schedule};
 pub use select::{KnownVolume, SelectError, Selection, select};
 pub use spec::{BackupSpec, ClaimRef, RestoreSpec, RestoreVolume, RunSpec};
-pub use state::{MAX_ATTEMPTS, Objects, Run, RunKind, RunPhase, Task, TaskPhase, VolumeCounts};
+pub use state::{
+    AGAIN, MAX_ATTEMPTS, Objects, Run, RunKind, RunPhase, Task, TaskPhase, VolumeCounts,
+};

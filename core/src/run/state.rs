@@ -10,6 +10,9 @@ use crate::{Lineage, Progress, SnapshotId, TaskId, VolumeRef};
 /// How often a task is begun before it counts as failed.
 pub const MAX_ATTEMPTS: u32 = 3;
 
+/// How a task's message ends when it is tried again.
+pub const AGAIN: &str = "; it will be tried again";
+
 /// What a run does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -132,6 +135,9 @@ pub struct Task {
     /// The volume that the snapshot of a restore was made of, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<VolumeRef>,
+    /// Logical bytes of the snapshot that a restore reads; 0 if they are not known.
+    #[serde(default)]
+    pub snapshot_bytes: u64,
     /// Whether its pod waits for it: it is tried again for as long as the pod does.
     #[serde(default)]
     pub awaited: bool,

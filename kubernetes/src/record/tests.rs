@@ -38,6 +38,7 @@ fn task(id: u8, pod: &str, phase: TaskPhase, bytes: u64) -> Task {
             ..Place::default()
         }),
         source: None,
+        snapshot_bytes: 0,
         awaited: false,
         not_before_ms: None,
     }

@@ -1,7 +1,11 @@
 //! Where restored pods are, for those who restore into their volumes and run their hooks.
 
-use k8s_openapi::api::core::v1::{
-    ContainerStatus, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus,
+use k8s_openapi::api::{
+    core::v1::{
+        ContainerStateTerminated, ContainerStatus, PersistentVolume, PersistentVolumeClaim, Pod,
+        PodStatus, Volume,
+    },
+    storage::v1::StorageClass,
 };
 use orlop_core::run::{Place, not_found};
 
@@ -33,6 +37,13 @@ pub enum PodState {
         /// The node.
         node: String,
         /// What it waits for.
+        reason: String,
+    },
+    /// It has a node, and its container that waits does not run, nor will it before somebody mends something.
+    Stuck {
+        /// The node.
+        node: String,
+        /// What.
         reason: String,
     },
     /// Its container that waits runs: its volumes are there and nobody uses them.
@@ -81,14 +92,20 @@ pub async fn pod_state(
         return Ok(PodState::Gone);
     };
     let state = without_places(&found, &pod.uid, !pod.volumes.is_empty());
-    let PodState::Waiting { node, .. } = state else {
-        return Ok(state);
+    let node = match state {
+        PodState::Waiting { node, .. } => node,
+        PodState::Unscheduled { reason } => {
+            let claims = claim_trouble(connection, &found).await?;
+            let reason = claims.map_or(reason.clone(), |claims| format!("{claims} ({reason})"));
+            return Ok(PodState::Unscheduled { reason });
+        }
+        state => return Ok(state),
     };
     let mut places = Vec::new();
     for (volume, _, _) in &pod.volumes {
         match place(connection, &found, volume, host_roots).await? {
             Ok(place) => places.push((volume.clone(), place)),
-            Err(reason) => return Ok(PodState::Starting { node, reason }),
+            Err(reason) => return Ok(PodState::Stuck { node, reason }),
         }
     }
     Ok(PodState::Waiting { node, places })
@@ -122,31 +139,67 @@ fn without_places(pod: &Pod, uid: &str, has_volumes: bool) -> PodState {
         };
     }
     let mut statuses = status.init_container_statuses.iter().flatten();
-    let state = statuses
-        .find(|one| one.name == wait_container::NAME)
-        .and_then(|one| one.state.clone());
-    let state = state.unwrap_or_default();
+    let status = statuses.find(|one| one.name == wait_container::NAME);
+    let state = status.and_then(|one| one.state.clone()).unwrap_or_default();
+    let last = status.and_then(|one| one.last_state.clone());
     if state.running.is_some() {
         let places = Vec::new();
         return PodState::Waiting { node, places };
     }
     let reason = match (state.waiting, state.terminated) {
         (_, Some(ended)) if ended.exit_code == 0 => return PodState::Started,
-        (_, Some(ended)) => said(
-            &format!(
-                "{} has ended with code {}",
-                wait_container::NAME,
-                ended.exit_code
-            ),
-            ended.message.as_deref(),
-        ),
-        (Some(waiting), None) => said(
-            waiting.reason.as_deref().unwrap_or("waiting"),
-            waiting.message.as_deref(),
-        ),
+        (_, Some(ended)) => {
+            let reason = failed(&ended);
+            return PodState::Stuck { node, reason };
+        }
+        (Some(waiting), None) => {
+            let why = waiting.reason.as_deref().unwrap_or("waiting");
+            let message = waiting.message.as_deref();
+            let image = init_image(pod);
+            let reason = match why {
+                "ContainerCreating" | "PodInitializing" | "waiting" => {
+                    let reason = said(why, message);
+                    return PodState::Starting { node, reason };
+                }
+                "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => {
+                    said(
+                        &format!(
+                            "the image {image} of {} cannot be pulled, {why}",
+                            wait_container::NAME
+                        ),
+                        message,
+                    )
+                }
+                "CrashLoopBackOff" => match last.and_then(|state| state.terminated) {
+                    Some(ended) => failed(&ended),
+                    None => said(why, message),
+                },
+                _ => said(why, message),
+            };
+            return PodState::Stuck { node, reason };
+        }
         (None, None) => "the node has not begun with it".to_owned(),
     };
     PodState::Starting { node, reason }
+}
+
+fn failed(ended: &ContainerStateTerminated) -> String {
+    let what = format!(
+        "{} has ended with code {}",
+        wait_container::NAME,
+        ended.exit_code
+    );
+    said(&what, ended.message.as_deref())
+}
+
+/// The image of the container that waits.
+fn init_image(pod: &Pod) -> String {
+    let spec = pod.spec.as_ref();
+    let mut init = spec
+        .into_iter()
+        .flat_map(|spec| spec.init_containers.iter().flatten());
+    let found = init.find(|one| one.name == wait_container::NAME);
+    found.and_then(|one| one.image.clone()).unwrap_or_default()
 }
 
 fn said(what: &str, message: Option<&str>) -> String {
@@ -161,6 +214,53 @@ fn unscheduled(status: &PodStatus) -> String {
     let condition = conditions.find(|one| one.type_ == "PodScheduled" && one.status != "True");
     let message = condition.and_then(|one| one.message.clone().or_else(|| one.reason.clone()));
     message.unwrap_or_else(|| "the scheduler has not looked at it".to_owned())
+}
+
+/// Names of the claims of a pod's volumes.
+fn claim_names(pod: &Pod) -> Vec<String> {
+    let volumes = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.volumes.iter().flatten());
+    volumes.filter_map(|volume| claim_of(pod, volume)).collect()
+}
+
+/// The claim of a volume of a pod.
+fn claim_of(pod: &Pod, volume: &Volume) -> Option<String> {
+    let claim = volume.persistent_volume_claim.as_ref();
+    let claim = claim.map(|claim| claim.claim_name.clone());
+    claim.or_else(|| {
+        volume.ephemeral.as_ref()?;
+        let pod = pod.metadata.name.as_deref()?;
+        Some(format!("{pod}-{}", volume.name))
+    })
+}
+
+/// What keeps the first claim of a pod, of those that something does, from getting a volume.
+async fn claim_trouble(connection: &Connection, pod: &Pod) -> Result<Option<String>, ClientError> {
+    let claims =
+        Objects::<PersistentVolumeClaim>::of(connection, pod.metadata.namespace.as_deref());
+    for name in claim_names(pod) {
+        let Some(claim) = claims.get(&name).await? else {
+            return Ok(Some(format!(
+                "its claim {name} does not exist: make it, or delete the pod and restore with its claims"
+            )));
+        };
+        let spec = claim.spec.unwrap_or_default();
+        let bound = spec.volume_name.is_some_and(|bound| !bound.is_empty());
+        let class = spec.storage_class_name.filter(|class| !class.is_empty());
+        let (false, Some(class)) = (bound, class) else {
+            continue;
+        };
+        let classes = Objects::<StorageClass>::of(connection, None);
+        if classes.get(&class).await?.is_none() {
+            return Ok(Some(format!(
+                "its claim {name} wants the StorageClass {class}, which does not exist: make one of that name, or map it to \
+                 another by a ConfigMap with the label velero.io/change-storage-class and restore again"
+            )));
+        }
+    }
+    Ok(None)
 }
 
 /// Where a volume of a pod is, or why it is nowhere.
@@ -180,14 +280,7 @@ pub(super) async fn place(
         directory: name.to_owned(),
         ..Place::default()
     };
-    let claim = volume.persistent_volume_claim.as_ref();
-    let claim = claim.map(|claim| claim.claim_name.clone());
-    let claim = claim.or_else(|| {
-        volume.ephemeral.as_ref()?;
-        let pod = pod.metadata.name.as_deref()?;
-        Some(format!("{pod}-{name}"))
-    });
-    let Some(claim) = claim else {
+    let Some(claim) = claim_of(pod, volume) else {
         return Ok(Ok(place));
     };
     let namespace = pod.metadata.namespace.as_deref();
@@ -306,7 +399,7 @@ mod tests {
             "metadata": {"name": "db-0", "namespace": "shop", "uid": "u"},
             "spec": {
                 "nodeName": node, "containers": [{"name": "app"}],
-                "initContainers": [{"name": "restore-wait"}],
+                "initContainers": [{"name": "restore-wait", "image": "registry.example/orlop:1"}],
             },
             "status": {
                 "phase": phase,
@@ -338,15 +431,44 @@ mod tests {
             of("n1", "Pending", &json!({})),
             starting("the node has not begun with it")
         );
+        let waiting = json!({"waiting": {"reason": "ContainerCreating"}});
+        assert_eq!(of("n1", "Pending", &waiting), starting("ContainerCreating"));
+        let stuck = |reason: &str| PodState::Stuck {
+            node: "n1".to_owned(),
+            reason: reason.to_owned(),
+        };
         let waiting = json!({"waiting": {"reason": "ErrImagePull", "message": "no such image"}});
         assert_eq!(
             of("n1", "Pending", &waiting),
-            starting("ErrImagePull: no such image")
+            stuck(
+                "the image registry.example/orlop:1 of restore-wait cannot be pulled, ErrImagePull: no such image"
+            )
+        );
+        let waiting = json!({"waiting": {"reason": "CreateContainerConfigError"}});
+        assert_eq!(
+            of("n1", "Pending", &waiting),
+            stuck("CreateContainerConfigError")
         );
         let failed = json!({"terminated": {"exitCode": 1, "message": "disk is full\n"}});
         assert_eq!(
             of("n1", "Pending", &failed),
-            starting("restore-wait has ended with code 1: disk is full")
+            stuck("restore-wait has ended with code 1: disk is full")
+        );
+        let mut again = pod(
+            "n1",
+            "Pending",
+            &json!({"waiting": {"reason": "CrashLoopBackOff"}}),
+        );
+        let statuses = again
+            .status
+            .as_mut()
+            .unwrap()
+            .init_container_statuses
+            .as_mut();
+        statuses.unwrap()[0].last_state = serde_json::from_value(failed).unwrap();
+        assert_eq!(
+            without_places(&again, "u", true),
+            stuck("restore-wait has ended with code 1: disk is full")
         );
         let (node, places) = ("n1".to_owned(), Vec::new());
         assert_eq!(

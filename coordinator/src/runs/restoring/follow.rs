@@ -6,8 +6,11 @@ use std::{
     time::Duration,
 };
 
-use orlop_core::run::{MadePod, PodId, RestoreEvent, Run, Task, TaskPhase};
-use orlop_kubernetes::velero::{GoDuration, labels::POD_VOLUME_TIMEOUT};
+use orlop_core::run::{AGAIN, MadePod, PodId, RestoreEvent, Run, Task, TaskPhase};
+use orlop_kubernetes::{
+    events::{EventObject, Occurrence},
+    velero::{GoDuration, labels::POD_VOLUME_TIMEOUT},
+};
 use orlop_proto::v1::LogLevel;
 use tokio::{
     task::JoinSet,
@@ -136,6 +139,7 @@ impl Restoring<'_> {
         match judgement {
             Judgement::Wait => {}
             Judgement::Tell(line) => self.log(LogLevel::Info, &line),
+            Judgement::Warn(line) => self.warn(&pod.id, &line),
             Judgement::Place(node, places) => self.tell(RestoreEvent::PodPlaced {
                 pod: pod.id.clone(),
                 node,
@@ -159,6 +163,31 @@ impl Restoring<'_> {
         }
     }
 
+    /// Somebody should know why a pod does not move on: whoever looks at the restore, its log or the pod.
+    fn warn(&self, pod: &PodId, line: &str) {
+        self.note(LogLevel::Warning, line);
+        let cluster = &self.runs.parts.cluster;
+        let occurrence = |object, reason: &str| Occurrence {
+            object,
+            warning: true,
+            reason: reason.to_owned(),
+            note: line.to_owned(),
+        };
+        let object = EventObject {
+            api_version: "v1".to_owned(),
+            kind: "Pod".to_owned(),
+            namespace: pod.namespace.clone(),
+            name: pod.pod.clone(),
+            uid: pod.uid.clone(),
+        };
+        cluster.tell(occurrence(object, "RestoreWaits"));
+        if let Some((spec, run)) = self.spec()
+            && let Ok(restore) = cluster.restore_object(&run.name, &spec)
+        {
+            cluster.tell(occurrence(EventObject::of(&restore), "PodWaits"));
+        }
+    }
+
     /// The pod that has the name of a restored one, with the same volumes and hooks.
     fn again(&self, namespace: &str, pod: &str, uid: String) -> Option<MadePod> {
         let now_ms = self.runs.now_ms();
@@ -168,7 +197,12 @@ impl Restoring<'_> {
             (task.volume.namespace.as_str(), task.volume.pod.as_str()) == (namespace, pod)
         });
         let volumes = tasks.filter_map(volume_of).collect();
-        let mut again = made(restored(namespace, pod, uid, volumes), now_ms);
+        let sizes = run
+            .tasks
+            .iter()
+            .filter_map(|task| Some((task.snapshot?, task.snapshot_bytes)))
+            .collect();
+        let mut again = made(restored(namespace, pod, uid, volumes), now_ms, &sizes);
         if let Some(known) = run.pod(namespace, pod) {
             again.hooks = known.hooks.clone();
             let waits = known.restored.as_ref().map(|restored| &restored.waits);
@@ -202,6 +236,12 @@ fn restored(
         volumes,
         hooks: Vec::new(),
     }
+}
+
+/// Why a task is tried again.
+fn trouble_of(task: &Task) -> Option<String> {
+    let reason = task.message.strip_suffix(AGAIN)?;
+    Some(format!("volume {}: {reason}", task.volume.volume))
 }
 
 /// The pods of a run that have open tasks.
@@ -241,6 +281,7 @@ fn pods_of(run: &Run, connected: impl Fn(&str) -> bool) -> Vec<OpenPod> {
             moved: (done as u64, work.fold(0, u64::saturating_add)),
             node: placed.then(|| first.node.clone()),
             connected: connected(&first.node),
+            trouble: left.iter().find_map(|task| trouble_of(task)),
             untried: left
                 .iter()
                 .all(|task| task.phase == TaskPhase::Queued && task.attempts == 0),

@@ -1,6 +1,6 @@
 //! What follows from how a restored pod is: pure, so that every story can be tried.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use orlop_core::run::{Place, PodId};
 use orlop_kubernetes::velero::GoDuration;
@@ -17,6 +17,12 @@ const GONE_PATIENCE: Duration = Duration::from_secs(15);
 const STARTED_PATIENCE: Duration = Duration::from_mins(10);
 /// Reasons of one pod that the log gets.
 const REASONS: u32 = 20;
+/// What keeps a pod from moving on, and that somebody has to mend, is a warning when it has lasted so long.
+const TROUBLE: Duration = Duration::from_secs(30);
+/// So is what mostly passes by itself, when it has lasted so long.
+const SLOW: Duration = Duration::from_mins(5);
+/// Warnings of one pod.
+const WARNINGS: usize = 5;
 
 /// A pod whose volumes are not all restored.
 #[derive(Debug, Clone)]
@@ -33,6 +39,8 @@ pub(super) struct OpenPod {
     pub(super) connected: bool,
     /// Whether no open task was begun yet.
     pub(super) untried: bool,
+    /// Why the first of its volumes that has failed so far is tried again.
+    pub(super) trouble: Option<String>,
 }
 
 /// What is to be done about a pod.
@@ -42,6 +50,8 @@ pub(super) enum Judgement {
     Wait,
     /// The log should say this.
     Tell(String),
+    /// Somebody should know this.
+    Warn(String),
     /// Its tasks may begin here.
     Place(String, Vec<(String, Place)>),
     /// Another pod that waits has its name: it gets the volumes.
@@ -67,6 +77,9 @@ pub(super) struct Watch {
     placed: Option<String>,
     reason: String,
     told: u32,
+    /// Since when something keeps it from moving on.
+    troubled: Option<Instant>,
+    warned: BTreeSet<String>,
 }
 
 impl Watch {
@@ -82,6 +95,8 @@ impl Watch {
             placed: None,
             reason: String::new(),
             told: 0,
+            troubled: None,
+            warned: BTreeSet::new(),
         }
     }
 
@@ -102,8 +117,9 @@ impl Watch {
         if !matches!(state, Ok(PodState::Gone)) {
             self.gone = None;
         }
-        let reason = match state {
-            Err(reason) => reason,
+        let troubled = self.troubled.take();
+        let (reason, patience) = match state {
+            Err(reason) => (reason, Some(SLOW)),
             Ok(PodState::Gone) => {
                 let since = *self.gone.get_or_insert(now);
                 if now - since >= GONE_PATIENCE {
@@ -123,14 +139,11 @@ impl Watch {
                 return Judgement::Wait;
             }
             Ok(PodState::Unscheduled { reason }) => {
-                format!("it is on no node yet{}", because(&reason))
+                let reason = format!("it is on no node yet{}", because(&reason));
+                (reason, Some(TROUBLE))
             }
-            Ok(PodState::Starting { node, reason }) => {
-                format!(
-                    "it does not wait for its volumes on node {node} yet{}",
-                    because(&reason)
-                )
-            }
+            Ok(PodState::Starting { node, reason }) => (not_yet(pod, &node, &reason), Some(SLOW)),
+            Ok(PodState::Stuck { node, reason }) => (not_yet(pod, &node, &reason), Some(TROUBLE)),
             Ok(PodState::Waiting { node, places }) => {
                 let known = pod.node.as_ref() == Some(&node);
                 if !known && self.placed.as_ref() != Some(&node) {
@@ -140,44 +153,69 @@ impl Watch {
                     return Judgement::Place(node, places);
                 }
                 match (known, pod.connected) {
-                    (false, _) => {
-                        format!("it waits on node {node}, but not all its volumes are found there")
-                    }
-                    (true, false) => {
-                        format!("it waits on node {node}, whose agent is not connected")
-                    }
+                    (false, _) => (
+                        format!("it waits on node {node}, but not all its volumes are found there"),
+                        Some(TROUBLE),
+                    ),
+                    (true, false) => (
+                        format!("it waits on node {node}, whose agent is not connected"),
+                        Some(TROUBLE),
+                    ),
                     // Only its turn has not come.
                     (true, true) if pod.untried => {
                         self.since = now;
                         return Judgement::Wait;
                     }
-                    (true, true) => "its volumes are being restored".to_owned(),
+                    (true, true) => match &pod.trouble {
+                        Some(trouble) => (trouble.clone(), Some(TROUBLE)),
+                        None => ("its volumes are being restored".to_owned(), None),
+                    },
                 }
             }
         };
         if now - self.since >= limit {
             return Judgement::Lost(too_long(&pod.id, limit, &reason));
         }
-        self.tell(&pod.id, reason)
+        self.troubled = patience.map(|_| troubled.unwrap_or(now));
+        let lasts = self.troubled.map(|since| now - since);
+        let warns = lasts
+            .zip(patience)
+            .is_some_and(|(lasts, patience)| lasts >= patience);
+        self.tell(&pod.id, reason, warns)
     }
 
-    /// Says why a pod does not move on, when that is new.
-    fn tell(&mut self, pod: &PodId, reason: String) -> Judgement {
-        if reason == self.reason {
-            return Judgement::Wait;
+    /// Says why a pod does not move on, when that is new; louder when it has lasted.
+    fn tell(&mut self, pod: &PodId, reason: String, warns: bool) -> Judgement {
+        let line = format!("pod {}: {reason}", name(pod));
+        let is_new = reason != self.reason;
+        if is_new {
+            self.pause = LOOK;
+            self.reason = reason;
+            self.told += 1;
         }
-        self.pause = LOOK;
-        self.reason = reason;
-        self.told += 1;
-        if self.told > REASONS {
-            return Judgement::Wait;
+        if warns && self.warned.len() < WARNINGS && self.warned.insert(self.reason.clone()) {
+            return Judgement::Warn(line);
         }
-        Judgement::Tell(format!("pod {}: {}", name(pod), self.reason))
+        if is_new && self.told <= REASONS {
+            return Judgement::Tell(line);
+        }
+        Judgement::Wait
     }
 }
 
 fn name(pod: &PodId) -> String {
     format!("{}/{}", pod.namespace, pod.pod)
+}
+
+/// Why a pod whose container does not run does not wait; what its agent says of a volume that was tried says more.
+fn not_yet(pod: &OpenPod, node: &str, reason: &str) -> String {
+    match &pod.trouble {
+        Some(trouble) if pod.node.as_deref() == Some(node) => trouble.clone(),
+        _ => format!(
+            "it does not wait for its volumes on node {node} yet{}",
+            because(reason)
+        ),
+    }
 }
 
 fn because(reason: &str) -> String {
@@ -253,6 +291,7 @@ mod tests {
             node: None,
             connected: true,
             untried: true,
+            trouble: None,
         }
     }
 
@@ -290,6 +329,71 @@ mod tests {
             message.contains("4h0m0s") && message.contains("no room"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn what_somebody_has_to_mend_is_a_warning_within_a_minute_and_once() {
+        let stuck = || PodState::Stuck {
+            node: "n".to_owned(),
+            reason: "the image x cannot be pulled".to_owned(),
+        };
+        let (pod, start) = (pod(), Instant::now());
+        let mut watch = Watch::new(start);
+        let mut warned = Vec::new();
+        while watch.next < start + SLOW * 2 {
+            let now = watch.next;
+            if let Judgement::Warn(line) = watch.judge(&pod, Ok(stuck()), now, LIMIT) {
+                assert!(now - start <= Duration::from_mins(1), "{:?}", now - start);
+                warned.push(line);
+            }
+        }
+        assert_eq!(warned.len(), 1, "{warned:?}");
+        assert!(warned[0].starts_with("pod shop/db-0: ") && warned[0].contains("image x"));
+        // It was mended and comes back: the same is not said again, another thing is.
+        let now = watch.next;
+        let _ = watch.judge(&pod, Ok(waiting("n")), now, LIMIT);
+        for second in 0..120 {
+            let now = now + SECOND * second;
+            let judged = watch.judge(&pod, Ok(stuck()), now, LIMIT);
+            assert!(!matches!(judged, Judgement::Warn(_)), "{judged:?}");
+        }
+        let now = now + SECOND * 120;
+        let judged = watch.judge(&pod, Ok(unscheduled("no room")), now, LIMIT);
+        assert!(matches!(judged, Judgement::Warn(line) if line.contains("no room")));
+    }
+
+    #[test]
+    fn a_pod_that_only_starts_slowly_is_no_trouble_for_minutes() {
+        let starting = || PodState::Starting {
+            node: "n".to_owned(),
+            reason: "ContainerCreating".to_owned(),
+        };
+        let (pod, start) = (pod(), Instant::now());
+        let mut watch = Watch::new(start);
+        let _ = watch.judge(&pod, Ok(starting()), start, LIMIT);
+        let soon = watch.judge(&pod, Ok(starting()), start + TROUBLE * 2, LIMIT);
+        assert_eq!(soon, Judgement::Wait);
+        let late = watch.judge(&pod, Ok(starting()), start + SLOW, LIMIT);
+        assert!(matches!(late, Judgement::Warn(_)), "{late:?}");
+    }
+
+    #[test]
+    fn why_a_volume_is_tried_again_says_more_than_what_the_kubelet_does_meanwhile() {
+        let (mut pod, start) = (pod(), Instant::now());
+        (pod.node, pod.untried) = (Some("n".to_owned()), false);
+        pod.trouble = Some("volume data: it is full".to_owned());
+        let mut watch = Watch::new(start);
+        let said = "pod shop/db-0: volume data: it is full".to_owned();
+        let first = watch.judge(&pod, Ok(waiting("n")), start, LIMIT);
+        assert_eq!(first, Judgement::Tell(said.clone()));
+        let stuck = PodState::Stuck {
+            node: "n".to_owned(),
+            reason: "CrashLoopBackOff".to_owned(),
+        };
+        let second = watch.judge(&pod, Ok(stuck), start + TROUBLE, LIMIT);
+        assert_eq!(second, Judgement::Warn(said));
+        let given_up = lost(watch.judge(&pod, Ok(waiting("n")), start + LIMIT, LIMIT));
+        assert!(given_up.contains("it is full"), "{given_up}");
     }
 
     #[test]

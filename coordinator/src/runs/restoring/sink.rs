@@ -1,11 +1,15 @@
 //! Takes what is told while objects are made: counts, log lines, reports, and pods whose tasks become known.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use orlop_core::{
-    VolumeRef,
+    SnapshotId, VolumeRef,
     hook::{Hook, HookPhase, PodHooks},
-    run::{Event, HookWait, MadePod, NewTask, Objects, PodId, RestoreEvent},
+    run::{Event, HookWait, MadePod, NewTask, Objects, PodId, RestoreEvent, RunSpec},
 };
 use orlop_proto::v1::LogLevel;
 use tokio::time::Instant;
@@ -31,6 +35,8 @@ pub(super) struct TableSink<'a> {
     errors: u64,
     told: Instant,
     reports: ReportWriter,
+    /// Logical bytes of the backup's snapshots.
+    sizes: HashMap<SnapshotId, u64>,
     /// Why reports are not kept.
     failed: Option<std::io::Error>,
 }
@@ -46,6 +52,7 @@ impl<'a> TableSink<'a> {
             warnings: 0,
             errors: 0,
             told: Instant::now(),
+            sizes: sizes(runs, key),
             reports: reports.map_err(|error| unkept(&error))?,
             failed: None,
         })
@@ -122,13 +129,29 @@ impl RestoreSink for TableSink<'_> {
 
     fn pod(&mut self, pod: RestoredPod) {
         let now_ms = self.runs.now_ms();
-        let made = RestoreEvent::PodMade(made(pod, now_ms));
+        let made = RestoreEvent::PodMade(made(pod, now_ms, &self.sizes));
         self.runs.tell_restore(self.key, made);
     }
 }
 
-/// The pod with tasks that have ids.
-pub(super) fn made(pod: RestoredPod, now_ms: i64) -> MadePod {
+/// Logical bytes of the snapshots of the backup that a restore is of.
+fn sizes(runs: &Runs, key: &RunKey) -> HashMap<SnapshotId, u64> {
+    let table = runs.lock();
+    let spec = table.document(key).map(|document| &document.spec);
+    let Some(RunSpec::Restore(spec)) = spec else {
+        return HashMap::new();
+    };
+    let Some(backup) = table.document(&RunKey::backup(&spec.from_backup)) else {
+        return HashMap::new();
+    };
+    let tasks = backup.run.tasks.iter();
+    tasks
+        .filter_map(|task| Some((task.snapshot?, task.progress.bytes_total)))
+        .collect()
+}
+
+/// The pod with tasks that have ids. `sizes`: logical bytes of snapshots.
+pub(super) fn made(pod: RestoredPod, now_ms: i64, sizes: &HashMap<SnapshotId, u64>) -> MadePod {
     let RestoredPod {
         namespace,
         pod,
@@ -145,6 +168,10 @@ pub(super) fn made(pod: RestoredPod, now_ms: i64) -> MadePod {
         place: None,
         source: Some(source),
     };
+    let sizes = volumes
+        .iter()
+        .map(|(_, _, snapshot)| sizes.get(snapshot).copied().unwrap_or_default())
+        .collect();
     let tasks = volumes.into_iter().map(task).collect();
     let waits = hooks.iter().map(wait_of).collect();
     let post = hooks.into_iter().map(hook_of).collect();
@@ -155,6 +182,7 @@ pub(super) fn made(pod: RestoredPod, now_ms: i64) -> MadePod {
             uid,
         },
         tasks,
+        sizes,
         hooks: PodHooks {
             pre: Vec::new(),
             post,

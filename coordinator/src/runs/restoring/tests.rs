@@ -1,6 +1,7 @@
 //! Restores of objects from the request to the record, with a cluster and an agent that do what the test says.
 
 mod fake;
+mod patience;
 mod world;
 
 use std::time::Duration;

@@ -39,6 +39,7 @@ fn made(uid: &str, first: u8, volumes: &[&str], hooks: Vec<crate::hook::Hook>) -
     RestoreEvent::PodMade(MadePod {
         id: pod(uid),
         tasks: (first..).zip(volumes).map(task).collect(),
+        sizes: vec![7; volumes.len()],
         waits: vec![wait; hooks.len()],
         hooks: PodHooks {
             pre: vec![],
@@ -549,4 +550,38 @@ fn a_restart_in_the_middle_goes_on_with_what_is_known() {
     let json = serde_json::to_string(&story.run).unwrap();
     let read: Run = serde_json::from_str(&json).unwrap();
     assert_eq!(read, story.run);
+}
+
+#[test]
+fn why_a_pod_waits_is_known_while_it_is_tried_again_and_when_it_is_given_up() {
+    let story = || {
+        let mut story = Story::applied();
+        story.make(placed("1", "n")).fail(1, true);
+        let again = "no space left; it will be tried again";
+        assert_eq!(story.run.tasks[0].message, again);
+        story.now_ms = 2000;
+        story.tell(Event::Assigned { task: id(1) });
+        let task = &story.run.tasks[0];
+        assert_eq!(
+            (task.phase, task.message.as_str()),
+            (TaskPhase::Running, again)
+        );
+        assert_eq!(task.snapshot_bytes, 7);
+        story
+    };
+    let mut given_up = story();
+    given_up.make(lost("1"));
+    let task = &given_up.run.tasks[0];
+    let last = "no space left; and then: it is gone";
+    assert_eq!(
+        (task.phase, task.message.as_str()),
+        (TaskPhase::Failed, last)
+    );
+    let mut mended = story();
+    mended.complete(1).complete(2);
+    assert_eq!(
+        (mended.run.tasks[0].message.as_str(), mended.run.errors()),
+        ("", 0)
+    );
+    assert_eq!(mended.close(), RunPhase::Completed);
 }

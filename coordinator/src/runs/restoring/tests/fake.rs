@@ -12,7 +12,7 @@ use orlop_core::{
     hook::{Hook, HookOutcome, HookSource, OnError},
     run::{BackupSpec, KnownVolume, Place, RestoreSpec},
 };
-use orlop_kubernetes::velero::Restore;
+use orlop_kubernetes::{events::Occurrence, velero::Restore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -38,6 +38,12 @@ pub(super) struct Script {
     pub(super) failing: Vec<&'static str>,
     /// How every container is.
     pub(super) container: Option<ContainerState>,
+    /// What was told of objects: kind, name, reason and note.
+    pub(super) told: Vec<(String, String, String, String)>,
+    /// How long a hook takes.
+    pub(super) hook_takes: Duration,
+    /// Hooks that run, and the most that ran at once.
+    pub(super) running: (usize, usize),
     /// What was called, in order.
     pub(super) calls: Vec<String>,
     /// The objects as they were put aside.
@@ -78,6 +84,14 @@ impl Cluster for Fake {
 
     async fn run_hook(&self, _namespace: &str, _pod: &str, hook: &Hook) -> HookEnd {
         self.call(format!("hook {}", hook.name));
+        let takes = {
+            let mut script = self.script();
+            script.running.0 += 1;
+            script.running.1 = script.running.1.max(script.running.0);
+            script.hook_takes
+        };
+        tokio::time::sleep(takes).await;
+        self.script().running.0 -= 1;
         let fails = self.script().failing.contains(&hook.name.as_str());
         HookEnd {
             outcome: if fails {
@@ -135,6 +149,17 @@ impl Cluster for Fake {
     async fn pod_state(&self, pod: &RestoredPod) -> Result<PodState, Refusal> {
         let state = self.script().states.get(&pod.pod).cloned();
         Ok(state.unwrap_or(PodState::Gone))
+    }
+
+    fn tell(&self, occurrence: Occurrence) {
+        let Occurrence {
+            object,
+            reason,
+            note,
+            ..
+        } = occurrence;
+        let told = (object.kind, object.name, reason, note);
+        self.script().told.push(told);
     }
 
     async fn delete_pod(&self, namespace: &str, pod: &str, uid: &str) -> Result<(), Refusal> {
