@@ -185,6 +185,13 @@ impl Run<'_> {
             self.ask_kinds().await?;
         }
         self.note_unknown_names();
+        let config = self.request.restore.spec.uploader_config.as_ref();
+        if config.is_some_and(|config| config.write_sparse_files == Some(false)) {
+            self.notes.push(
+                "uploaderConfig.writeSparseFiles is false, but long runs of zeros become holes all the same"
+                    .to_owned(),
+            );
+        }
         let plan = self.plan();
         for (_, paths) in &plan {
             self.count(paths);
