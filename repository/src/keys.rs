@@ -143,7 +143,7 @@ impl WrappedKey {
         };
         let key = wrapped.stretch(unlock)?;
         let mut plain: Vec<u8> = Vec::with_capacity(roots.len() * 32);
-        plain.extend(roots.iter().flat_map(|root| root.as_bytes()));
+        plain.extend(roots.iter().flat_map(Key::as_bytes));
         wrapped.sealed = seal::seal(&key, &wrapped.aad(), &plain)?;
         plain.zeroize();
         let bytes = wrapped.encode_to_vec();

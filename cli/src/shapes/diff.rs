@@ -1,5 +1,7 @@
 //! Entries that differ between snapshots, and entries that were looked for.
 
+use std::fmt::Write as _;
+
 use orlop_repository::{Changed, Difference, Entry, Found, SnapshotInfo};
 use serde::Serialize;
 
@@ -133,13 +135,14 @@ impl FoundShape {
             );
         }
         let mtime = self.mtime.split('.').next().unwrap_or_default();
-        out.push_str(&format!(
-            "  {} {:>12} {} {}\n",
+        let _ = writeln!(
+            out,
+            "  {} {:>12} {} {}",
             self.letter,
             self.size,
             mtime.trim_end_matches('Z'),
             text::path(&self.raw_path)
-        ));
+        );
         out
     }
 }

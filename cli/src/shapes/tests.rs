@@ -46,6 +46,7 @@ fn a_snapshot_has_the_same_shape_from_repository_and_server() {
             errors: 7,
         },
         session: 8,
+        origin: None,
     };
     let expected = r#"{"id":"00000000000000000000000000","namespace":"ns","pod":"pod","volume":"vol","lineage":"ns/pod/vol","time":"1970-01-01T00:00:01.5Z","state":"complete","parent":null,"backup":null,"node":"n","tags":["t"],"files":1,"dirs":2,"others":3,"logical_bytes":4,"uploaded_bytes":5,"warnings":6,"errors":7}"#;
     assert_eq!(json(&SnapshotShape::from(&info)), expected);

@@ -237,7 +237,7 @@ impl Runs {
             skipped: Vec::new(),
             pods: Vec::new(),
             objects: None,
-            notes: running.into_iter().map(beside).collect(),
+            notes: running.iter().map(|pod| beside(pod)).collect(),
             opens: false,
         })
     }
@@ -345,7 +345,7 @@ fn held_by(backup: &str, snapshots: Vec<SnapshotInfo>) -> Vec<SnapshotInfo> {
 }
 
 /// What somebody should know of a restore into the volumes of a pod that runs.
-fn beside(pod: String) -> (LogLevel, String) {
+fn beside(pod: &str) -> (LogLevel, String) {
     let line = format!(
         "pod {pod} runs while its volumes are written: what it has open or keeps in memory may not be what it finds then; \
          restart it afterwards"

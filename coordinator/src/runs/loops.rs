@@ -195,6 +195,7 @@ mod tests {
             tags: Vec::new(),
             stats: SnapshotStats::default(),
             session: 0,
+            origin: None,
         };
         let whole = SnapshotState::Complete;
         let all = [

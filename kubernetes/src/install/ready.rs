@@ -21,9 +21,12 @@ const NO_REPOSITORY: &str = "holds no repository";
 /// What was installed.
 pub(super) struct Watched<'a> {
     connection: &'a Connection,
-    /// When its location was tried last before all was applied; `None` in the outer one if there is no location.
-    before: Option<Option<Time>>,
+    /// Its location, if it has one.
+    location: Option<Before>,
 }
+
+/// When a location was tried last before all was applied.
+struct Before(Option<Time>);
 
 impl<'a> Watched<'a> {
     /// What `objects` say, which have all been applied.
@@ -33,13 +36,14 @@ impl<'a> Watched<'a> {
     ) -> Result<Self, ClientError> {
         let mut watched = Self {
             connection,
-            before: None,
+            location: None,
         };
         if objects
             .iter()
             .any(|object| object["kind"] == "BackupStorageLocation")
         {
-            watched.before = Some(watched.location().await?.last_validation_time);
+            let before = Before(watched.location().await?.last_validation_time);
+            watched.location = Some(before);
         }
         Ok(watched)
     }
@@ -57,7 +61,7 @@ impl<'a> Watched<'a> {
     /// Waiting cannot help, or the server does not answer.
     pub(super) async fn missing(&self) -> Result<Option<(String, String)>, InstallError> {
         let mut location = None;
-        if let Some(before) = &self.before {
+        if let Some(Before(before)) = &self.location {
             let status = self.location().await?;
             if let Some(message) = verdict(&status, before.as_ref()) {
                 return Err(InstallError::Location {

@@ -104,21 +104,25 @@ impl<'s> Chunks<'s> {
     /// Learns from a file that is the same here and there.
     pub(super) fn learn(&mut self, here: &Extent, there: &Extent) {
         let pair = match (here, there) {
-            (Extent::Data { secret: a, len: n }, Extent::Data { secret: b, len: m }) if n == m => {
-                (a, b)
-            }
+            (
+                Extent::Data { secret, len },
+                Extent::Data {
+                    secret: other,
+                    len: other_len,
+                },
+            ) if len == other_len => (secret, other),
             (
                 Extent::Bundle {
-                    secret: a,
-                    offset: i,
-                    len: n,
+                    secret,
+                    offset,
+                    len,
                 },
                 Extent::Bundle {
-                    secret: b,
-                    offset: k,
-                    len: m,
+                    secret: other,
+                    offset: other_offset,
+                    len: other_len,
                 },
-            ) if (i, n) == (k, m) => (a, b),
+            ) if (offset, len) == (other_offset, other_len) => (secret, other),
             _ => return,
         };
         self.known.insert(*pair.0, *pair.1);

@@ -110,7 +110,7 @@ async fn a_password_is_kept_once_and_another_one_never_overwritten() {
     );
 }
 
-fn put(server: &KubeApi, kind: &str, name: &str, rest: Value) {
+fn put(server: &KubeApi, kind: &str, name: &str, rest: &Value) {
     let mut object = json!({
         "apiVersion": "velero.io/v1", "kind": kind, "metadata": {"name": name, "namespace": "velero"},
     });
@@ -132,7 +132,7 @@ async fn stored_backups_are_those_of_the_first_list_after_the_installation() {
         &server,
         "BackupStorageLocation",
         "default",
-        json!({"spec": spec, "status": old}),
+        &json!({"spec": spec, "status": old}),
     );
     let before = last_listed(&connection).await.unwrap();
     let short = Duration::from_millis(10);
@@ -143,7 +143,7 @@ async fn stored_backups_are_those_of_the_first_list_after_the_installation() {
         let rest = json!({
             "spec": {"storageLocation": location}, "status": {"phase": "Completed", "startTimestamp": started},
         });
-        put(&server, "Backup", name, rest);
+        put(&server, "Backup", name, &rest);
     };
     backup("a-new", "default", "2026-01-02T00:00:00Z");
     backup("b-old", "default", "2026-01-01T00:00:00Z");

@@ -84,7 +84,7 @@ async fn a_volume_is_found_by_its_pod_and_by_its_claim() {
             matches!(&error, NotLocated::Missing { kind: found, .. } if *found == kind),
             "{error:?}"
         );
-        assert!(error.to_string().contains("d"), "{error}");
+        assert!(error.to_string().contains(kind), "{error}");
     }
     let none = locate_claim(&connection, &named("dc"), &[])
         .await

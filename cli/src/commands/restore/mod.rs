@@ -22,7 +22,7 @@ use crate::{client::refused, exit::Outcome};
 #[derive(Debug, Subcommand)]
 pub(crate) enum RestoreCommand {
     /// Restore a backup, or snapshots of volumes
-    Create(create::CreateArgs),
+    Create(Box<create::CreateArgs>),
     /// Show all restores, oldest first, or one
     Get(get::GetArgs),
     /// Show everything about one restore

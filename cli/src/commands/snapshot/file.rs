@@ -57,12 +57,11 @@ impl GetArgs {
         let mut snapshots = self.client.connect().await?.snapshots();
         let parts = snapshots.read_file(request).await.map_err(refused)?;
         let parts = parts.into_inner();
-        match target {
-            Some(target) => write_file(parts, &target, self.force).await?,
-            None => {
-                copy(parts, &mut io::stdout(), "stdout").await?;
-                io::stdout().flush()?;
-            }
+        if let Some(target) = target {
+            write_file(parts, &target, self.force).await?;
+        } else {
+            copy(parts, &mut io::stdout(), "stdout").await?;
+            io::stdout().flush()?;
         }
         Ok(Outcome::Done)
     }
