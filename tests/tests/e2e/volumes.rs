@@ -19,6 +19,8 @@ use crate::cluster::{
 struct Disk {
     name: String,
     path: PathBuf,
+    /// Another mount of it, by which the file system as a whole is changed and not only one mount.
+    handle: PathBuf,
 }
 
 impl Disk {
@@ -26,10 +28,14 @@ impl Disk {
     fn new(space: &Namespace, size: &str) -> Self {
         let name = own(&space.0);
         let path = Path::new("/var/lib/orlop-e2e").join(&name);
-        fs::create_dir_all(&path).unwrap();
+        let handle = path.with_extension("handle");
+        for dir in [&path, &handle] {
+            fs::create_dir_all(dir).unwrap();
+        }
         let options = format!("size={size},mode=0777");
-        mount(&["-t", "tmpfs", "-o", &options, "tmpfs"], &path);
-        let disk = Self { name, path };
+        mount(&["-t", "tmpfs", "-o", &options, "tmpfs"], &handle);
+        mount(&["--bind", handle.to_str().unwrap()], &path);
+        let disk = Self { name, path, handle };
         let node = kubectl(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]);
         create(&json!({
             "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": disk.name},
@@ -50,14 +56,16 @@ impl Disk {
     }
 
     fn remount(&self, options: &str) {
-        mount(&["-o", &format!("remount,{options}")], &self.path);
+        mount(&["-o", &format!("remount,{options}")], &self.handle);
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.path).status();
-        let _ = fs::remove_dir(&self.path);
+        for dir in [&self.path, &self.handle] {
+            let _ = Command::new("umount").arg("-l").arg(dir).status();
+            let _ = fs::remove_dir(dir);
+        }
         kubectl(&[
             "delete",
             "pv",
