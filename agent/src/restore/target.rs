@@ -76,10 +76,11 @@ fn open_path(path: &Path, mode: RestoreMode) -> Result<OwnedFd, RestoreError> {
 
 /// Makes and opens a directory in `root`, whatever whoever owns `root` puts there meanwhile.
 fn open_inside(root: &OwnedFd, name: &str, force_fallback: bool) -> Result<OwnedFd, RestoreError> {
-    let target = || format!("the volume's directory {name}");
     let refuse = |action, source: io::Error| RestoreError::Target {
         action,
-        target: target(),
+        target: format!(
+            "the directory {name} in the volume (if something else has that name, give the restore another one)"
+        ),
         source,
     };
     let own = valid_name(name.as_bytes());

@@ -19,6 +19,7 @@ pub(crate) struct Run {
     pub(crate) started_ms: i64,
     pub(crate) completed_ms: i64,
     pub(crate) volumes: v1::VolumeCounts,
+    pub(crate) objects: v1::ObjectCounts,
     pub(crate) logical_bytes: u64,
     /// Bytes sent to the store or fetched from it.
     pub(crate) moved_bytes: u64,
@@ -40,6 +41,7 @@ impl From<v1::Backup> for Run {
             started_ms: backup.started_ms,
             completed_ms: backup.completed_ms,
             volumes: backup.volumes.unwrap_or_default(),
+            objects: backup.objects.unwrap_or_default(),
             logical_bytes: backup.logical_bytes,
             moved_bytes: backup.uploaded_bytes,
             warnings: backup.warnings,
@@ -61,6 +63,7 @@ impl From<v1::Restore> for Run {
             started_ms: restore.started_ms,
             completed_ms: restore.completed_ms,
             volumes: restore.volumes.unwrap_or_default(),
+            objects: restore.objects.unwrap_or_default(),
             logical_bytes: restore.logical_bytes,
             moved_bytes: restore.fetched_bytes,
             warnings: restore.warnings,
@@ -167,6 +170,10 @@ impl Run {
                 counts.done, counts.failed, counts.skipped, counts.total
             ),
         );
+        if self.objects.total > 0 {
+            let v1::ObjectCounts { total, done } = self.objects;
+            field("Objects:", format!("{done} done, {total} in all"));
+        }
         let moved = if self.kind == "backup" {
             "uploaded"
         } else {
@@ -223,8 +230,12 @@ impl Run {
     /// One line of progress.
     pub(crate) fn progress_line(&self) -> String {
         let sum = |count: fn(&v1::Task) -> u64| self.tasks.iter().map(count).sum::<u64>();
+        let objects = match self.objects {
+            v1::ObjectCounts { total: 0, .. } => String::new(),
+            v1::ObjectCounts { total, done } => format!("{done}/{total} objects, "),
+        };
         format!(
-            "{} {}: {}, {}/{} volumes, {} of {}, {} transferred",
+            "{} {}: {}, {objects}{}/{} volumes, {} of {}, {} transferred",
             self.kind,
             self.name,
             phase_name(self.phase),
