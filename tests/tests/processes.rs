@@ -11,6 +11,8 @@ mod commands;
 mod demo;
 #[path = "processes/forget.rs"]
 mod forget;
+#[path = "processes/keys.rs"]
+mod keys;
 #[path = "processes/kill.rs"]
 mod kill;
 #[path = "processes/resume.rs"]

@@ -7,8 +7,14 @@
 mod changes;
 #[path = "repository/checkpoints.rs"]
 mod checkpoints;
+#[path = "repository/comparisons.rs"]
+mod comparisons;
+#[path = "repository/copies.rs"]
+mod copies;
 #[path = "repository/damage.rs"]
 mod damage;
+#[path = "repository/exports.rs"]
+mod exports;
 #[path = "repository/failures.rs"]
 mod failures;
 #[path = "repository/fetching.rs"]
@@ -19,6 +25,8 @@ mod incremental;
 mod privacy;
 #[path = "repository/recovery.rs"]
 mod recovery;
+#[path = "repository/rotation.rs"]
+mod rotation;
 #[path = "repository/round_trip.rs"]
 mod round_trip;
 #[path = "repository/writers.rs"]

@@ -16,6 +16,7 @@ mod collector;
 mod explore;
 mod promises;
 mod reader;
+mod resealer;
 mod shared;
 mod world;
 mod writer;
@@ -25,6 +26,7 @@ use std::hash::Hash;
 use collector::Collector;
 use explore::{Found, Order, explore};
 use reader::Reader;
+use resealer::Resealer;
 use shared::Shared;
 use world::{Bug, Setup, World};
 use writer::Writer;
@@ -201,6 +203,34 @@ fn model_everything() {
     holds("everything", &world);
 }
 
+#[test]
+fn model_rotation() {
+    let mut world = begun(Setup::default(), false);
+    world.writers = shared([Writer::new("w", B, 1)]);
+    world.readers = shared([Reader::new(and_more(0, 1))]);
+    world.collectors = shared([Collector::new(1)]);
+    world.resealers = shared([Resealer::new(2)]);
+    world.forgets = 1;
+    world.crashes = 1;
+    world.duplicates = and_more(0, 1);
+    holds("rotation", &world);
+}
+
+#[test]
+fn model_two_rotations() {
+    let setup = Setup {
+        fences: true,
+        ..Setup::default()
+    };
+    let mut world = begun(setup, false);
+    world.collectors = shared([Collector::new(and_more(1, 1))]);
+    world.resealers = shared([Resealer::new(1), Resealer::new(1)]);
+    world.forgets = 1;
+    world.crashes = and_more(0, 1);
+    world.duplicates = 1;
+    holds("two rotations", &world);
+}
+
 /// A world in which a mistake of this kind breaks a promise.
 fn mistaken(bug: Bug) -> World {
     let setup = Setup {
@@ -213,6 +243,7 @@ fn mistaken(bug: Bug) -> World {
     match bug {
         Bug::Zombie => world.collectors = shared([Collector::new(1), Collector::new(1)]),
         Bug::IgnoresAdoption => world.writers = shared([Writer::new("w", C, 2)]),
+        Bug::ResealsAlone => world.resealers = shared([Resealer::new(1)]),
         Bug::NoPins => {
             world.readers = shared([Reader::new(1)]);
             world.forgets = 1;
@@ -273,4 +304,9 @@ fn model_finds_a_collector_that_ignores_adoption() {
 #[test]
 fn model_finds_a_reader_that_pins_nothing() {
     finds(Bug::NoPins, "cannot read");
+}
+
+#[test]
+fn model_finds_objects_that_are_sealed_anew_while_nobody_waits() {
+    finds(Bug::ResealsAlone, "is gone");
 }

@@ -335,6 +335,68 @@ fn a_deleted_pack_is_not_forgotten_while_somebody_may_look_for_it() {
     append(&mut state, Body::End(second));
 }
 
+#[test]
+fn epochs_of_keys_follow_one_another() {
+    let mut state = with_snapshot();
+    let keys = |epoch, len| {
+        Body::Keys(KeysBody {
+            epoch,
+            read_public_key: vec![7; len],
+        })
+    };
+    refuses(&state, keys(0, 32), "not the next one");
+    refuses(&state, keys(2, 32), "not the next one");
+    refuses(&state, keys(1, 31), "its public key is none");
+    append(&mut state, keys(1, 32));
+    refuses(&state, keys(1, 32), "not the next one");
+    append(&mut state, keys(2, 32));
+    assert_eq!(state.read_keys.len(), 2);
+}
+
+#[test]
+fn a_snapshot_that_is_sealed_anew_stays_the_same_for_all() {
+    let mut state = with_snapshot();
+    let reader = read(SessionKind::Read, &["s/d/v/1"]);
+    let reader = append(&mut state, Body::Begin(reader));
+    let reseal = |session, from: &str, to: &str| {
+        Body::Reseal(ResealBody {
+            session,
+            objects: vec![Replaced {
+                from: from.to_owned(),
+                to: to.to_owned(),
+            }],
+        })
+    };
+    let nobody = state.next;
+    refuses(
+        &state,
+        reseal(nobody, "s/d/v/1", "s/d/v/1-4"),
+        "read everything",
+    );
+    refuses(
+        &state,
+        reseal(reader, "s/d/v/1", "s/d/v/1-3"),
+        "read everything",
+    );
+    let all = append(&mut state, Body::Begin(read(SessionKind::ReadAll, &[])));
+    let to = format!("s/d/v/1-{all}");
+    refuses(&state, reseal(all, "s/d/v/2", &to), "not there");
+    for other in ["s/d/v/1", "s/d/v/2-4", "s/d/w/1-4", "s/d/v/1-3"] {
+        refuses(&state, reseal(all, "s/d/v/1", other), "not the same one");
+    }
+    append(&mut state, reseal(all, "s/d/v/1", &to));
+    refuses(&state, reseal(all, &to, &to), "not the same one");
+    assert_eq!(state.open[&reader].pins, [to.as_str()]);
+    append(&mut state, Body::End(all));
+    // The reader holds what it began to read, under its new name.
+    append(&mut state, forget(&[&to]));
+    assert_eq!(state.needed().count(), 1);
+    let leader = lead(&mut state);
+    let epoch = append(&mut state, condemn(leader, &[]));
+    refuses(&state, deleting(leader, epoch, &[&to]), "may be needed");
+    append(&mut state, deleting(leader, epoch, &["s/d/v/1"]));
+}
+
 /// Some body that often fits the state; all numbers are taken as positions among what there is.
 fn body(state: &LogState, kind: u8, n: u64, m: u64) -> Body {
     fn of<T: Clone>(choices: &[T], n: u64) -> Option<T> {
@@ -398,6 +460,18 @@ fn body(state: &LogState, kind: u8, n: u64, m: u64) -> Body {
             removed: of(&state.segments, n).into_iter().collect(),
             gone: state.dead.iter().take((m % 3) as usize).cloned().collect(),
         }),
+        13 => Body::Keys(KeysBody {
+            epoch: (state.read_keys.len() as u64 + m % 3) as u32,
+            read_public_key: vec![n as u8; 32],
+        }),
+        14 => Body::Reseal(ResealBody {
+            session,
+            objects: live
+                .iter()
+                .take((m % 3) as usize)
+                .map(|from| Replaced::by(session, from))
+                .collect(),
+        }),
         _ => Body::Done(DoneBody {
             leader: state.leader,
             list: state.deleting.keys().next().copied().unwrap_or(m),
@@ -442,7 +516,7 @@ fn prove(state: &LogState) {
 proptest! {
     #[test]
     fn any_entries_in_any_order_add_up(
-        steps in prop::collection::vec((0_u8..13, any::<u64>(), any::<u64>()), 1..120)
+        steps in prop::collection::vec((0_u8..15, any::<u64>(), any::<u64>()), 1..120)
     ) {
         let mut state = LogState::new();
         let mut accepted: Vec<Body> = Vec::new();

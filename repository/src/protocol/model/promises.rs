@@ -72,6 +72,14 @@ impl World {
             .fold(0, |all, name| all | self.ids(name))
     }
 
+    /// Whether the snapshot of that object, which may have been sealed anew, is there.
+    fn has_object(&self, name: &str) -> bool {
+        let id = |name: &str| name.split('-').next().map(str::to_owned);
+        let mut needed = self.log.needed();
+        needed
+            .any(|commit| id(&commit.snapshot) == id(name) && self.store.contains(&commit.snapshot))
+    }
+
     /// What readers and the next collector take for granted.
     fn broken_index(&self, index: &[(&str, Ids, Standing)]) -> Option<String> {
         let gone = |name: &str| !self.store.contains(name);
@@ -115,7 +123,7 @@ impl World {
             let (session, snapshots) = reader.open.as_ref()?;
             self.log.open.get(session)?;
             snapshots.iter().find_map(|name| {
-                let lost = self.ids(name) & !readable != 0 || !self.store.contains(name);
+                let lost = self.ids(name) & !readable != 0 || !self.has_object(name);
                 lost.then(|| format!("session {session} cannot read {name}"))
             })
         })

@@ -10,6 +10,7 @@ use super::{
     collector::Collector,
     explore::{Explored, Step},
     reader::Reader,
+    resealer::Resealer,
     shared::Shared,
     writer::Writer,
 };
@@ -37,6 +38,8 @@ pub(super) enum Bug {
     IgnoresAdoption,
     /// Readers pin nothing.
     NoPins,
+    /// Snapshots are sealed anew under a session that collections do not wait for.
+    ResealsAlone,
 }
 
 /// What a world has, and how much may happen in it.
@@ -100,6 +103,7 @@ pub(super) struct World {
     pub(super) writers: Vec<Shared<Writer>>,
     pub(super) readers: Vec<Shared<Reader>>,
     pub(super) collectors: Vec<Shared<Collector>>,
+    pub(super) resealers: Vec<Shared<Resealer>>,
     /// How many snapshots may still be forgotten.
     pub(super) forgets: u8,
     /// How often a process may still die, an answer be lost.
@@ -119,6 +123,7 @@ impl Hash for World {
         self.writers.hash(state);
         self.readers.hash(state);
         self.collectors.hash(state);
+        self.resealers.hash(state);
         [self.forgets, self.crashes, self.duplicates].hash(state);
         self.fault.is_some().hash(state);
     }
@@ -210,6 +215,7 @@ impl World {
             writers: Vec::new(),
             readers: Vec::new(),
             collectors: Vec::new(),
+            resealers: Vec::new(),
             forgets: 0,
             crashes: 0,
             duplicates: 0,
@@ -221,6 +227,7 @@ impl World {
         (0..self.writers.len()).for_each(|n| Writer::settle(self, n));
         (0..self.readers.len()).for_each(|n| Reader::settle(self, n));
         (0..self.collectors.len()).for_each(|n| Collector::settle(self, n));
+        (0..self.resealers.len()).for_each(|n| Resealer::settle(self, n));
     }
 
     pub(super) fn has(&self, bug: Bug) -> bool {
@@ -368,6 +375,9 @@ impl Explored for World {
         }
         for n in 0..self.collectors.len() {
             Collector::steps(&mut steps, n);
+        }
+        for n in 0..self.resealers.len() {
+            Resealer::steps(&mut steps, n);
         }
         Self::step_of_forgetter(&mut steps);
         Self::step_of_network(&mut steps);
