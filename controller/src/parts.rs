@@ -7,7 +7,7 @@ use std::{
 };
 
 use orlop_kubernetes::{
-    client::Connection,
+    client::{ClientError, Connection},
     cluster_info::ServerVersion,
     velero::{
         Backup, BackupRepository, BackupStorageLocation, DeleteBackupRequest, DownloadRequest,
@@ -92,6 +92,16 @@ impl Parts {
         let told = self.told();
         let applied = told.get(name).and_then(|told| told.applied.as_ref());
         applied == Some(&location.spec)
+    }
+
+    /// Whether the coordinator can be asked for what is in a location: it has been told of it, or there is none of that
+    /// name to tell it of. One that has lost its state knows none at first.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    pub(crate) async fn is_settled(&self, location: &str) -> Result<bool, ClientError> {
+        let location = self.locations.get(location).await?;
+        Ok(location.is_none_or(|location| self.is_applied(&location)))
     }
 
     /// Notes that the coordinator knows where a location is, or that it cannot be.

@@ -55,6 +55,9 @@ impl Reconciler for Backups {
             _ => match self.0.coordinator.backup(name).await? {
                 Some(run) => self.mirror(name, backup, run).await,
                 // It has lost its state: the same request goes on with what was uploaded.
+                None if !self.0.is_settled(&backup.spec.storage_location).await? => {
+                    Ok(Next::After(LOCATION_WAIT))
+                }
                 None => self.begin(name, backup).await,
             },
         }

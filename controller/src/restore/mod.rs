@@ -81,7 +81,12 @@ impl Reconciler for Restores {
             _ => match self.0.coordinator.restore(name).await? {
                 Some(run) => self.mirror(name, restore, run).await,
                 // It has lost its state: the same request goes on with what was made.
-                None => self.begin(name, restore).await,
+                None => match self.place(&restore).await? {
+                    Some(place) if !self.0.is_settled(&place).await? => {
+                        Ok(Next::After(LOCATION_WAIT))
+                    }
+                    _ => self.begin(name, restore).await,
+                },
             },
         }
     }
@@ -186,10 +191,15 @@ impl Restores {
         Ok(Next::Done)
     }
 
+    /// The location of the restore's backup; `None` if the backup is gone.
+    async fn place(&self, restore: &Restore) -> Result<Option<String>, Trouble> {
+        let backup = self.0.backups.get(&restore.spec.backup_name).await?;
+        Ok(backup.map(|backup| backup.spec.storage_location))
+    }
+
     /// Asks the coordinator for the restore. The same request again finds what the first one began.
     async fn begin(&self, name: &str, restore: Restore) -> Result<Next, Trouble> {
-        let backup = self.0.backups.get(&restore.spec.backup_name).await?;
-        let place = backup.map(|backup| backup.spec.storage_location);
+        let place = self.place(&restore).await?;
         let request = request(&restore, place.unwrap_or_default());
         let run = match self.0.coordinator.create_restore(request).await {
             Ok(run) => run,
