@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use super::{
     Answers, Context,
-    status::{malformed, refused, repository},
+    status::{malformed, refused, session as session_error},
 };
 use crate::runs::{Holder, Refusal};
 
@@ -88,7 +88,7 @@ impl Sessions for SessionsService {
         same_lineage(&holder, &lineage)?;
         let committer = self.0.runs.committer_of(&holder).map_err(refused)?;
         let grant = committer.begin_write(BeginWrite { volume, lineage }).await;
-        let grant = grant.map_err(|error| repository(&error))?;
+        let grant = grant.map_err(|error| session_error(&error))?;
         self.0.runs.bind_session(&holder, grant.session);
         let key = |key: &[u8; 32]| Bytes::copy_from_slice(key);
         Ok(Response::new(v1::BeginWriteResponse {
@@ -130,7 +130,7 @@ impl Sessions for SessionsService {
         }
         let committer = self.0.runs.committer_of(&holder).map_err(refused)?;
         let grant = committer.begin_read(snapshot).await;
-        let grant = grant.map_err(|error| repository(&error))?;
+        let grant = grant.map_err(|error| session_error(&error))?;
         self.0.runs.bind_session(&holder, grant.session);
         Ok(Response::new(v1::BeginReadResponse {
             session: grant.session,
@@ -189,7 +189,7 @@ impl Sessions for SessionsService {
         // The repository refuses a session that was begun for another volume.
         let committer = self.0.runs.committer_of(&holder).map_err(refused)?;
         let snapshot = committer.commit(session, commit).await;
-        let snapshot_id = snapshot.map_err(|error| repository(&error))?.to_string();
+        let snapshot_id = snapshot.map_err(|error| session_error(&error))?.to_string();
         Ok(Response::new(v1::CommitResponse { snapshot_id }))
     }
 
@@ -213,7 +213,7 @@ impl Sessions for SessionsService {
         }
         let committer = self.0.runs.committer_of(&holder).map_err(refused)?;
         let ended = committer.end(request.session).await;
-        ended.map_err(|error| repository(&error))?;
+        ended.map_err(|error| session_error(&error))?;
         Ok(Response::new(v1::EndResponse {}))
     }
 }
@@ -238,7 +238,7 @@ async fn look_up(
     let ids: Vec<ChunkId> = ids.iter().map(|id| ChunkId::from_bytes(*id)).collect();
     let committer = context.runs.committer_of(&holder).map_err(refused)?;
     let found = committer.locate(request.session, &ids, request.fresh).await;
-    Ok(locations(&found.map_err(|error| repository(&error))?))
+    Ok(locations(&found.map_err(|error| session_error(&error))?))
 }
 
 /// Pack names are sent once each.

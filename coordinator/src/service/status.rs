@@ -86,9 +86,45 @@ pub(super) fn repository(error: &orlop_repository::Error) -> Status {
     }
 }
 
+/// As [`repository`], for sessions: what each of them needs is there in every repository, so that if it is not, the whole is
+/// away with its disk or bucket, and may come back.
+pub(super) fn session(error: &orlop_repository::Error) -> Status {
+    use orlop_repository::Error;
+    match error {
+        Error::NotFound { .. } | Error::NoRepository { .. } => {
+            let message = format!(
+                "{}: is it the right bucket, and is the disk mounted?",
+                with_sources(error)
+            );
+            with_reason(Code::Unavailable, "REPOSITORY", &message)
+        }
+        _ => repository(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_repository_that_is_away_may_come_back_and_a_snapshot_may_not() {
+        let store = || "/stores/default".to_owned();
+        let name = "log/0000000000000001".to_owned();
+        let away = orlop_repository::Error::NotFound {
+            name,
+            store: store(),
+        };
+        assert_eq!(session(&away).code(), Code::Unavailable);
+        assert_eq!(repository(&away).code(), Code::NotFound);
+        let none = orlop_repository::Error::NoRepository { store: store() };
+        assert_eq!(session(&none).code(), Code::Unavailable);
+        let gone = orlop_repository::Error::NoSnapshot {
+            wanted: "s".to_owned(),
+            store: store(),
+            hint: String::new(),
+        };
+        assert_eq!(session(&gone).code(), Code::NotFound);
+    }
 
     #[test]
     fn a_malformed_field_is_in_the_details() {
