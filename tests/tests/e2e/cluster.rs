@@ -114,7 +114,12 @@ pub(crate) fn object(kind: &str, name: &str, spec: &Value) -> Value {
 
 /// Waits until the object is in one of these phases.
 pub(crate) fn phase(kind: &str, name: &str, phases: &[&str]) -> Value {
-    eventually_within(PATIENCE, &format!("{kind} {name} is {phases:?}"), || {
+    phase_within(PATIENCE, kind, name, phases)
+}
+
+/// Waits this long until the object is in one of these phases.
+pub(crate) fn phase_within(patience: Duration, kind: &str, name: &str, phases: &[&str]) -> Value {
+    eventually_within(patience, &format!("{kind} {name} is {phases:?}"), || {
         let found = get(kind, name)?;
         phases
             .contains(&found["status"]["phase"].as_str().unwrap_or_default())

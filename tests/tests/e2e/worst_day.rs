@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     cluster::{
         ENDED, Namespace, PATIENCE, SPACE, STORE, alone, backup, create, get, get_in, kubectl,
-        object, own, phase, shared,
+        object, own, phase, phase_within, shared,
     },
     downloads,
 };
@@ -132,6 +132,11 @@ fn a_restore_waits_for_a_store_that_is_away_for_a_minute_in_a_cluster() {
         let _ = std::fs::remove_dir_all(&there);
         std::fs::rename(&away, &there).unwrap();
     });
+    phase(
+        "backupstoragelocations.velero.io",
+        "default",
+        &["Available"],
+    );
 }
 
 #[test]
@@ -174,7 +179,8 @@ fn fifty_pods_come_back_at_once_in_a_cluster() {
     let name = own("fifty");
     lost(&space, &name);
     create(&object("Restore", &name, &json!({"backupName": name})));
-    let restored = phase("restores.velero.io", &name, &ENDED);
+    let patience = Duration::from_mins(10);
+    let restored = phase_within(patience, "restores.velero.io", &name, &ENDED);
     assert_eq!(restored["status"]["phase"], "Completed", "{restored}");
     assert_eq!(all_ready().lines().count(), count);
     for number in [0, 7, 49] {
