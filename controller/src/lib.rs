@@ -48,6 +48,8 @@ pub struct Config {
     pub server_version: String,
     /// Our own Deployment, into which directories of locations are mounted.
     pub deployment: String,
+    /// The directory of its first container below which they are.
+    pub stores: String,
     /// Whether all volumes are taken where neither the backup nor the pod says so.
     pub all_volumes: bool,
 }
@@ -57,6 +59,7 @@ impl Default for Config {
         Self {
             server_version: SERVER_VERSION.to_owned(),
             deployment: "velero".to_owned(),
+            stores: "/stores".to_owned(),
             all_volumes: false,
         }
     }

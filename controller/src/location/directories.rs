@@ -60,7 +60,7 @@ impl Locations {
         let known = self.0.locations.all().unwrap_or_default();
         let mount = |location: Arc<BackupStorageLocation>| {
             let name = location.metadata.name.clone()?;
-            let mount = provider::wanted(&name, &location.spec).ok()?.mount?;
+            let mount = provider::wanted(&name, &location.spec, &self.0.config.stores).ok()?.mount?;
             Some((name, mount))
         };
         known.into_iter().filter_map(mount).collect()

@@ -138,7 +138,7 @@ impl Locations {
         name: &str,
         location: &BackupStorageLocation,
     ) -> Result<Outcome, Trouble> {
-        let wanted = match provider::wanted(name, &location.spec) {
+        let wanted = match provider::wanted(name, &location.spec, &self.0.config.stores) {
             Ok(wanted) => wanted,
             Err(message) => return Ok(Outcome::Refused(message)),
         };

@@ -2,8 +2,6 @@
 
 use serde_json::{Value, json};
 
-use super::provider::STORES;
-
 /// What the names of such volumes begin with. All of them are ours: those that no location wants are removed, since
 /// a server that is gone would keep our pod from starting.
 const PREFIX: &str = "orlop-store-";
@@ -15,6 +13,8 @@ const NAME_MAX: usize = 63;
 pub(crate) struct Mount {
     /// The location.
     pub(crate) location: String,
+    /// Where it is mounted.
+    pub(crate) path: String,
     /// What is mounted.
     pub(crate) source: Source,
 }
@@ -54,10 +54,6 @@ impl Mount {
         let kept: String = location.chars().take(38).collect();
         let kept = kept.replace(|c| !plain(c), "-");
         format!("{PREFIX}{kept}-{:08x}", fnv(location))
-    }
-
-    fn path(&self) -> String {
-        format!("{STORES}/{}", self.location)
     }
 
     fn volume(&self) -> Value {
@@ -133,7 +129,7 @@ pub(crate) fn rollout(deployment: &Value, wanted: &[Mount]) -> Rollout {
     let had_mounts: Vec<Value> = mounts.iter().filter(|m| ours(m)).cloned().collect();
     let want_mounts: Vec<Value> = wanted
         .iter()
-        .map(|mount| json!({"name": mount.name(), "mountPath": mount.path()}))
+        .map(|mount| json!({"name": mount.name(), "mountPath": mount.path}))
         .collect();
     if same(&had, &want) && same(&had_mounts, &want_mounts) {
         return if rolled_out(deployment) {
@@ -190,6 +186,7 @@ mod tests {
     fn nfs(location: &str, path: &str) -> Mount {
         Mount {
             location: location.to_owned(),
+            path: format!("/stores/{location}"),
             source: Source::Nfs {
                 server: "s".to_owned(),
                 path: path.to_owned(),
@@ -273,6 +270,7 @@ mod tests {
     fn what_the_server_adds_is_no_difference() {
         let wanted = [Mount {
             location: "default".to_owned(),
+            path: "/stores/default".to_owned(),
             source: Source::HostPath {
                 path: "/a".to_owned(),
             },
@@ -291,6 +289,7 @@ mod tests {
     fn a_claim_is_made_with_the_size_that_is_asked_for() {
         let mount = Mount {
             location: "default".to_owned(),
+            path: "/stores/default".to_owned(),
             source: Source::Claim {
                 size: "50Gi".to_owned(),
                 class: Some("fast".to_owned()),

@@ -16,8 +16,6 @@ pub(crate) const REPOSITORY_PATH: &str = "kopia/orlop";
 const DEFAULT_SECRET: &str = "cloud-credentials";
 /// The key in it.
 const DEFAULT_KEY: &str = "cloud";
-/// Where directories are mounted.
-pub(crate) const STORES: &str = "/stores";
 /// How large a claim is that says nothing else.
 const CLAIM_SIZE: &str = "10Gi";
 
@@ -54,11 +52,15 @@ pub(crate) struct Wanted {
     pub(crate) mount: Option<Mount>,
 }
 
-/// What the location `name` asks for.
+/// What the location `name` asks for; `stores` is the directory below which directories are mounted.
 ///
 /// # Errors
 /// One line for a person: the provider is not one of ours, a setting is missing, or one cannot be obeyed.
-pub(crate) fn wanted(name: &str, spec: &BackupStorageLocationSpec) -> Result<Wanted, String> {
+pub(crate) fn wanted(
+    name: &str,
+    spec: &BackupStorageLocationSpec,
+    stores: &str,
+) -> Result<Wanted, String> {
     let provider = spec.provider.as_str();
     let short = provider.strip_prefix("velero.io/").unwrap_or(provider);
     let mut wanted = Wanted {
@@ -72,6 +74,7 @@ pub(crate) fn wanted(name: &str, spec: &BackupStorageLocationSpec) -> Result<Wan
     };
     let mounted = |source: Source| Mount {
         location: name.to_owned(),
+        path: format!("{stores}/{name}"),
         source,
     };
     match short {
@@ -110,7 +113,7 @@ pub(crate) fn wanted(name: &str, spec: &BackupStorageLocationSpec) -> Result<Wan
             ));
         }
     }
-    wanted.url = format!("{STORES}/{name}");
+    wanted.url = format!("{stores}/{name}");
     let prefix = prefix(spec)?;
     if !prefix.is_empty() {
         wanted.url = format!("{}/{prefix}", wanted.url);
@@ -250,7 +253,7 @@ mod tests {
 
     #[allow(clippy::needless_pass_by_value, reason = "json!(…) reads better so")]
     fn of(spec: Value) -> Result<Wanted, String> {
-        wanted("default", &serde_json::from_value(spec).unwrap())
+        wanted("default", &serde_json::from_value(spec).unwrap(), "/stores")
     }
 
     fn aws(config: &Value) -> Value {
