@@ -24,7 +24,8 @@ pub(super) fn create(
     strict: bool,
 ) -> Result<Arc<Value>, Failure> {
     check_form(kind, namespace, &mut object)?;
-    if !text(&object, "metadata.resourceVersion").is_empty() {
+    // The `velero` command sends 0, which is none.
+    if !matches!(text(&object, "metadata.resourceVersion"), "" | "0") {
         let message = "resourceVersion should not be set on objects to be created";
         return Err(Failure::new(500, "", message));
     }
