@@ -10,7 +10,7 @@ use orlop_core::{VolumeRef, run::KnownVolume};
 use crate::{
     marks,
     task::Place,
-    volumes::{DiscoverOptions, FoundVolume, HostRoot, discover},
+    volumes::{DiscoverOptions, FoundVolume, HostRoot, discover, discover_all},
 };
 
 /// Looks for volumes, and remembers what it found.
@@ -50,7 +50,11 @@ impl Inventory {
         volume: &VolumeRef,
         place: Option<&Place>,
     ) -> Result<(FoundVolume, Option<FoundVolume>), String> {
-        let mut found = discover(&self.options).map_err(|error| error.to_string())?;
+        let found = match place {
+            None => discover(&self.options),
+            Some(_) => discover_all(&self.options).map(|all| all.volumes),
+        };
+        let mut found = found.map_err(|error| error.to_string())?;
         let is_it = |other: &FoundVolume| match place {
             None => other.volume == *volume,
             Some(place) => (&other.pod_uid, &other.directory) == (&place.pod_uid, &place.directory),

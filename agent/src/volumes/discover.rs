@@ -1,7 +1,7 @@
 //! The walk below the kubelet's directory: `pods/<uid>/volumes/<plugin>/<name>`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -34,19 +34,21 @@ pub struct Discovery {
     pub warnings: Vec<String>,
 }
 
-/// The volumes of this node; warnings are logged.
+/// The volumes of this node, one of each name; warnings are logged. A pod that was made again has the names of the one
+/// before, whose directory may still be there: [`discover_all`] tells both.
 ///
 /// # Errors
 /// The directory of pods cannot be listed, or a given file cannot be read or understood.
 pub fn discover(options: &DiscoverOptions) -> Result<Vec<FoundVolume>, DiscoverError> {
-    let found = discover_all(options)?;
+    let mut found = discover_all(options)?;
+    found.volumes.dedup_by(|a, b| a.volume == b.volume);
     for warning in &found.warnings {
         tracing::warn!(warning, "volumes may be missing");
     }
     Ok(found.volumes)
 }
 
-/// The volumes of this node, and what is remarkable about them.
+/// The volumes of this node, of all pods that have directories, and what is remarkable about them.
 ///
 /// # Errors
 /// As for [`discover`].
@@ -72,20 +74,14 @@ pub fn discover_all(options: &DiscoverOptions) -> Result<Discovery, DiscoverErro
         options.volumes_file.is_some(),
         &mut found.warnings,
     )?;
+    // A volume that the operator listed is where the operator says.
+    let by_hand: HashSet<VolumeRef> = found.volumes.iter().map(|one| one.volume.clone()).collect();
     for (uid, volumes) in directories {
-        let listed = found.volumes.len();
-        found
-            .volumes
-            .extend(pod_volumes(&uid, volumes, pods.get(&uid), annotated));
-        // A volume that the operator listed is where the operator says.
-        let (by_hand, walked) = found.volumes.split_at(listed);
-        let walked: Vec<FoundVolume> = walked
-            .iter()
-            .filter(|one| by_hand.iter().all(|known| known.volume != one.volume))
-            .cloned()
-            .collect();
-        found.volumes.truncate(listed);
-        found.volumes.extend(walked);
+        let walked = pod_volumes(&uid, volumes, pods.get(&uid), annotated);
+        let others = walked
+            .into_iter()
+            .filter(|one| !by_hand.contains(&one.volume));
+        found.volumes.extend(others);
     }
     found.warnings.extend(warnings(&pods));
     found

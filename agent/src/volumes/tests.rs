@@ -76,6 +76,19 @@ fn summary(found: &[FoundVolume]) -> Vec<String> {
 }
 
 #[test]
+fn the_volume_of_a_pod_that_was_made_again_is_found_beside_the_one_before() {
+    let node = Node::new();
+    for uid in ["u1", "u2"] {
+        node.pod("shop", "db-0", uid, &["kubernetes.io~empty-dir/data"]);
+    }
+    let all = discover_all(&node.options()).unwrap().volumes;
+    let uids: Vec<&str> = all.iter().map(|one| one.pod_uid.as_str()).collect();
+    assert_eq!(uids, ["u1", "u2"]);
+    // By its name there is one.
+    assert_eq!(discover(&node.options()).unwrap().len(), 1);
+}
+
+#[test]
 fn volumes_are_found_by_pod_with_their_lineage() {
     let node = Node::new();
     node.pod(
