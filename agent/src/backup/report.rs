@@ -218,11 +218,13 @@ impl Tally {
             return;
         }
         *last = Some(Instant::now());
+        let met = |counter: &AtomicU64| counter.load(Relaxed);
+        // The walk is ahead of what is read: what it has met so far is the best guess at the whole.
         self.monitor.progress(Progress {
             entries_done,
-            entries_total: 0,
+            entries_total: entries_done.max(met(&self.files) + met(&self.dirs) + met(&self.others)),
             bytes_done,
-            bytes_total: 0,
+            bytes_total: bytes_done.max(met(&self.logical_bytes)),
             transferred_bytes: uploaded(),
         });
     }
