@@ -72,3 +72,21 @@ fn what_an_object_needs_comes_before_it() {
     assert!(place("ClusterRole") < place("Deployment"));
     assert!(place("BackupStorageLocation") < place("Deployment"));
 }
+
+/// The numbers in a value that are not whole.
+fn fractions(value: &Value) -> Vec<String> {
+    match value {
+        Value::Number(number) if !number.is_i64() => vec![number.to_string()],
+        Value::Array(all) => all.iter().flat_map(fractions).collect(),
+        Value::Object(all) => all.values().flat_map(fractions).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn numbers_are_whole_however_yaml_is_read() {
+    // 0400 is 256 for kubectl and 400.0 for others.
+    for object in rendered(None) {
+        assert_eq!(fractions(&object), [""; 0], "{}", key(&object));
+    }
+}
