@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{error::Trouble, parts::Parts, patch::only_if};
 
 /// The DaemonSet.
-const AGENTS: &str = "node-agent";
+pub(crate) const AGENTS: &str = "node-agent";
 /// The Secret that KOTS mounts, and where.
 const SECRET: &str = "cloud-credentials";
 const MOUNT: &str = "/credentials";

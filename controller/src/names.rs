@@ -14,6 +14,8 @@ pub(crate) const ANSWERED: &str = "orlop.io/answered";
 pub(crate) const INCOMPLETE: &str = "orlop.io/incomplete";
 /// Annotation of an object that cannot be served: why.
 pub(crate) const PROBLEM: &str = "orlop.io/problem";
+/// Annotation of the template of the agents' pods: which directories the server had mounted when they were started.
+pub(crate) const DIRECTORIES: &str = "orlop.io/directories";
 /// The value of the annotation by which our objects are known.
 pub(crate) const OURS: &str = "orlop";
 

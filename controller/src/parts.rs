@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use orlop_kubernetes::{
@@ -52,6 +52,10 @@ struct Told {
     applied: Option<BackupStorageLocationSpec>,
     /// What was sent, with its secrets: whether they have changed cannot be asked.
     sent: Option<v1::LocationSpec>,
+    /// What the location is now, and since when.
+    seen: Option<(BackupStorageLocationSpec, Instant)>,
+    /// What it was when directories were last taken away that it does not need.
+    tidied: Option<BackupStorageLocationSpec>,
 }
 
 impl Parts {
@@ -106,7 +110,13 @@ impl Parts {
 
     /// Notes that the coordinator knows where a location is, or that it cannot be.
     pub(crate) fn applied(&self, name: &str, spec: &BackupStorageLocationSpec) {
-        self.told().entry(name.to_owned()).or_default().applied = Some(spec.clone());
+        let mut all = self.told();
+        let applied = &mut all.entry(name.to_owned()).or_default().applied;
+        if applied.as_ref() != Some(spec) {
+            *applied = Some(spec.clone());
+            // Its repositories can be shown now.
+            self.repositories_changed.notify_one();
+        }
     }
 
     /// Whether just this was sent before.
@@ -117,6 +127,33 @@ impl Parts {
     /// Notes what was sent.
     pub(crate) fn sent(&self, name: &str, spec: v1::LocationSpec) {
         self.told().entry(name.to_owned()).or_default().sent = Some(spec);
+    }
+
+    /// How long a location has been what it is, as far as was looked.
+    pub(crate) fn unchanged_for(&self, location: &BackupStorageLocation) -> Duration {
+        let name = location.metadata.name.clone().unwrap_or_default();
+        let mut all = self.told();
+        let seen = &mut all.entry(name).or_default().seen;
+        match seen {
+            Some((spec, since)) if *spec == location.spec => since.elapsed(),
+            _ => {
+                *seen = Some((location.spec.clone(), Instant::now()));
+                Duration::ZERO
+            }
+        }
+    }
+
+    /// Whether directories that this location does not need have been taken away.
+    pub(crate) fn is_tidy(&self, location: &BackupStorageLocation) -> bool {
+        let name = location.metadata.name.as_deref().unwrap_or_default();
+        let told = self.told();
+        told.get(name).and_then(|told| told.tidied.as_ref()) == Some(&location.spec)
+    }
+
+    /// Notes that they have.
+    pub(crate) fn tidied(&self, location: &BackupStorageLocation) {
+        let name = location.metadata.name.clone().unwrap_or_default();
+        self.told().entry(name).or_default().tidied = Some(location.spec.clone());
     }
 
     /// Forgets a location.

@@ -67,16 +67,33 @@ impl Reconciler for Locations {
             self.unmount().await?;
             return Ok(Next::Done);
         };
-        let pause = wait(&location, self.0.is_applied(&location), clock::now_ms());
+        let untidy = self.tidy(&location).await?;
+        let next = self.look(name, &location).await?;
+        Ok(match (next, untidy) {
+            (next, None) => next,
+            (Next::Done, Some(pause)) => Next::After(pause),
+            (Next::After(other), Some(pause)) => Next::After(other.min(pause)),
+        })
+    }
+
+    fn verdict(&self, object: &UnreadableObject) -> Option<Value> {
+        Some(json!({"status": {"phase": "Unavailable", "message": object.message}}))
+    }
+}
+
+impl Locations {
+    /// Makes the coordinator know a location, unless it is too early to look again.
+    async fn look(&self, name: &str, location: &BackupStorageLocation) -> Result<Next, Trouble> {
+        let pause = wait(location, self.0.is_applied(location), clock::now_ms());
         match pause {
             None => return Ok(Next::Done),
             Some(Duration::ZERO) => {}
             Some(pause) => return Ok(Next::After(pause)),
         }
-        let outcome = self.apply(name, &location).await?;
+        let outcome = self.apply(name, location).await?;
         let mut after = location.clone();
         let status = &mut after.status;
-        let mut next = Next::After(frequency(&location).unwrap_or(FREQUENCY));
+        let mut next = Next::After(frequency(location).unwrap_or(FREQUENCY));
         match outcome {
             Outcome::Mounting => {
                 // Backups wait for it as for one that was never checked.
@@ -101,14 +118,10 @@ impl Reconciler for Locations {
                 self.0.applied(name, &location.spec);
             }
         }
-        if let Some(patch) = merge_patch(&location, &after) {
+        if let Some(patch) = merge_patch(location, &after) {
             self.0.locations.patch(name, &patch).await?;
         }
         Ok(next)
-    }
-
-    fn verdict(&self, object: &UnreadableObject) -> Option<Value> {
-        Some(json!({"status": {"phase": "Unavailable", "message": object.message}}))
     }
 }
 
@@ -142,7 +155,7 @@ impl Locations {
             Ok(wanted) => wanted,
             Err(message) => return Ok(Outcome::Refused(message)),
         };
-        match self.mount(&wanted).await? {
+        match self.mount(location, &wanted).await? {
             None => {}
             Some(outcome) => return Ok(outcome),
         }

@@ -92,6 +92,12 @@ impl Mount {
     }
 }
 
+/// What differs when other directories are mounted.
+pub(crate) fn fingerprint(mounts: &[Mount]) -> String {
+    let volumes: Vec<Value> = mounts.iter().map(Mount::volume).collect();
+    format!("{:08x}", fnv(&json!(volumes).to_string()))
+}
+
 /// FNV-1a: names that differ where they were cut or replaced stay different.
 fn fnv(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| {
