@@ -1,0 +1,436 @@
+//! `velero backup …`.
+
+use std::time::Duration;
+
+use orlop_kubernetes::files::{FileError, Tarball, TarballLimits};
+use serde_json::{Value, json};
+
+use super::{
+    client::{Client, VELERO, name, phase},
+    download, go, kots,
+    rows::{Place, Row, Who},
+    world::{Application, SMALL, World, own},
+};
+
+const BACKUPS: &str = "/apis/velero.io/v1/namespaces/velero/backups";
+const CREATE: &str = "POST /apis/velero.io/v1/namespaces/velero/backups application/json";
+const DOWNLOAD: &str =
+    "POST /apis/velero.io/v1/namespaces/velero/downloadrequests application/json";
+const LOOK: &str = "GET /apis/velero.io/v1/namespaces/velero/downloadrequests/*";
+const GET: &str = "GET /apis/velero.io/v1/namespaces/velero/backups/*";
+/// The phases at which `--wait` ends.
+pub(crate) const ENDED: [&str; 4] = ["FailedValidation", "Completed", "PartiallyFailed", "Failed"];
+/// The phases in which the command asks for logs; in others it refuses by itself.
+const WITH_LOGS: [&str; 5] = [
+    "Completed",
+    "PartiallyFailed",
+    "Failed",
+    "WaitingForPluginOperations",
+    "WaitingForPluginOperationsPartiallyFailed",
+];
+
+pub(crate) const ROWS: &[Row] = &[
+    Row {
+        id: "2.11 backup create",
+        who: Who::Cli,
+        requests: &[
+            "GET /apis/velero.io/v1/namespaces/velero/backupstoragelocations/default",
+            CREATE,
+        ],
+        change: "a backup with zeros for all that was not said is taken with the defaults",
+        source: "velero: pkg/cmd/cli/backup/create.go, pkg/builder/backup_builder.go",
+        place: Place::Anywhere,
+        run: |world, client| Box::pin(create(world, client)),
+    },
+    Row {
+        id: "2.11 backup create --wait",
+        who: Who::Cli,
+        requests: &[
+            "GET /apis/velero.io/v1/namespaces/velero/backups",
+            "GET /apis/velero.io/v1/namespaces/velero/backups?allowWatchBookmarks=true&resourceVersion=*&watch=true",
+            CREATE,
+        ],
+        change: "the watch brings a phase at which the wait ends",
+        source: "velero: pkg/cmd/cli/backup/create.go",
+        place: Place::Anywhere,
+        run: |world, client| Box::pin(create_and_wait(world, client)),
+    },
+    Row {
+        id: "2.11 backup create --from-schedule",
+        who: Who::Cli,
+        requests: &[
+            "GET /apis/velero.io/v1/namespaces/velero/schedules/*",
+            CREATE,
+        ],
+        change: "the template of the schedule is obeyed, and the schedule is not disturbed",
+        source: "velero: pkg/cmd/cli/backup/create.go BuildBackup, pkg/builder/backup_builder.go FromSchedule",
+        place: Place::Anywhere,
+        run: |world, client| Box::pin(from_schedule(world, client)),
+    },
+    Row {
+        id: "2.11 backup get",
+        who: Who::Cli,
+        requests: &["GET /apis/velero.io/v1/namespaces/velero/backups"],
+        change: "the columns have status, counts, times, location and selector",
+        source: "velero: pkg/cmd/util/output/backup_printer.go",
+        place: Place::Anywhere,
+        run: |world, client| Box::pin(get(world, client)),
+    },
+    Row {
+        id: "2.11 backup describe",
+        who: Who::Cli,
+        requests: &[
+            GET,
+            "GET /apis/velero.io/v1/namespaces/velero/deletebackuprequests?labelSelector=velero.io%2Fbackup-name%3D*%2Cvelero.io%2Fbackup-uid%3D*",
+            "GET /apis/velero.io/v1/namespaces/velero/podvolumebackups?labelSelector=velero.io%2Fbackup-name%3D*",
+            DOWNLOAD,
+            DOWNLOAD,
+        ],
+        change: "results and volumes can be had, and agree with the counts",
+        source: "velero: pkg/cmd/cli/backup/describe.go, pkg/cmd/util/output/backup_describer.go",
+        place: Place::Anywhere,
+        run: |world, client| Box::pin(describe(world, client)),
+    },
+    Row {
+        id: "2.11 backup describe --details",
+        who: Who::Cli,
+        requests: &[GET, DOWNLOAD, DOWNLOAD],
+        change: "the list of resources has each kind with its objects",
+        source: "velero: pkg/cmd/util/output/backup_describer.go",
+        place: Place::Anywhere,
+        run: |world, client| Box::pin(describe_details(world, client)),
+    },
+    Row {
+        id: "2.11 backup logs",
+        who: Who::Cli,
+        requests: &[GET, DOWNLOAD, LOOK],
+        change: "in a phase in which the command asks, the log is there",
+        source: "velero: pkg/cmd/cli/backup/logs.go",
+        place: Place::Anywhere,
+        run: |world, client| Box::pin(logs(world, client)),
+    },
+    Row {
+        id: "2.11 backup download",
+        who: Who::Cli,
+        requests: &[GET, DOWNLOAD, LOOK],
+        change: "the bytes are a tarball as they are",
+        source: "velero: pkg/cmd/cli/backup/download.go",
+        place: Place::Anywhere,
+        run: |world, client| Box::pin(contents(world, client)),
+    },
+    Row {
+        id: "2.11 backup delete",
+        who: Who::Cli,
+        requests: &[
+            GET,
+            "POST /apis/velero.io/v1/namespaces/velero/deletebackuprequests application/json",
+        ],
+        change: "the backup is removed with all that belongs to it, and then the request",
+        source: "velero: pkg/cmd/cli/backup/delete.go",
+        place: Place::Anywhere,
+        run: |world, client| Box::pin(delete(world, client)),
+    },
+    Row {
+        id: "2.11 download protocol",
+        who: Who::Cli,
+        requests: &[DOWNLOAD, LOOK, DOWNLOAD, LOOK],
+        change: "one plain GET brings gzip without Content-Encoding; what is not there is 404; a second GET is another error",
+        source: "velero: pkg/cmd/util/downloadrequest/downloadrequest.go",
+        place: Place::Anywhere,
+        run: |world, client| Box::pin(protocol(world, client)),
+    },
+];
+
+/// What `velero backup create NAME --include-namespaces …` sends.
+fn command(name: &str, app: &Application<'_>, more: &Value) -> Value {
+    let mut spec = json!({"includedNamespaces": [app.namespace]});
+    go::merge(&mut spec, more);
+    go::backup(&json!({"name": name}), &spec)
+}
+
+async fn app<'a>(world: &'a World, volumes: &str) -> Application<'a> {
+    let annotations = json!({"backup.velero.io/backup-volumes": volumes});
+    world.application("cli", SMALL, &annotations).await
+}
+
+/// Makes a backup and waits for its end.
+pub(crate) async fn backup(client: &Client, app: &Application<'_>) -> Value {
+    let name = own("cli");
+    client
+        .create(BACKUPS, &command(&name, app, &json!({})))
+        .await;
+    let ended = client.phase(&format!("{BACKUPS}/{name}"), &ENDED).await;
+    assert_eq!(phase(&ended), "Completed", "{}", ended["status"]);
+    ended
+}
+
+/// Deletes a backup as the command does.
+pub(crate) async fn remove(client: &Client, backup: &str) {
+    let path = format!("{BACKUPS}/{backup}");
+    let found = client.get(&path).await;
+    let labels = json!({
+        "velero.io/backup-name": backup, "velero.io/backup-uid": found["metadata"]["uid"],
+    });
+    let metadata = json!({"generateName": format!("{backup}-"), "labels": labels});
+    let request = go::object(
+        "DeleteBackupRequest",
+        &metadata,
+        json!({"backupName": backup}),
+    );
+    let requests = format!("{VELERO}/deletebackuprequests");
+    let made = client.create(&requests, &request).await;
+    client.gone(&path).await;
+    client.gone(&format!("{requests}/{}", name(&made))).await;
+}
+
+async fn create(world: &World, client: &Client) {
+    let app = app(world, "data").await;
+    client
+        .get(&format!("{VELERO}/backupstoragelocations/default"))
+        .await;
+    let asked = own("cli");
+    let more = json!({
+        "includedNamespaces": [app.namespace], "storageLocation": "default", "defaultVolumesToFsBackup": false,
+        "snapshotVolumes": true, "orderedResources": {"pods": format!("{}/db-0", app.namespace)},
+        "uploaderConfig": {"parallelFilesUpload": 4},
+    });
+    client.create(BACKUPS, &command(&asked, &app, &more)).await;
+    let done = client.phase(&format!("{BACKUPS}/{asked}"), &ENDED).await;
+    assert_eq!(phase(&done), "Completed", "{}", done["status"]);
+    let spec = &done["spec"];
+    assert_eq!(
+        (&spec["ttl"], &spec["storageLocation"]),
+        (&json!("720h0m0s"), &json!("default"))
+    );
+    assert_eq!(spec["csiSnapshotTimeout"], "10m0s");
+    assert_eq!(spec["itemOperationTimeout"], "4h0m0s");
+    assert_eq!(
+        done["metadata"]["labels"]["velero.io/storage-location"],
+        "default"
+    );
+    assert_eq!(
+        (&done["status"]["version"], &done["status"]["formatVersion"]),
+        (&json!(1), &json!("1.1.0"))
+    );
+    remove(client, &asked).await;
+    app.remove().await;
+}
+
+async fn create_and_wait(world: &World, client: &Client) {
+    let app = app(world, "data").await;
+    let mut watch = client.watch(BACKUPS).await;
+    let good = own("cli");
+    client
+        .create(BACKUPS, &command(&good, &app, &json!({})))
+        .await;
+    let phases = watch.phases(&good, &ENDED).await;
+    assert_eq!(phases.last().unwrap(), "Completed");
+    let bad = own("cli");
+    let nowhere = json!({"storageLocation": "nowhere"});
+    client.create(BACKUPS, &command(&bad, &app, &nowhere)).await;
+    let phases = watch.phases(&bad, &ENDED).await;
+    assert_eq!(phases.last().unwrap(), "FailedValidation");
+    remove(client, &good).await;
+    remove(client, &bad).await;
+    app.remove().await;
+}
+
+async fn from_schedule(world: &World, client: &Client) {
+    let app = app(world, "data").await;
+    let schedules = format!("{VELERO}/schedules");
+    let name = own("nightly");
+    let template = json!({"includedNamespaces": [app.namespace], "ttl": "48h0m0s"});
+    let metadata = json!({"name": name, "labels": {"team": "shop"}});
+    let schedule = go::schedule(&metadata, "0 3 * * *", &template);
+    client.create(&schedules, &schedule).await;
+    let path = format!("{schedules}/{name}");
+    let found = client.phase(&path, &["Enabled"]).await;
+    let made = format!("{name}-20260102030405");
+    let labels = json!({"velero.io/schedule-name": name, "team": "shop"});
+    let mut backup = go::backup(&json!({"name": made, "labels": labels}), &json!({}));
+    backup["spec"] = found["spec"]["template"].clone();
+    client.create(BACKUPS, &backup).await;
+    let done = client.phase(&format!("{BACKUPS}/{made}"), &ENDED).await;
+    assert_eq!(phase(&done), "Completed", "{}", done["status"]);
+    assert_eq!(done["spec"]["ttl"], "48h0m0s");
+    assert_eq!(phase(&client.get(&path).await), "Enabled");
+    remove(client, &made).await;
+    client.delete(&path).await;
+    app.remove().await;
+}
+
+async fn get(world: &World, client: &Client) {
+    let app = app(world, "data,nothere").await;
+    let backup = backup(client, &app).await;
+    let all = client.list(BACKUPS, "").await;
+    let row = all.iter().find(|one| name(one) == name(&backup)).unwrap();
+    let status = &row["status"];
+    assert_eq!((phase(row), &status["warnings"]), ("Completed", &json!(1)));
+    assert_eq!(status["errors"], Value::Null);
+    assert!(kots::time(row, "startTimestamp").is_some());
+    assert!(kots::time(row, "expiration").is_some());
+    assert_eq!(row["spec"]["storageLocation"], "default");
+    assert_eq!(status["queuePosition"].as_i64().unwrap_or(0), 0);
+    remove(client, name(&backup)).await;
+    app.remove().await;
+}
+
+async fn describe(world: &World, client: &Client) {
+    let app = app(world, "data,nothere").await;
+    let backup = backup(client, &app).await;
+    let of = name(&backup);
+    let uid = backup["metadata"]["uid"].as_str().unwrap();
+    let labels = format!("velero.io/backup-name={of},velero.io/backup-uid={uid}");
+    client.get(&format!("{BACKUPS}/{of}")).await;
+    let requests = client
+        .list(&format!("{VELERO}/deletebackuprequests"), &labels)
+        .await;
+    assert_eq!(requests.len(), 0);
+    assert_eq!(kots::backup_volumes(client, of).await.len(), 1);
+    let progress = &backup["status"]["progress"];
+    assert_eq!(progress["totalItems"], progress["itemsBackedUp"]);
+    assert!(progress["totalItems"].as_u64().unwrap() > 0);
+    for part in [
+        "source-cluster-k8s-gitversion",
+        "source-cluster-k8s-major-version",
+        "source-cluster-k8s-minor-version",
+    ] {
+        let noted = &backup["metadata"]["annotations"][format!("velero.io/{part}")];
+        assert!(noted.is_string(), "{part}");
+    }
+    let results = download::json_or_none(client, "BackupResults", of)
+        .await
+        .unwrap();
+    assert!(
+        results["warnings"].to_string().contains("nothere"),
+        "{results}"
+    );
+    let infos = download::json_or_none(client, "BackupVolumeInfos", of)
+        .await
+        .unwrap();
+    let all = infos.as_array().unwrap();
+    let ours = all
+        .iter()
+        .find(|one| one["pvbInfo"]["volumeName"] == "data")
+        .unwrap();
+    assert_eq!(ours["backupMethod"], "PodVolumeBackup");
+    assert_eq!(ours["result"], "succeeded");
+    assert_eq!(ours["pvbInfo"]["size"], SMALL);
+    assert_eq!(ours["pvbInfo"]["podName"], "db-0");
+    assert_eq!(ours["pvbInfo"]["Phase"], "Completed");
+    remove(client, of).await;
+    app.remove().await;
+}
+
+async fn describe_details(world: &World, client: &Client) {
+    let app = app(world, "data").await;
+    let backup = backup(client, &app).await;
+    let of = name(&backup);
+    client.get(&format!("{BACKUPS}/{of}")).await;
+    let list = download::json_or_none(client, "BackupResourceList", of)
+        .await
+        .unwrap();
+    let pods = list["v1/Pod"].as_array().unwrap();
+    assert_eq!(pods, &[json!(format!("{}/db-0", app.namespace))]);
+    assert_eq!(list["v1/Namespace"], json!([app.namespace]));
+    // The command asks for these if some were attempted, and then they must be there.
+    let operations = download::json_file(client, "BackupItemOperations", of).await;
+    assert_eq!(operations, json!([]));
+    assert_eq!(
+        backup["status"]["backupItemOperationsAttempted"],
+        Value::Null
+    );
+    // Of a backup without volume infos it would ask for these.
+    for kind in [
+        "BackupVolumeSnapshots",
+        "CSIBackupVolumeSnapshots",
+        "CSIBackupVolumeSnapshotContents",
+    ] {
+        let file = download::json_or_none(client, kind, of).await;
+        assert!(
+            file.as_ref()
+                .is_none_or(|file| file.is_null() || *file == json!([])),
+            "{kind}: {file:?}"
+        );
+    }
+    remove(client, of).await;
+    app.remove().await;
+}
+
+async fn logs(world: &World, client: &Client) {
+    let annotations = json!({
+        "backup.velero.io/backup-volumes": "data",
+        "pre.hook.backup.velero.io/command": "[\"sh\",\"-c\",\"sleep 1\"]",
+    });
+    let app = world.application("cli", SMALL, &annotations).await;
+    let asked = own("cli");
+    let path = format!("{BACKUPS}/{asked}");
+    client
+        .create(BACKUPS, &command(&asked, &app, &json!({})))
+        .await;
+    // Like somebody who tries again and again.
+    let log = loop {
+        let backup = client.get(&path).await;
+        if WITH_LOGS.contains(&phase(&backup)) {
+            break download::text(client, "BackupLog", &asked).await;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    };
+    let page = super::logfmt::read(&log).unwrap();
+    assert_eq!(page.scripts.len(), 1);
+    let label = format!("backup=velero/{asked}");
+    assert!(log.lines().all(|line| line.contains(&label)), "{log}");
+    assert_eq!(phase(&client.get(&path).await), "Completed");
+    remove(client, &asked).await;
+    app.remove().await;
+}
+
+async fn contents(world: &World, client: &Client) {
+    let app = app(world, "data").await;
+    let backup = backup(client, &app).await;
+    let of = name(&backup);
+    client.get(&format!("{BACKUPS}/{of}")).await;
+    let bytes = download::raw(client, "BackupContents", of).await;
+    let mut found = Vec::new();
+    let read = Tarball::open(&bytes[..], TarballLimits::default()).read(|item| {
+        found.push(format!("{}/{}", item.path.resource, item.path.name));
+        Ok::<_, FileError>(())
+    });
+    assert_eq!(read.unwrap(), "1.1.0");
+    assert!(found.contains(&"pods/db-0".to_owned()), "{found:?}");
+    remove(client, of).await;
+    app.remove().await;
+}
+
+async fn delete(world: &World, client: &Client) {
+    let app = app(world, "data").await;
+    let backup = backup(client, &app).await;
+    let of = name(&backup);
+    remove(client, of).await;
+    assert_eq!(kots::backup_volumes(client, of).await.len(), 0);
+    if let Some(memory) = world.memory() {
+        let left = memory.s3.keys();
+        assert!(left.iter().all(|(key, _)| !key.contains(of)), "{left:?}");
+    }
+    app.remove().await;
+}
+
+async fn protocol(world: &World, client: &Client) {
+    let app = app(world, "data").await;
+    let backup = backup(client, &app).await;
+    let of = name(&backup);
+    let url = download::url(client, "BackupLog", of).await;
+    let page = download::fetch(&url).await;
+    assert_eq!((page.status, page.content_encoding), (200, None));
+    assert_eq!(page.bytes[..2], [0x1f, 0x8b]);
+    let page = download::fetch(&url).await;
+    assert!(
+        page.status != 200 && page.status != 404 && !page.bytes.is_empty(),
+        "{page:?}"
+    );
+    // Nobody has made a backup of that name.
+    let url = download::url(client, "BackupLog", &own("nothing")).await;
+    assert_eq!(download::fetch(&url).await.status, 404);
+    remove(client, of).await;
+    app.remove().await;
+}
