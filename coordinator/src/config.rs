@@ -28,6 +28,12 @@ pub struct Limits {
     pub validate_every: Duration,
     /// How often space is freed in each location; zero for never.
     pub collect_every: Duration,
+    /// In how many rounds all bytes of a location are read again; 0 for never.
+    pub scrub_days: u32,
+    /// How often there is such a round.
+    pub scrub_every: Duration,
+    /// How fast bytes are read then, in bytes a second; 0 for as fast as can be.
+    pub scrub_bytes_per_second: u64,
 }
 
 impl Default for Limits {
@@ -42,6 +48,9 @@ impl Default for Limits {
             tick: Duration::from_secs(1),
             validate_every: Duration::from_mins(1),
             collect_every: Duration::from_hours(24),
+            scrub_days: 30,
+            scrub_every: Duration::from_hours(24),
+            scrub_bytes_per_second: 64 << 20,
         }
     }
 }

@@ -32,4 +32,4 @@ pub use config::{
 pub use error::{Error, Result};
 pub use locations::Home;
 pub use server::Coordinator;
-pub use service::collect_message;
+pub use service::{check_message, collect_message};

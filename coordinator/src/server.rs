@@ -175,6 +175,7 @@ impl Coordinator {
         own.spawn(Arc::clone(&context.runs).run_session_ender(context.shutdown.clone()));
         own.spawn(Arc::clone(&context.maintenance).run_health(context.shutdown.clone()));
         own.spawn(Arc::clone(&context.maintenance).run_collector(context.shutdown.clone()));
+        own.spawn(Arc::clone(&context.maintenance).run_scrubber(context.shutdown.clone()));
         own.spawn(Arc::clone(&context.runs).run_hooks(context.shutdown.clone()));
         own.spawn(Arc::clone(&context.runs).run_restores(context.shutdown.clone()));
         if let Some(events) = events {

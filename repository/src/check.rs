@@ -1,38 +1,53 @@
 //! Finds damage and says whom it hits.
 
+mod attribute;
+mod bytes;
+mod found;
+mod recorder;
 mod report;
+mod sample;
+mod structure;
 mod verify;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{HashMap, HashSet},
+    future::Future,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
     },
 };
 
-use orlop_core::{Monitor, Progress, SnapshotId};
-use tokio::runtime::Handle;
+use orlop_core::{Monitor, NoMonitor, SnapshotId};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    clock::now_ms,
+    coverage::{Coverage, Loaded, Seen, pack_key},
     error::{Error, Result},
-    manifest::Extent,
-    mark::{BrokenRefs, Marked, mark, snapshot_id},
-    pack,
+    mark::{BrokenRefs, Marked, mark},
     protocol::{CommitBody, SessionKind},
     repository::Repository,
     secret::Prefix,
-    session::{Committer as _, Location, ReadSession},
 };
 
-pub use report::{CheckOptions, CheckReport, Damage, DamageKind};
+use found::Found;
+pub(crate) use found::object_of;
+use recorder::Recorder;
+pub(crate) use recorder::now;
+pub use report::{CheckDepth, CheckOptions, CheckReport, Covered, Damage, DamageKind, Known};
+pub use sample::{ParseSampleError, Sample};
 
-const MAX_PATHS: usize = 100;
+/// Records of checks above which they are joined.
+const RECORDS: usize = 16;
 
 impl Repository {
-    /// Checks the log, every snapshot, every reference page, and that each chunk that is needed is
-    /// indexed in a pack that exists; with `read_data` also every byte of every pack.
+    /// Looks for damage. The log, every snapshot, every reference page, and that each chunk that is needed is
+    /// indexed, are looked at in any case; how far the packs, [`CheckOptions::depth`] says. What was read is
+    /// recorded in the repository, where it can be written, every now and then and at the end, also when it is
+    /// cancelled.
+    ///
+    /// A collection waits for a check while it looks at everything, and not while it only reads bytes.
     ///
     /// # Errors
     /// Log or index cannot be read (without them nothing else can be judged), or the work was
@@ -43,223 +58,112 @@ impl Repository {
         monitor: Arc<dyn Monitor>,
         cancel: CancellationToken,
     ) -> Result<CheckReport> {
-        // Collection waits for it, as it looks at everything.
+        let mut check = Check::new(self, options, monitor, cancel);
+        let deep = options.depth == CheckDepth::Data;
+        self.protected(async {
+            check.look().await?;
+            if deep { check.read().await } else { Ok(()) }
+        })
+        .await?;
+        if options.depth == CheckDepth::Scrub {
+            check.read().await?;
+        }
+        if !check.is_sound() {
+            self.protected(check.attribute()).await?;
+        }
+        check.report().await
+    }
+
+    /// What checks have read so far, without reading anything of it again, and when the last check of the depth and
+    /// sample of `like` ended.
+    ///
+    /// # Errors
+    /// The log or the records cannot be read.
+    pub async fn covered(self: &Arc<Self>, like: &CheckOptions) -> Result<Known> {
+        self.refresh().await?;
+        let mut check = Check::new(self, *like, Arc::new(NoMonitor), CancellationToken::new());
+        for class in ["p/", "m/"] {
+            let objects = self.store().list(class).await?.into_iter();
+            let sizes = objects.map(|object| (object.name, object.size));
+            check.sizes.extend(sizes);
+        }
+        let coverage = self.load_coverage().await?.coverage;
+        let ended = coverage.ended(&like.what());
+        Ok(Known {
+            covered: check.covered(&coverage),
+            ended_ms: ended.map(u64::cast_signed),
+        })
+    }
+
+    /// Does `work` while no collection deletes anything.
+    async fn protected<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let session = {
             let mut state = self.newest_state().await?;
             self.log_reader(&mut state, SessionKind::ReadAll, &[])
                 .await?
         };
-        let report = self.checked(options, monitor, cancel).await;
-        let ended = self.end(session).await;
-        let report = report?;
-        ended.map(|()| report)
-    }
-
-    async fn checked(
-        self: &Arc<Self>,
-        options: CheckOptions,
-        monitor: Arc<dyn Monitor>,
-        cancel: CancellationToken,
-    ) -> Result<CheckReport> {
-        let sizes: HashMap<String, u64> = self
-            .store()
-            .list("")
-            .await?
-            .into_iter()
-            .map(|object| (object.name, object.size))
-            .collect();
-        let state = self.log_state().await;
-        let check = Check {
-            repository: Arc::clone(self),
-            handle: Handle::current(),
-            monitor,
-            cancel,
-            commits: state.snapshots,
-            segments: state.segments,
-            sizes,
-            found: Mutex::default(),
-            bytes: AtomicU64::new(0),
-        };
-        tokio::task::spawn_blocking(move || check.run(options))
-            .await
-            .map_err(|e| Error::System {
-                action: "run the check",
-                source: std::io::Error::other(e),
-            })?
+        let done = work.await;
+        let ended = crate::session::Committer::end(self, session).await;
+        let done = done?;
+        ended.map(|()| done)
     }
 }
-
-/// What is known of a damaged object while it is collected.
-#[derive(Default)]
-struct Hit {
-    chunks: HashSet<Prefix>,
-    snapshots: BTreeSet<SnapshotId>,
-    paths: BTreeSet<String>,
-}
-
-type Found = BTreeMap<(String, DamageKind), Hit>;
 
 struct Check {
     repository: Arc<Repository>,
-    handle: Handle,
+    options: CheckOptions,
     monitor: Arc<dyn Monitor>,
     cancel: CancellationToken,
     commits: Vec<CommitBody>,
-    segments: Vec<String>,
+    /// All objects with their sizes; empty at the depth that does not ask for them.
     sizes: HashMap<String, u64>,
+    objects: u64,
+    marked: Marked,
+    loaded: Loaded,
     found: Mutex<Found>,
-    bytes: AtomicU64,
+    /// Bytes of packs that were read.
+    read: AtomicU64,
+    resumed: u64,
 }
 
 impl Check {
-    fn run(self, options: CheckOptions) -> Result<CheckReport> {
-        let mut marked = Marked::default();
-        let mut broken = |broken: BrokenRefs| {
-            let object = object_of(&broken.error);
-            self.report(&object, DamageKind::DamagedSnapshot, None, broken.snapshot);
-        };
-        self.handle.block_on(mark(
-            &self.repository,
-            &self.commits,
-            &mut marked,
-            &mut broken,
-        ))?;
-        self.check_roots();
-        self.check_segments();
-        self.check_places(&marked);
-        if options.read_data {
-            self.read_packs()?;
-            self.verify_chunks(&marked)?;
+    fn new(
+        repository: &Arc<Repository>,
+        options: CheckOptions,
+        monitor: Arc<dyn Monitor>,
+        cancel: CancellationToken,
+    ) -> Self {
+        Self {
+            repository: Arc::clone(repository),
+            options,
+            monitor,
+            cancel,
+            commits: Vec::new(),
+            sizes: HashMap::new(),
+            objects: 0,
+            marked: Marked::default(),
+            loaded: Loaded::default(),
+            found: Mutex::default(),
+            read: AtomicU64::new(0),
+            resumed: 0,
         }
-        self.attribute()?;
-        if self.cancel.is_cancelled() {
-            return Err(Error::Cancelled);
-        }
-        let found = self
-            .found
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
-        let damage: Vec<Damage> = found
-            .into_iter()
-            .map(|((object, kind), hit)| Damage {
-                object,
-                kind,
-                snapshots: hit.snapshots.into_iter().collect(),
-                paths: hit.paths.into_iter().collect(),
-                repairable: kind != DamageKind::DamagedSnapshot,
-            })
-            .collect();
-        Ok(CheckReport {
-            depth: if options.read_data {
-                "data"
-            } else {
-                "structure"
-            },
-            ok: damage.is_empty(),
-            objects: self.sizes.len() as u64,
-            bytes: self.bytes.load(Ordering::Relaxed),
-            damage,
-        })
     }
 
-    fn report(
+    fn found(
         &self,
         object: &str,
         kind: DamageKind,
         chunk: Option<Prefix>,
         snapshot: Option<SnapshotId>,
     ) {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let hit = found.entry((object.to_owned(), kind)).or_default();
-        hit.chunks.extend(chunk);
-        hit.snapshots.extend(snapshot);
+        crate::reader::lock(&self.found).add(object, kind, chunk, snapshot);
     }
 
-    fn check_roots(&self) {
-        for commit in &self.commits {
-            if let Err(error) = self
-                .handle
-                .block_on(self.repository.open_snapshot(&commit.snapshot))
-            {
-                self.report(
-                    &object_of(&error),
-                    DamageKind::DamagedSnapshot,
-                    None,
-                    snapshot_id(commit),
-                );
-            }
-        }
+    fn is_sound(&self) -> bool {
+        crate::reader::lock(&self.found).is_empty()
     }
 
-    fn check_segments(&self) {
-        for name in &self.segments {
-            if let Err(error) = self.handle.block_on(self.repository.read_segment(name)) {
-                self.report(&object_of(&error), DamageKind::DamagedIndex, None, None);
-            }
-        }
-    }
-
-    /// Every needed chunk is indexed in a pack that exists and is long enough.
-    fn check_places(&self, marked: &Marked) {
-        self.repository.with_index(|index| {
-            for prefix in &marked.ids {
-                match index.find(prefix) {
-                    None => self.report(
-                        &crate::secret::hex(prefix),
-                        DamageKind::MissingChunk,
-                        Some(*prefix),
-                        None,
-                    ),
-                    Some(place) => match self.sizes.get(&place.pack) {
-                        None => {
-                            self.report(&place.pack, DamageKind::MissingPack, Some(*prefix), None);
-                        }
-                        Some(size) if *size < u64::from(place.offset) + u64::from(place.len) => {
-                            self.report(&place.pack, DamageKind::DamagedPack, Some(*prefix), None);
-                        }
-                        Some(_) => {}
-                    },
-                }
-            }
-        });
-    }
-
-    fn read_packs(&self) -> Result<()> {
-        let packs: Vec<String> = self.repository.with_index(|index| {
-            let named: BTreeSet<String> =
-                index.packs().map(|(_, name, _)| name.to_string()).collect();
-            named
-                .into_iter()
-                .filter(|p| self.sizes.contains_key(p))
-                .collect()
-        });
-        let total: u64 = packs.iter().filter_map(|p| self.sizes.get(p)).sum();
-        let next = AtomicUsize::new(0);
-        let workers = std::thread::available_parallelism()
-            .map_or(1, usize::from)
-            .min(4);
-        std::thread::scope(|scope| {
-            for _ in 0..workers {
-                scope.spawn(|| {
-                    while let Some(pack) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if self.cancel.is_cancelled() {
-                            return;
-                        }
-                        let size = self.sizes.get(pack).copied().unwrap_or_default();
-                        if self.read_pack(pack).is_err() {
-                            self.report(pack, DamageKind::DamagedPack, None, None);
-                        }
-                        let bytes = self.bytes.fetch_add(size, Ordering::Relaxed) + size;
-                        self.monitor.progress(Progress {
-                            bytes_done: bytes,
-                            bytes_total: total,
-                            transferred_bytes: bytes,
-                            ..Progress::default()
-                        });
-                    }
-                });
-            }
-        });
+    fn go_on(&self) -> Result<()> {
         if self.cancel.is_cancelled() {
             Err(Error::Cancelled)
         } else {
@@ -267,133 +171,108 @@ impl Check {
         }
     }
 
-    fn read_pack(&self, name: &str) -> Result<()> {
-        let bytes = self.handle.block_on(self.repository.store().get(name))?;
-        pack::scrub(name, &bytes)?;
-        let (_, session) = pack::parse_name(name)?;
-        let table = pack::read_table(name, &bytes, &self.repository.keys.session(session))?;
-        let indexed = self.repository.with_index(|index| {
-            table.iter().all(|entry| {
-                let place = Location {
-                    pack: name.to_owned(),
-                    offset: entry.offset,
-                    len: entry.len,
-                    condemned: false,
-                };
-                index.holds(&entry.id.prefix(), &place)
-            })
-        });
-        if indexed {
-            Ok(())
-        } else {
-            Err(Error::damaged(
-                name,
-                "the index has other places for its chunks",
-            ))
+    /// All that needs no byte of packs of data.
+    async fn look(&mut self) -> Result<()> {
+        let store = Arc::clone(self.repository.store());
+        if self.options.depth > CheckDepth::Structure {
+            let objects = store.list("").await?;
+            self.objects = objects.len() as u64;
+            let sizes = objects.into_iter().map(|object| (object.name, object.size));
+            self.sizes = sizes.collect();
         }
+        let state = self.repository.log_state().await;
+        self.commits = state.needed().cloned().collect();
+        self.loaded = self.repository.load_coverage().await?;
+        self.check_log(&state).await?;
+        self.check_keys().await?;
+        self.check_records();
+        self.check_roots().await?;
+        self.check_segments(&state.segments).await?;
+        self.go_on()?;
+        let mut marked = Marked::default();
+        let mut broken = |broken: BrokenRefs| {
+            let object = object_of(&broken.error);
+            self.found(&object, DamageKind::DamagedSnapshot, None, broken.snapshot);
+        };
+        mark(&self.repository, &self.commits, &mut marked, &mut broken).await?;
+        self.marked = marked;
+        self.check_places();
+        self.go_on()
     }
 
-    /// Finds the snapshots and paths that damaged chunks belong to by reading the manifests.
-    fn attribute(&self) -> Result<()> {
-        let mut hit: HashMap<Prefix, Vec<(String, DamageKind)>> = HashMap::new();
+    /// Reads packs, and at the last depth their chunks.
+    async fn read(&mut self) -> Result<()> {
+        let known = &self.loaded.coverage;
+        let mut recorder = Recorder::begin(Arc::clone(&self.repository), &self.options, known)?;
+        let result = self.read_chosen(&recorder).await;
+        if result.is_ok() {
+            recorder.end();
+        }
+        // Also when it was cancelled: the next one goes on from here.
+        recorder.save(true).await;
+        let learnt = recorder.into_coverage();
+        self.loaded.coverage.add(&learnt);
+        result
+    }
+
+    async fn report(self) -> Result<CheckReport> {
+        self.go_on()?;
+        let covered = self.covered(&self.loaded.coverage);
+        if self.options.depth.reads_data()
+            && let Err(error) = self.repository.tidy_coverage(RECORDS).await
         {
-            let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-            let damaged: Vec<(String, DamageKind)> = found.keys().cloned().collect();
-            if damaged.is_empty() {
-                return Ok(());
-            }
-            self.repository.with_index(|index| {
-                let packs: HashMap<u32, &str> =
-                    index.packs().map(|(i, name, _)| (i, &**name)).collect();
-                for (prefix, pack, ..) in index.iter() {
-                    // A chunk that also lies elsewhere is read from the best of its places.
-                    if index
-                        .find_pack(&prefix)
-                        .is_none_or(|(best, _)| best != pack)
-                    {
-                        continue;
-                    }
-                    let Some(name) = packs.get(&pack) else {
-                        continue;
-                    };
-                    for kind in [DamageKind::MissingPack, DamageKind::DamagedPack] {
-                        if let Some(hit) = found.get_mut(&((*name).to_owned(), kind)) {
-                            hit.chunks.insert(prefix);
-                        }
-                    }
-                }
-            });
-            for (key, object) in found.iter() {
-                object
-                    .chunks
-                    .iter()
-                    .for_each(|chunk| hit.entry(*chunk).or_default().push(key.clone()));
-            }
+            tracing::warn!(%error, "the records of checks are not joined");
         }
-        for commit in &self.commits {
-            let Some(id) = snapshot_id(commit) else {
-                continue;
+        let (damage, more_damage) = self
+            .found
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .into_damage();
+        Ok(CheckReport {
+            depth: self.options.depth,
+            ok: damage.is_empty(),
+            objects: self.objects,
+            bytes: self.read.load(Ordering::Relaxed),
+            resumed_bytes: self.resumed,
+            damage,
+            more_damage,
+            covered,
+        })
+    }
+
+    fn covered(&self, coverage: &Coverage) -> Covered {
+        let packs = self.packs();
+        let mut covered = Covered {
+            since_ms: Some(now_ms()),
+            ..Covered::default()
+        };
+        for (name, size) in &packs {
+            let seen = pack_key(name).map_or_else(Seen::default, |key| coverage.get(&key));
+            covered.total_bytes += size;
+            covered.damaged_packs += u64::from(seen.is_damaged());
+            let at = seen.scrubbed.max(seen.verified);
+            if at > 0 && !seen.is_damaged() {
+                covered.read_bytes += size;
+            }
+            covered.since_ms = match at {
+                0 => None,
+                at => covered.since_ms.map(|since| since.min(at.cast_signed())),
             };
-            if let Err(error) = self.attribute_snapshot(id, &hit) {
-                if error.is_cancelled() {
-                    return Err(error);
-                }
-                self.report(
-                    &object_of(&error),
-                    DamageKind::DamagedSnapshot,
-                    None,
-                    Some(id),
-                );
-            }
         }
-        Ok(())
+        covered
     }
 
-    fn read_session(&self, id: SnapshotId) -> Result<ReadSession> {
-        ReadSession::open(
-            self.repository.browser(),
-            Arc::clone(self.repository.store()),
-            id,
-            self.handle.clone(),
-            self.cancel.clone(),
-        )
-    }
-
-    fn attribute_snapshot(
-        &self,
-        id: SnapshotId,
-        hit: &HashMap<Prefix, Vec<(String, DamageKind)>>,
-    ) -> Result<()> {
-        let session = self.read_session(id)?;
-        for entry in session.entries() {
-            let entry = entry?;
-            for extent in session.extents(&entry) {
-                let (Extent::Data { secret, .. } | Extent::Bundle { secret, .. }) = extent? else {
-                    continue;
-                };
-                for (object, kind) in hit.get(&secret.id().prefix()).into_iter().flatten() {
-                    self.report(object, *kind, None, Some(id));
-                    let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-                    if let Some(hit) = found.get_mut(&(object.clone(), *kind))
-                        && hit.paths.len() < MAX_PATHS
-                    {
-                        hit.paths
-                            .insert(format!("{id}:/{}", String::from_utf8_lossy(&entry.path)));
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The object that an error is about.
-fn object_of(error: &Error) -> String {
-    match error {
-        Error::Damaged { name, .. } | Error::NotFound { name, .. } | Error::Store { name, .. } => {
-            name.clone()
-        }
-        Error::MissingChunk { id } => id.clone(),
-        other => other.to_string(),
+    /// The packs that the index names and that are there, each once, with their sizes.
+    fn packs(&self) -> Vec<(String, u64)> {
+        let named: HashSet<Arc<str>> = self
+            .repository
+            .with_index(|index| index.packs().map(|(_, name, _)| Arc::clone(name)).collect());
+        let there = named.into_iter().filter_map(|name| {
+            let size = self.sizes.get(&*name)?;
+            Some((name.to_string(), *size))
+        });
+        let mut packs: Vec<_> = there.collect();
+        packs.sort_unstable();
+        packs
     }
 }

@@ -9,6 +9,7 @@ mod compact;
 mod gather;
 mod remove;
 mod repack;
+pub(crate) mod repair;
 mod report;
 
 use std::{sync::Arc, time::Duration};
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::{now_ms, sleep, uptime},
     error::{Error, Result},
-    mark::{Marked, mark},
+    mark::Marked,
     mistake::{Mistake, makes},
     protocol::{Body, CondemnBody, FenceBody, LeaderBody, LogState, Plan, SessionKind},
     repository::Repository,
@@ -28,6 +29,7 @@ use crate::{
 };
 
 use gather::Gathered;
+pub use repair::{LostParts, RepairOptions, RepairReport, RepairState, RepairedPack};
 pub use report::{CollectOptions, CollectReport, CollectState, WaitingSession};
 
 impl Repository {
@@ -54,6 +56,12 @@ impl Repository {
             report: CollectReport::default(),
         };
         collector.run().await?;
+        // Records of packs that are gone go too. They are hints: that they cannot be joined now is no failure.
+        if !options.dry_run
+            && let Err(error) = self.tidy_coverage(1).await
+        {
+            tracing::warn!(%error, "the records of checks are not joined");
+        }
         Ok(collector.report)
     }
 }
@@ -215,13 +223,7 @@ impl Collector<'_> {
 
     /// Marks what was committed since it was marked.
     async fn mark_again(&self, state: &LogState, marked: &mut Marked) -> Result<()> {
-        let needed: Vec<_> = state.needed().cloned().collect();
-        let mut broken = None;
-        mark(self.repository, &needed, marked, &mut |b| {
-            broken = Some(b.error);
-        })
-        .await?;
-        broken.map_or(Ok(()), Err)
+        self.mark_needed(state, marked).await?.map_or(Ok(()), Err)
     }
 
     /// Waits for the sessions that began before the packs were condemned; shuts out those that are too

@@ -143,6 +143,18 @@ pub enum Error {
         /// Hex id.
         id: String,
     },
+    /// A part of a snapshot's listing is lost; what comes before and behind it is not.
+    #[error(
+        "the entries from {:?} on, up to some hundreds or thousands of them, are lost: run `orlop repo check`",
+        String::from_utf8_lossy(first)
+    )]
+    LostEntries {
+        /// Path of the first of them.
+        first: Vec<u8>,
+        /// What cannot be read.
+        #[source]
+        source: Box<Error>,
+    },
     /// No snapshot has the id or name.
     #[error("no snapshot {wanted:?} in {store}{hint}")]
     NoSnapshot {

@@ -93,6 +93,13 @@ fn header(kind: FrameKind, codec: Codec, plain_len: u32) -> [u8; HEADER] {
     out
 }
 
+/// Kind, codec and plain length of a frame.
+pub(crate) fn header_of(frame: &[u8]) -> Option<(FrameKind, u8, u32)> {
+    let head: &[u8; HEADER] = frame.first_chunk()?;
+    let plain_len = u32::from_le_bytes([head[2], head[3], head[4], head[5]]);
+    Some((FrameKind::from_u8(head[0])?, head[1], plain_len))
+}
+
 /// Makes frames; keeps a compressor and its buffer between calls.
 pub(crate) struct Encoder {
     compressor: Compressor<'static>,

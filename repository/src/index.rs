@@ -349,6 +349,16 @@ impl Index {
             .map(|(i, (pack, standing))| (i as u32, &pack.name, *standing))
     }
 
+    /// Every place that is not deleted: id prefix, pack ordinal, offset and length of the frame.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (Prefix, u32, u32, u32)> {
+        let records = self.runs.iter().flatten();
+        let there = |r: &&Record| self.standing[r.pack as usize] != Standing::Dead;
+        records.filter(there).map(|record| {
+            let len = record.len_kind & ((1 << LEN_BITS) - 1);
+            (record.prefix, record.pack, record.offset, len)
+        })
+    }
+
     /// Every place that is not deleted: id prefix, pack ordinal, frame length, kind.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Prefix, u32, u32, Option<FrameKind>)> {
         let records = self.runs.iter().flatten();

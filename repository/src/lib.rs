@@ -39,17 +39,26 @@ mod golden;
 mod check;
 mod collect;
 mod copy;
+mod coverage;
 #[cfg(feature = "testing")]
 mod frames;
 mod mark;
+mod reader;
 mod stats;
+mod walk;
 
 #[cfg(test)]
 mod simulation;
 
-pub use check::{CheckOptions, CheckReport, Damage, DamageKind};
+pub use check::{
+    CheckDepth, CheckOptions, CheckReport, Covered, Damage, DamageKind, Known, ParseSampleError,
+    Sample,
+};
 pub use chunker::Chunker;
-pub use collect::{CollectOptions, CollectReport, CollectState, WaitingSession};
+pub use collect::{
+    CollectOptions, CollectReport, CollectState, LostParts, RepairOptions, RepairReport,
+    RepairState, RepairedPack, WaitingSession,
+};
 pub use config::{ChunkProfile, FORMAT};
 pub use copy::{Copier, CopyReport};
 pub use error::{AccessError, Error, Result};

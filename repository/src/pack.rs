@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::{
     error::{Error, Result},
-    frame::{Frame, FrameKind},
+    frame::{self, Frame, FrameKind},
     seal,
     secret::{ChunkId, Key, hex},
 };
@@ -69,6 +69,19 @@ pub(crate) struct TableEntry {
 }
 
 impl TableEntry {
+    /// The entry of a frame, wherever it lies.
+    pub(crate) fn of_frame(id: ChunkId, frame: &[u8]) -> Option<Self> {
+        let (kind, codec, plain_len) = frame::header_of(frame)?;
+        Some(Self {
+            id,
+            offset: 0,
+            len: frame.len() as u32,
+            plain_len,
+            kind,
+            codec,
+        })
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.id.as_bytes());
         out.extend_from_slice(&self.offset.to_le_bytes());

@@ -20,7 +20,7 @@ pub enum SnapshotState {
     Complete,
     /// A checkpoint of a backup that has not finished: never restored by default.
     Partial,
-    /// Some entries could not be read or changed while they were read.
+    /// Some entries could not be read or changed while they were read, or a repair found that chunks are lost.
     Inconsistent,
 }
 
@@ -30,6 +30,14 @@ impl SnapshotState {
             Self::Complete => 1,
             Self::Partial => 2,
             Self::Inconsistent => 3,
+        }
+    }
+
+    /// The state of a snapshot that lacks chunks by now, if it does.
+    pub(crate) fn with_damage(self, damaged: bool) -> Self {
+        match self {
+            Self::Complete if damaged => Self::Inconsistent,
+            state => state,
         }
     }
 

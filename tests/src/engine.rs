@@ -304,7 +304,7 @@ impl Engine {
     /// As for [`Repository::check`].
     pub fn try_check(&self) -> Result<CheckReport> {
         let check = self.repository.check(
-            CheckOptions { read_data: true },
+            CheckOptions::data(),
             Arc::new(NoMonitor),
             CancellationToken::new(),
         );

@@ -62,11 +62,12 @@ impl Parents {
             cache.forget(path);
             let meta = match self.passed.remove(path) {
                 Some(meta) => Some(meta),
-                None => source
-                    .entries(Scope::default().entry(path))
-                    .next()
-                    .transpose()?
-                    .map(|entry| entry.meta),
+                None => match source.entries(Scope::default().entry(path)).next() {
+                    Some(Ok(entry)) => Some(entry.meta),
+                    // Who reads the whole listing tells of that.
+                    None | Some(Err(Error::LostEntries { .. })) => None,
+                    Some(Err(error)) => return Err(error),
+                },
             };
             shared.tally.dir();
             if let Some(meta) = meta {

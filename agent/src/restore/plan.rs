@@ -40,6 +40,8 @@ pub(super) struct Planner<'a> {
     cache: DirCache,
     parents: Parents,
     pub(super) groups: Groups,
+    /// Some entries are lost, directories perhaps among them.
+    lossy: bool,
     /// Files whose names may be taken, and which are not in the window yet.
     pub(super) candidates: Vec<Candidate>,
     pub(super) window: Window,
@@ -78,6 +80,7 @@ impl<'a> Planner<'a> {
             cache: shared.cache(),
             parents: Parents::default(),
             groups: Groups::default(),
+            lossy: false,
             candidates: Vec::new(),
             window: Window::default(),
         }
@@ -95,17 +98,33 @@ impl<'a> Planner<'a> {
 
     fn everything(&mut self, selection: &Selection, chooser: &mut Chooser<'_>) -> Result<(), End> {
         let mut entries = self.source.entries(selection.scope());
-        let mut next = entries.next().transpose()?;
+        let mut next = self.next(&mut entries)?;
         if let Some(root) = next.take_if(|entry| entry.path.is_empty()) {
             if chooser.chooses(&root) {
                 self.root(root);
             }
-            next = entries.next().transpose()?;
+            next = self.next(&mut entries)?;
         }
         while let Some(entry) = next {
             next = self.children(entry, &mut entries, chooser)?;
         }
         self.flush()
+    }
+
+    /// The next entry. Lost ones are an issue, and those behind them are restored, unless what the snapshot
+    /// does not hold is to be removed: nobody knows then what that is.
+    fn next(&mut self, entries: &mut Entries<'_>) -> Result<Option<Entry>, End> {
+        loop {
+            match entries.next().transpose() {
+                Err(Error::LostEntries { first, source }) if !self.shared.removes() => {
+                    self.lossy = true;
+                    let message = format!("lost, with those behind it in the listing: {source}");
+                    let tally = &self.shared.tally;
+                    tally.issue(&first, IssueKind::Unreadable, 0, message);
+                }
+                other => return Ok(other?),
+            }
+        }
     }
 
     fn root(&mut self, entry: Entry) {
@@ -147,7 +166,7 @@ impl<'a> Planner<'a> {
             next.take_if(|entry| entry.parent() == parent && !chooser.chooses(entry))
         {
             self.parents.pass(entry);
-            next = entries.next().transpose()?;
+            next = self.next(entries)?;
         }
         Ok(next)
     }
@@ -164,7 +183,7 @@ impl<'a> Planner<'a> {
         if next.as_ref().is_none_or(|entry| entry.parent() != parent) {
             return Ok(next);
         }
-        if !chooser.is_all() {
+        if self.lossy || !chooser.is_all() {
             self.parents
                 .make(self.shared, self.source, &mut self.cache, &parent)?;
         }
@@ -199,7 +218,7 @@ impl<'a> Planner<'a> {
                 previous = Some(name);
                 self.entry(dir, entry)?;
             }
-            next = entries.next().transpose()?;
+            next = self.next(entries)?;
             if let Some(entry) = next.take() {
                 next = if entry.parent() == parent {
                     self.pass(entry, entries, chooser)?

@@ -47,6 +47,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// Whether what the snapshot does not hold is removed.
+    pub(super) fn removes(&self) -> bool {
+        self.removes
+    }
+
     pub(super) fn new(
         root: OwnedFd,
         description: String,

@@ -65,12 +65,31 @@ pub(crate) struct UpkeepArgs {
         value_parser = text::parse_duration
     )]
     collect_every: Duration,
+    /// Read all bytes of each location again within so many days, a part of them each day, to find damage; 0 for never
+    #[arg(
+        long,
+        env = "ORLOP_SCRUB_DAYS",
+        value_name = "DAYS",
+        default_value_t = 30
+    )]
+    scrub_days: u32,
+    /// Read at most so many bytes a second for that; 0 for as many as there can be
+    #[arg(
+        long,
+        env = "ORLOP_SCRUB_RATE",
+        value_name = "SIZE",
+        default_value = "64MiB",
+        value_parser = text::parse_bytes
+    )]
+    scrub_rate: u64,
 }
 
 impl UpkeepArgs {
     pub(crate) fn limits(self) -> Limits {
         Limits {
             collect_every: self.collect_every,
+            scrub_days: self.scrub_days,
+            scrub_bytes_per_second: self.scrub_rate,
             ..Limits::default()
         }
     }

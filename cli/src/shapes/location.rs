@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use orlop_proto::v1;
 use serde::Serialize;
 
-use super::{present, time};
+use super::{CoveredShape, present, time};
 use crate::text;
 
 /// One of `location get`.
@@ -32,6 +32,11 @@ pub(crate) struct LocationShape {
     collected: Option<String>,
     collected_result: Option<String>,
     collect_failed: bool,
+    scrubbed: Option<String>,
+    scrubbed_result: Option<String>,
+    scrub_failed: bool,
+    damaged_objects: u64,
+    covered: Option<CoveredShape>,
 }
 
 impl From<v1::LocationStatus> for LocationShape {
@@ -54,6 +59,11 @@ impl From<v1::LocationStatus> for LocationShape {
             collected: time(location.collected_ms),
             collected_result: present(&location.collected),
             collect_failed: location.collect_failed,
+            scrubbed: time(location.scrubbed_ms),
+            scrubbed_result: present(&location.scrubbed),
+            scrub_failed: location.scrub_failed,
+            damaged_objects: location.damaged_objects,
+            covered: location.covered.map(Into::into),
         }
     }
 }
@@ -61,7 +71,7 @@ impl From<v1::LocationStatus> for LocationShape {
 impl LocationShape {
     /// Whether nothing is wrong with it.
     pub(crate) fn is_healthy(&self) -> bool {
-        self.available
+        self.available && self.damaged_objects == 0
     }
 
     /// The list as people read it.
@@ -92,6 +102,10 @@ impl LocationShape {
                 access.to_owned(),
                 location.snapshots.to_string(),
                 location.collected.clone().unwrap_or_else(|| "-".to_owned()),
+                match &location.covered {
+                    Some(covered) => covered.said(),
+                    None => "-".to_owned(),
+                },
             ]
         };
         let rows: Vec<Vec<String>> = list.iter().map(row).collect();
@@ -102,6 +116,7 @@ impl LocationShape {
             "ACCESS",
             "SNAPSHOTS",
             "COLLECTED",
+            "READ AGAIN",
         ];
         let mut out = text::table(&header, &rows);
         for location in list {
@@ -112,6 +127,19 @@ impl LocationShape {
                 && location.collect_failed
             {
                 let _ = writeln!(out, "{} was not collected: {result}", location.location);
+            }
+            if location.damaged_objects > 0 {
+                let _ = writeln!(
+                    out,
+                    "{} is damaged, {}: `orlop location check {}` names what it hits, `orlop repo repair` saves the rest",
+                    location.location,
+                    text::count(location.damaged_objects, "object"),
+                    location.location
+                );
+            } else if let Some(result) = &location.scrubbed_result
+                && location.scrub_failed
+            {
+                let _ = writeln!(out, "{} was not checked: {result}", location.location);
             }
         }
         out

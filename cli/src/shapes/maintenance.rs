@@ -15,7 +15,44 @@ pub(crate) struct CheckShape {
     ok: bool,
     objects: u64,
     bytes: u64,
+    resumed_bytes: u64,
     damage: Vec<DamageShape>,
+    more_damage: u64,
+    covered: CoveredShape,
+}
+
+/// How much of all packs was read by all checks together.
+#[derive(Debug, Serialize)]
+pub(crate) struct CoveredShape {
+    total_bytes: u64,
+    read_bytes: u64,
+    since: Option<String>,
+    damaged_packs: u64,
+}
+
+impl From<v1::Covered> for CoveredShape {
+    fn from(covered: v1::Covered) -> Self {
+        Self {
+            total_bytes: covered.total_bytes,
+            read_bytes: covered.read_bytes,
+            since: super::time(covered.since_ms),
+            damaged_packs: covered.damaged_packs,
+        }
+    }
+}
+
+impl CoveredShape {
+    /// What is covered, in a few words.
+    pub(crate) fn said(&self) -> String {
+        match &self.since {
+            Some(since) => format!("all read since {since}"),
+            None if self.total_bytes == 0 => "-".to_owned(),
+            None => format!(
+                "{} %",
+                u128::from(self.read_bytes) * 100 / u128::from(self.total_bytes)
+            ),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -29,24 +66,7 @@ struct DamageShape {
 
 impl From<CheckReport> for CheckShape {
     fn from(report: CheckReport) -> Self {
-        let damage = |damage: orlop_repository::Damage| DamageShape {
-            object: damage.object,
-            // A kind's name in JSON is its name for people too.
-            kind: serde_json::to_value(damage.kind)
-                .ok()
-                .and_then(|kind| kind.as_str().map(str::to_owned))
-                .unwrap_or_default(),
-            snapshots: damage.snapshots.iter().map(ToString::to_string).collect(),
-            paths: damage.paths,
-            repairable: damage.repairable,
-        };
-        Self {
-            depth: report.depth,
-            ok: report.ok,
-            objects: report.objects,
-            bytes: report.bytes,
-            damage: report.damage.into_iter().map(damage).collect(),
-        }
+        orlop_coordinator::check_message(report).into()
     }
 }
 
@@ -64,14 +84,18 @@ impl From<v1::CheckReport> for CheckShape {
             repairable: damage.repairable,
         };
         Self {
-            depth: if report.read_data {
-                "data"
-            } else {
-                "structure"
+            depth: match report.depth() {
+                v1::CheckDepth::Structure => "structure",
+                v1::CheckDepth::Scrub => "scrub",
+                v1::CheckDepth::Data => "data",
+                v1::CheckDepth::Existence | v1::CheckDepth::Unspecified => "existence",
             },
             ok: report.ok,
             objects: report.objects,
             bytes: report.bytes,
+            resumed_bytes: report.resumed_bytes,
+            more_damage: report.more_damage,
+            covered: report.covered.unwrap_or_default().into(),
             damage: report.damage.into_iter().map(damage).collect(),
         }
     }
@@ -94,14 +118,23 @@ impl CheckShape {
         let verdict = if self.ok {
             "no damage found".to_owned()
         } else {
-            text::count(self.damage.len() as u64, "damaged object")
+            text::count(
+                self.damage.len() as u64 + self.more_damage,
+                "damaged object",
+            )
         };
+        if self.damage.iter().any(|damage| damage.repairable) {
+            out.push_str("`orlop repo repair --dry-run` says what can be saved\n");
+        }
         let _ = writeln!(
             out,
             "{}, {} read: {verdict}",
             text::count(self.objects, "object"),
             text::bytes(self.bytes)
         );
+        if matches!(self.depth, "scrub" | "data") {
+            let _ = writeln!(out, "by all checks so far: {}", self.covered.said());
+        }
         out
     }
 }

@@ -4,8 +4,8 @@ use orlop_agent::backup::{BackupReport, FileCounts};
 use orlop_core::{Issue, IssueKind, Lineage, SnapshotId, VolumeRef};
 use orlop_proto::v1;
 use orlop_repository::{
-    CheckReport, Damage, DamageKind, ObjectCounts, RepositoryStats, SnapshotInfo, SnapshotState,
-    SnapshotStats,
+    CheckDepth, CheckReport, Covered, Damage, DamageKind, LostParts, ObjectCounts, RepairReport,
+    RepairState, RepairedPack, RepositoryStats, SnapshotInfo, SnapshotState, SnapshotStats,
 };
 
 use super::{
@@ -149,10 +149,11 @@ fn stats_and_check_have_the_promised_fields() {
         r#"{"repository_id":"r","format":0,"snapshots":1,"lineages":2,"logical_bytes":3,"unique_bytes":4,"stored_bytes":5,"dead_bytes":6,"chunks":7,"objects":{"data_packs":0,"meta_packs":0,"index":0,"snapshots":0,"refsets":0,"checkpoints":0,"log":0},"dedup_ratio":1.5,"compression_ratio":2.0}"#
     );
     let report = CheckReport {
-        depth: "data",
+        depth: CheckDepth::Data,
         ok: false,
         objects: 1,
         bytes: 2,
+        resumed_bytes: 3,
         damage: vec![Damage {
             object: "p".into(),
             kind: DamageKind::MissingPack,
@@ -160,11 +161,52 @@ fn stats_and_check_have_the_promised_fields() {
             paths: vec!["x:/a".into()],
             repairable: true,
         }],
+        more_damage: 4,
+        covered: Covered {
+            total_bytes: 5,
+            read_bytes: 6,
+            since_ms: Some(1_000),
+            damaged_packs: 7,
+        },
     };
     assert_eq!(
-        json(&report),
-        r#"{"depth":"data","ok":false,"objects":1,"bytes":2,"damage":[{"object":"p","kind":"missing_pack","snapshots":["00000000000000000000000000"],"paths":["x:/a"],"repairable":true}]}"#
+        json(&CheckShape::from(report)),
+        r#"{"depth":"data","ok":false,"objects":1,"bytes":2,"resumed_bytes":3,"damage":[{"object":"p","kind":"missing_pack","snapshots":["00000000000000000000000000"],"paths":["x:/a"],"repairable":true}],"more_damage":4,"covered":{"total_bytes":5,"read_bytes":6,"since":"1970-01-01T00:00:01Z","damaged_packs":7}}"#
     );
+}
+
+#[test]
+fn a_repair_has_the_promised_fields() {
+    let report = RepairReport {
+        dry_run: true,
+        state: RepairState::Planned,
+        index: vec!["i".into()],
+        refsets: vec!["r".into()],
+        records: vec!["v".into()],
+        packs: vec![RepairedPack {
+            object: "p".into(),
+            missing: true,
+            saved: 1,
+            lost: 2,
+        }],
+        lost: vec![LostParts {
+            snapshot: SnapshotId::from_bytes([0; 16]),
+            volume: "ns/pod/vol".into(),
+            unreadable: false,
+            paths: vec!["/a".into()],
+            paths_total: 3,
+        }],
+        whole: vec![SnapshotId::from_bytes([0; 16])],
+        fenced: vec![4],
+        waiting: Vec::new(),
+    };
+    let shape = RepairShape::from(report);
+    assert!(!shape.is_sound());
+    assert_eq!(
+        json(&shape),
+        r#"{"dry_run":true,"state":"planned","index":["i"],"refsets":["r"],"records":["v"],"packs":[{"object":"p","missing":true,"saved":1,"lost":2}],"lost":[{"snapshot":"00000000000000000000000000","volume":"ns/pod/vol","unreadable":false,"paths":["/a"],"paths_total":3}],"whole":["00000000000000000000000000"],"fenced":[4],"waiting":[]}"#
+    );
+    assert!(shape.table().contains("nothing was changed"));
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! What is done about locations without anybody asking: looking whether they answer, reading what other coordinators
-//! have recorded there, and freeing space.
+//! have recorded there, freeing space, and reading bytes again.
 
 mod collect;
 mod health;
+mod scrub;
 
 use std::{
     collections::BTreeMap,
@@ -14,11 +15,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{runs::Runs, schedules::Schedules};
 
+pub(crate) use scrub::Scrubbed;
+
 /// Looks after locations.
 pub(crate) struct Maintenance {
     runs: Arc<Runs>,
     schedules: Arc<Schedules>,
     collected: Mutex<BTreeMap<String, Collected>>,
+    scrubbed: Mutex<BTreeMap<String, Scrubbed>>,
 }
 
 /// What came of freeing space.
@@ -43,6 +47,7 @@ impl Maintenance {
             runs,
             schedules,
             collected: Mutex::new(collected),
+            scrubbed: Mutex::default(),
         }
     }
 

@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Context,
+    maintain::covered_message,
     status::{malformed, refused},
 };
 use crate::{locations::View, runs::Refusal};
@@ -31,7 +32,13 @@ pub(super) fn message(context: &Context, view: View) -> v1::LocationStatus {
     let (collected_ms, collected, collect_failed) = collected
         .map(|done| (done.at_ms, done.said, done.failed))
         .unwrap_or_default();
+    let scrubbed = context.maintenance.scrubbed(&view.name).unwrap_or_default();
     v1::LocationStatus {
+        scrubbed_ms: scrubbed.at_ms,
+        scrubbed: scrubbed.said,
+        scrub_failed: scrubbed.failed,
+        damaged_objects: scrubbed.damaged,
+        covered: scrubbed.covered.map(covered_message),
         location: view.name,
         url: view.place,
         repository_id: view.repository_id,

@@ -11,8 +11,8 @@ use orlop_proto::{
     v1::{self, MaintainResponse, maintain_request::Operation, maintain_response::Event},
 };
 use orlop_repository::{
-    CheckOptions, CheckReport, CollectOptions, CollectReport, CollectState, DamageKind, Repository,
-    WaitingSession,
+    CheckDepth, CheckOptions, CheckReport, CollectOptions, CollectReport, CollectState, Covered,
+    Repository, Sample, WaitingSession,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -20,9 +20,6 @@ use tonic::Status;
 
 use super::status::repository as failed;
 use crate::maintenance::Maintenance;
-
-/// Most damaged objects in a report.
-const MAX_DAMAGE: usize = 10_000;
 
 /// A message of the stream, or its end.
 type Answer = Result<MaintainResponse, Status>;
@@ -42,9 +39,7 @@ impl TryFrom<Option<Operation>> for Work {
     fn try_from(operation: Option<Operation>) -> Result<Self, ProtocolError> {
         Ok(match operation {
             None => return Err(ProtocolError::missing("operation")),
-            Some(Operation::Check(check)) => Self::Check(CheckOptions {
-                read_data: check.read_data,
-            }),
+            Some(Operation::Check(check)) => Self::Check(check_options(&check)?),
             Some(Operation::Collect(collect)) => Self::Collect(collect_options(collect)?),
         })
     }
@@ -68,7 +63,8 @@ impl Work {
         let event = match self {
             Self::Check(options) => {
                 let report = repository.check(options, monitor, cancel).await;
-                report.map(|report| Event::Check(check_message(report, options.read_data)))
+                maintenance.note_checked(location, &report);
+                report.map(|report| Event::Check(check_message(report)))
             }
             Self::Collect(options) => {
                 let report = repository.collect(options, monitor, cancel).await;
@@ -80,6 +76,29 @@ impl Work {
         };
         event.map(message).map_err(|error| failed(&error))
     }
+}
+
+fn check_options(wanted: &v1::CheckOperation) -> Result<CheckOptions, ProtocolError> {
+    let depth = match v1::CheckDepth::try_from(wanted.depth) {
+        Ok(v1::CheckDepth::Unspecified) if wanted.read_data => CheckDepth::Data,
+        Ok(v1::CheckDepth::Unspecified | v1::CheckDepth::Existence) => CheckDepth::Existence,
+        Ok(v1::CheckDepth::Structure) => CheckDepth::Structure,
+        Ok(v1::CheckDepth::Scrub) => CheckDepth::Scrub,
+        Ok(v1::CheckDepth::Data) => CheckDepth::Data,
+        Err(_) => return Err(ProtocolError::new("check.depth", "is not known")),
+    };
+    let sample = match &*wanted.sample {
+        "" => Sample::All,
+        text => text
+            .parse::<Sample>()
+            .map_err(|error| ProtocolError::new("check.sample", error.to_string()))?,
+    };
+    Ok(CheckOptions {
+        depth,
+        sample,
+        resume: wanted.resume,
+        bytes_per_second: 0,
+    })
 }
 
 fn collect_options(wanted: v1::CollectOperation) -> Result<CollectOptions, ProtocolError> {
@@ -180,31 +199,41 @@ impl Monitor for Forward {
     fn issue(&self, _issue: &Issue) {}
 }
 
-fn check_message(report: CheckReport, read_data: bool) -> v1::CheckReport {
-    let damage = report
-        .damage
-        .into_iter()
-        .take(MAX_DAMAGE)
-        .map(|damage| v1::Damage {
-            object: damage.object,
-            kind: match damage.kind {
-                DamageKind::MissingPack => "missing_pack",
-                DamageKind::DamagedPack => "damaged_pack",
-                DamageKind::DamagedSnapshot => "damaged_snapshot",
-                DamageKind::MissingChunk => "missing_chunk",
-                DamageKind::DamagedIndex => "damaged_index",
-            }
-            .to_owned(),
-            snapshots: damage.snapshots.iter().map(ToString::to_string).collect(),
-            paths: damage.paths.into_iter().map(Into::into).collect(),
-            repairable: damage.repairable,
-        });
+/// What a check has found, as the wire has it.
+pub fn check_message(report: CheckReport) -> v1::CheckReport {
+    let damage = report.damage.into_iter().map(|damage| v1::Damage {
+        object: damage.object,
+        kind: damage.kind.as_str().to_owned(),
+        snapshots: damage.snapshots.iter().map(ToString::to_string).collect(),
+        paths: damage.paths.into_iter().map(Into::into).collect(),
+        repairable: damage.repairable,
+    });
+    let depth = match report.depth {
+        CheckDepth::Structure => v1::CheckDepth::Structure,
+        CheckDepth::Existence => v1::CheckDepth::Existence,
+        CheckDepth::Scrub => v1::CheckDepth::Scrub,
+        CheckDepth::Data => v1::CheckDepth::Data,
+    };
     v1::CheckReport {
-        read_data,
+        read_data: report.depth == CheckDepth::Data,
         ok: report.ok,
         objects: report.objects,
         bytes: report.bytes,
         damage: damage.collect(),
+        depth: depth.into(),
+        resumed_bytes: report.resumed_bytes,
+        more_damage: report.more_damage,
+        covered: Some(covered_message(report.covered)),
+    }
+}
+
+/// What checks have read, as the wire has it.
+pub(super) fn covered_message(covered: Covered) -> v1::Covered {
+    v1::Covered {
+        total_bytes: covered.total_bytes,
+        read_bytes: covered.read_bytes,
+        since_ms: covered.since_ms.unwrap_or_default(),
+        damaged_packs: covered.damaged_packs,
     }
 }
 
@@ -216,6 +245,37 @@ mod tests {
     fn what_is_not_given_is_as_usual() {
         let options = collect_options(v1::CollectOperation::default()).unwrap();
         assert_eq!(options, CollectOptions::default());
+    }
+
+    #[test]
+    fn a_check_is_as_deep_as_it_is_told() {
+        let told = |read_data, depth, sample: &str| {
+            let sample = sample.to_owned();
+            let (depth, resume) = (i32::from(depth), false);
+            check_options(&v1::CheckOperation {
+                read_data,
+                depth,
+                sample,
+                resume,
+            })
+        };
+        let unspecified = v1::CheckDepth::Unspecified;
+        assert_eq!(told(false, unspecified, ""), Ok(CheckOptions::default()));
+        assert_eq!(told(true, unspecified, ""), Ok(CheckOptions::data()));
+        let part = told(false, v1::CheckDepth::Scrub, "1/7").unwrap();
+        assert_eq!(
+            (part.depth, part.sample),
+            (CheckDepth::Scrub, Sample::Part { number: 1, of: 7 })
+        );
+        assert_eq!(
+            told(false, unspecified, "8/7").unwrap_err().field,
+            "check.sample"
+        );
+        let unknown = v1::CheckOperation {
+            depth: 9,
+            ..Default::default()
+        };
+        assert_eq!(check_options(&unknown).unwrap_err().field, "check.depth");
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(crate) use artifacts::{ArtifactsService, download};
 pub(crate) use backups::BackupsService;
 pub(crate) use gate::{ClusterGate, Gate};
 pub(crate) use locations::LocationsService;
-pub use maintain::collect_message;
+pub use maintain::{check_message, collect_message};
 pub(crate) use restores::RestoresService;
 pub(crate) use schedules::SchedulesService;
 pub(crate) use sessions::SessionsService;

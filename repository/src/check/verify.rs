@@ -1,101 +1,187 @@
-//! Decrypts every chunk that a snapshot's manifest names, each once.
+//! Decrypts the chunks of some packs, each once, as the manifests name them.
 
-use std::collections::HashSet;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex},
+};
 
-use super::{Check, DamageKind, object_of};
+use orlop_core::SnapshotId;
+use tokio::runtime::Handle;
+
+use super::{
+    Check, DamageKind,
+    bytes::names,
+    object_of,
+    recorder::{Recorder, now},
+};
 use crate::{
-    error::Result,
-    manifest::{Content, Extent},
-    mark::{Marked, snapshot_id},
+    coverage::{Seen, pack_key},
+    error::{Error, Result},
+    frame::FrameKind,
+    mark::snapshot_id,
     protocol::CommitBody,
-    secret::Prefix,
+    reader::{FrameReader, lock},
+    secret::{Prefix, Secret},
     session::{ReadSession, Wanted},
+    walk::{Piece, Walk, is_loss},
 };
 
 /// Chunks that are fetched together.
 const BATCH: usize = 256;
 
+/// What a walk has shown that concerns a check.
+#[derive(Default)]
+struct Shown {
+    wanted: Vec<Wanted>,
+    /// Chunks that the reference pages lack.
+    unmarked: Vec<Prefix>,
+    /// Objects with pages that are lost.
+    lost: Vec<(String, Option<Prefix>)>,
+}
+
 impl Check {
-    /// Reads all manifests and all chunks that they name.
-    pub(super) fn verify_chunks(&self, marked: &Marked) -> Result<()> {
+    /// Reads all manifests, and the chunks that they name and that lie in `packs`.
+    pub(super) async fn verify_chunks(
+        &self,
+        packs: &[(String, u64)],
+        recorder: &Recorder,
+    ) -> Result<()> {
+        let chosen = names(packs);
+        let at = now();
+        let bad: Mutex<HashSet<String>> = Mutex::default();
+        let mut walk = Walk::new(FrameReader::new(&self.repository)?);
         let mut seen = HashSet::new();
         for commit in &self.commits {
-            if let Err(error) = self.verify_snapshot(commit, marked, &mut seen) {
-                if error.is_cancelled() {
-                    return Err(error);
+            self.go_on()?;
+            let Some(id) = snapshot_id(commit) else {
+                continue;
+            };
+            let opened = match self.repository.open_snapshot(&commit.snapshot).await {
+                Ok(opened) => opened,
+                // That is reported already.
+                Err(error) if is_loss(&error) => continue,
+                Err(error) => return Err(error),
+            };
+            let mut shown = Shown::default();
+            let mut page = None;
+            walk.snapshot(&opened, &mut |piece| {
+                self.shown(piece, &chosen, &mut seen, &mut page, &mut shown);
+            })
+            .await?;
+            self.judge(commit, id, &shown);
+            let lost = shown.lost.into_iter().map(|(object, _)| object);
+            lock(&bad).extend(lost);
+            if !shown.wanted.is_empty() {
+                let failed = self.fetch(id, shown.wanted).await?;
+                for (prefix, object) in failed {
+                    self.found(&object, DamageKind::DamagedPack, Some(prefix), None);
+                    lock(&bad).insert(object);
                 }
-                let object = object_of(&error);
-                self.report(
-                    &object,
-                    DamageKind::DamagedSnapshot,
-                    None,
-                    snapshot_id(commit),
-                );
             }
         }
+        let bad = bad.into_inner().unwrap_or_default();
+        for (name, _) in packs {
+            let Some(key) = pack_key(name) else { continue };
+            let mut seen = Seen::default();
+            if bad.contains(name) {
+                seen.bad_chunks = at;
+            } else {
+                seen.verified = at;
+            }
+            recorder.note(key, &seen, 0);
+        }
+        recorder.save(false).await;
         Ok(())
     }
 
-    fn verify_snapshot(
+    fn shown(
         &self,
-        commit: &CommitBody,
-        marked: &Marked,
+        piece: Piece<'_>,
+        chosen: &HashSet<&str>,
         seen: &mut HashSet<Prefix>,
-    ) -> Result<()> {
-        let Some(id) = snapshot_id(commit) else {
-            return Ok(());
-        };
-        let session = self.read_session(id)?;
-        let mut batch = Vec::with_capacity(BATCH);
-        // What the reference pages lack would be collected one day.
-        let needs = |prefix: &Prefix| {
-            if !marked.ids.contains(prefix) {
-                self.report(
-                    &commit.refset,
-                    DamageKind::DamagedSnapshot,
-                    Some(*prefix),
-                    Some(id),
-                );
-            }
-        };
-        for entry in session.entries() {
-            let entry = entry?;
-            if let Content::Pages(pages) = &entry.content {
-                for page in pages {
-                    needs(&page.secret.id().prefix());
-                }
-            }
-            for extent in session.extents(&entry) {
-                let (Extent::Data { secret, .. } | Extent::Bundle { secret, .. }) = extent? else {
-                    continue;
-                };
+        page: &mut Option<Secret>,
+        shown: &mut Shown,
+    ) {
+        match piece {
+            Piece::Page { kind, secret, .. } => {
+                *page = Some(*secret);
                 let prefix = secret.id().prefix();
-                needs(&prefix);
-                if seen.insert(prefix) {
-                    batch.push(Wanted { secret, len: 0 });
+                // The top reference page is what the refset names; the others tell of all pages.
+                if kind != FrameKind::Refs && !self.marked.ids.contains(&prefix) {
+                    shown.unmarked.push(prefix);
                 }
-                if batch.len() == BATCH {
-                    self.verify_batch(&session, &mut batch)?;
+            }
+            Piece::Chunk { secret, .. } => {
+                let prefix = secret.id().prefix();
+                if !seen.insert(prefix) {
+                    return;
                 }
+                if !self.marked.ids.contains(&prefix) {
+                    shown.unmarked.push(prefix);
+                }
+                let place = self.repository.with_index(|index| index.find(&prefix));
+                // Of chunks that are in no index the look at the structure tells.
+                if place.is_some_and(|place| chosen.contains(&*place.pack)) {
+                    let (secret, len) = (*secret, 0);
+                    shown.wanted.push(Wanted { secret, len });
+                }
+            }
+            Piece::Lost { error } => {
+                let prefix = page.map(|secret| secret.id().prefix());
+                shown.lost.push((object_of(error), prefix));
             }
         }
-        self.verify_batch(&session, &mut batch)
     }
 
-    fn verify_batch(&self, session: &ReadSession, batch: &mut Vec<Wanted>) -> Result<()> {
-        let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        session.fetch(batch, workers.min(4), &|i, result| {
-            if let Err(error) = result {
-                let prefix = batch[i].secret.id().prefix();
-                self.report(
-                    &object_of(&error),
-                    DamageKind::DamagedPack,
-                    Some(prefix),
-                    None,
-                );
+    fn judge(&self, commit: &CommitBody, id: SnapshotId, shown: &Shown) {
+        // What the reference pages lack would be collected one day.
+        for prefix in &shown.unmarked {
+            let kind = DamageKind::DamagedSnapshot;
+            self.found(&commit.refset, kind, Some(*prefix), Some(id));
+        }
+        for (object, prefix) in &shown.lost {
+            self.found(object, DamageKind::DamagedSnapshot, *prefix, Some(id));
+        }
+    }
+
+    /// Fetches and proves chunks of a snapshot; those that cannot be had, with the object that is to blame.
+    async fn fetch(
+        &self,
+        snapshot: SnapshotId,
+        wanted: Vec<Wanted>,
+    ) -> Result<HashMap<Prefix, String>> {
+        let (browser, store) = (
+            self.repository.browser(),
+            Arc::clone(self.repository.store()),
+        );
+        let (handle, cancel) = (Handle::current(), self.cancel.clone());
+        let fetch = move || {
+            let failed: Mutex<HashMap<Prefix, Error>> = Mutex::default();
+            let session = ReadSession::open(browser, store, snapshot, handle, cancel)?;
+            let workers = std::thread::available_parallelism().map_or(1, usize::from);
+            for batch in wanted.chunks(BATCH) {
+                session.fetch(batch, workers.min(4), &|i, result| {
+                    if let Err(error) = result {
+                        lock(&failed).insert(batch[i].secret.id().prefix(), error);
+                    }
+                })?;
             }
-        })?;
-        batch.clear();
-        Ok(())
+            session.end();
+            Ok(failed.into_inner().unwrap_or_default())
+        };
+        let failed: Result<HashMap<Prefix, Error>> = tokio::task::spawn_blocking(fetch)
+            .await
+            .map_err(|e| Error::System {
+                action: "run the check",
+                source: std::io::Error::other(e),
+            })?;
+        let mut damaged = HashMap::new();
+        for (prefix, error) in failed? {
+            if !is_loss(&error) {
+                return Err(error);
+            }
+            damaged.insert(prefix, object_of(&error));
+        }
+        Ok(damaged)
     }
 }

@@ -67,6 +67,7 @@ impl Collector<'_> {
             added: added.iter().map(|(name, _)| name.clone()).collect(),
             removed: removed.clone(),
             gone: state.dead.iter().cloned().collect(),
+            ..IndexBody::default()
         };
         let mut newest = repository.newest_state().await?;
         self.append(&mut newest, |_| Ok(Some(Body::Index(body.clone()))))

@@ -5,10 +5,12 @@ use std::collections::{HashMap, HashSet};
 use super::Collector;
 use crate::{
     error::{Error, Result},
-    mark::{Marked, mark},
+    mark::{Marked, mark, snapshot_id},
     protocol::{LogState, PackUse, Plan, PlanLimits, plan_packs, rescued},
+    reader::FrameReader,
     repository::Repository,
     store::ObjectInfo,
+    walk::{Piece, Walk, is_loss},
 };
 
 /// A look at the whole repository.
@@ -46,14 +48,9 @@ impl Collector<'_> {
         }
         let state = repository.newest_state().await?.clone();
         repository.prove_index_whole()?;
-        let needed: Vec<_> = state.needed().cloned().collect();
-        self.report.snapshots = needed.len() as u64;
-        let (mut marked, mut broken) = (Marked::default(), None);
-        mark(repository, &needed, &mut marked, &mut |b| {
-            broken = Some(b.error);
-        })
-        .await?;
-        if let Some(error) = broken {
+        self.report.snapshots = state.needed().count() as u64;
+        let mut marked = Marked::default();
+        if let Some(error) = self.mark_needed(&state, &mut marked).await? {
             return Err(Error::Unmarked {
                 source: Box::new(error),
             });
@@ -85,6 +82,43 @@ impl Collector<'_> {
             marked,
             total,
         })
+    }
+
+    /// Adds what snapshots need; the reason if that cannot be told of one.
+    ///
+    /// Of a snapshot that is marked as damaged, what can be reached by any way is needed: the rest is lost.
+    pub(super) async fn mark_needed(
+        &self,
+        state: &LogState,
+        marked: &mut Marked,
+    ) -> Result<Option<Error>> {
+        let repository = self.repository;
+        let needed: Vec<_> = state.needed().cloned().collect();
+        let mut broken = Vec::new();
+        mark(repository, &needed, marked, &mut |one| broken.push(one)).await?;
+        if broken.is_empty() {
+            return Ok(None);
+        }
+        let mut walk = Walk::new(FrameReader::new(repository)?);
+        for one in broken {
+            let commit = needed.iter().find(|c| snapshot_id(c) == one.snapshot);
+            let damaged =
+                commit.filter(|c| is_loss(&one.error) && state.lost.contains(&c.snapshot));
+            let Some(commit) = damaged else {
+                return Ok(Some(one.error));
+            };
+            let Ok(opened) = repository.open_snapshot(&commit.snapshot).await else {
+                return Ok(Some(one.error));
+            };
+            walk.snapshot(&opened, &mut |piece| {
+                if let Piece::Page { secret, .. } | Piece::Chunk { secret, .. } = piece {
+                    marked.ids.insert(secret.id().prefix());
+                }
+            })
+            .await?;
+            marked.snapshots.insert(commit.snapshot.clone());
+        }
+        Ok(None)
     }
 
     /// The condemned packs that really go, the leftovers that are nobody's, and how many packs were

@@ -59,7 +59,7 @@ impl Collector<'_> {
         Ok(())
     }
 
-    async fn delete_list(&mut self, list: u64, objects: &[String]) -> Result<()> {
+    pub(super) async fn delete_list(&mut self, list: u64, objects: &[String]) -> Result<()> {
         self.delete_objects(objects).await?;
         let body = DoneBody {
             leader: self.term,

@@ -5,7 +5,7 @@ use crate::{
     error::{Error, Result},
     index::SegmentBuilder,
     mark::Marked,
-    pack::{self, OpenPack, PackClass},
+    pack::{self, OpenPack, PackClass, TableEntry},
     protocol::{Body, IndexBody, PackUse},
     store::Durability,
 };
@@ -18,11 +18,7 @@ impl Collector<'_> {
         packs: &[PackUse],
         marked: &Marked,
     ) -> Result<Vec<String>> {
-        let mut mover = Mover {
-            open: [None, None],
-            builder: SegmentBuilder::default(),
-            segments: Vec::new(),
-        };
+        let mut mover = Mover::default();
         let mut moved = Vec::with_capacity(packs.len());
         let mut done = 0;
         for pack in packs {
@@ -43,12 +39,18 @@ impl Collector<'_> {
                 ..orlop_core::Progress::default()
             });
         }
+        self.finish_move(mover).await?;
+        Ok(moved)
+    }
+
+    /// Stores what is left and makes all copies known.
+    pub(super) async fn finish_move(&self, mut mover: Mover) -> Result<()> {
         for slot in 0..mover.open.len() {
             self.store_pack(&mut mover, slot).await?;
         }
         self.store_segment(&mut mover).await?;
         if mover.segments.is_empty() {
-            return Ok(moved);
+            return Ok(());
         }
         let body = IndexBody {
             leader: self.term,
@@ -59,8 +61,7 @@ impl Collector<'_> {
         self.append(&mut state, |_| Ok(Some(Body::Index(body.clone()))))
             .await?;
         drop(state);
-        self.repository.refresh().await?;
-        Ok(moved)
+        self.repository.refresh().await
     }
 
     async fn move_frames(&self, from: &PackUse, marked: &Marked, mover: &mut Mover) -> Result<()> {
@@ -70,7 +71,6 @@ impl Collector<'_> {
         let (_, session) = pack::parse_name(&from.name)?;
         let table = pack::read_table(&from.name, &bytes, &repository.keys.session(session))?;
         let class = PackClass::of_name(&from.name);
-        let slot = usize::from(class == PackClass::Meta);
         for entry in &table {
             let prefix = entry.id.prefix();
             let here = repository.with_index(|index| {
@@ -81,11 +81,24 @@ impl Collector<'_> {
                 continue;
             }
             let range = entry.offset as usize..(entry.offset + entry.len) as usize;
-            let open = mover.open[slot].get_or_insert_with(|| OpenPack::new(class, self.term));
-            open.copy(entry, &bytes[range]);
-            if open.is_full(repository.pack_bytes()) {
-                self.store_pack(mover, slot).await?;
-            }
+            self.keep_frame(class, entry, &bytes[range], mover).await?;
+        }
+        Ok(())
+    }
+
+    /// Copies a frame to a new pack.
+    pub(super) async fn keep_frame(
+        &self,
+        class: PackClass,
+        entry: &TableEntry,
+        frame: &[u8],
+        mover: &mut Mover,
+    ) -> Result<()> {
+        let slot = usize::from(class == PackClass::Meta);
+        let open = mover.open[slot].get_or_insert_with(|| OpenPack::new(class, self.term));
+        open.copy(entry, frame);
+        if open.is_full(self.repository.pack_bytes()) {
+            self.store_pack(mover, slot).await?;
         }
         Ok(())
     }
@@ -127,7 +140,9 @@ impl Collector<'_> {
 /// Records after which a segment is stored.
 pub(super) const SEGMENT_RECORDS: usize = 256 << 10;
 
-struct Mover {
+/// New packs and their index.
+#[derive(Default)]
+pub(super) struct Mover {
     /// Data and metadata.
     open: [Option<OpenPack>; 2],
     builder: SegmentBuilder,

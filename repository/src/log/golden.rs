@@ -72,6 +72,17 @@ fn bodies() -> Vec<Body> {
             added: texts(&["i/1/ee.10"]),
             removed: texts(&["i/0/aa.1", "i/0/bb.4"]),
             gone: texts(&["p/cc/cc.1"]),
+            ..IndexBody::default()
+        }),
+        Body::Index(IndexBody {
+            leader: 10,
+            lost: texts(&["s/d/v/b"]),
+            ..IndexBody::default()
+        }),
+        Body::Index(IndexBody {
+            leader: 10,
+            whole: texts(&["s/d/v/b"]),
+            ..IndexBody::default()
         }),
         Body::Keys(KeysBody {
             epoch: 1,
@@ -141,7 +152,7 @@ fn entries_of_every_kind_are_read() {
 #[test]
 fn what_is_no_entry_is_refused_without_a_panic() {
     let key = Key::from_bytes([5; 32]);
-    for seq in [1, 5, 12] {
+    for seq in [1, 5, 12, 15] {
         let stored = stored(&format!("log/{seq:02}.bin"));
         for at in 0..stored.len() {
             assert!(decode(seq, &stored[..at], &key).is_err(), "cut at {at}");

@@ -136,6 +136,12 @@ pub(crate) struct IndexBody {
     /// Deleted packs that no segment names any more.
     #[prost(string, repeated, tag = "4")]
     pub(crate) gone: Vec<String>,
+    /// Snapshot objects that lack chunks: nothing is built upon them any more.
+    #[prost(string, repeated, tag = "5")]
+    pub(crate) lost: Vec<String>,
+    /// Snapshot objects that lacked chunks and have them again.
+    #[prost(string, repeated, tag = "6")]
+    pub(crate) whole: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]

@@ -67,6 +67,8 @@ pub(crate) struct LogState {
     pub(crate) snapshots: Vec<CommitBody>,
     /// Forgotten snapshots that open sessions pin; a reader of everything pins all.
     pub(crate) retired: Vec<CommitBody>,
+    /// Snapshot objects that lack chunks, or were built upon one that does.
+    pub(crate) lost: BTreeSet<String>,
     /// Index segments in order.
     pub(crate) segments: Vec<String>,
     /// Term of the last collector, 0 if there was none.
@@ -111,11 +113,13 @@ impl LogState {
     }
 
     /// The snapshots of a volume to build upon, the newest first: partial ones up to and with the first
-    /// that is whole; at most `max`.
+    /// that is whole; at most `max`. Those that lack chunks are passed over: what they call stored may be
+    /// gone.
     pub(crate) fn parents(&self, volume: &str, max: usize) -> Vec<&CommitBody> {
         let mut found: Vec<&CommitBody> = Vec::new();
         for commit in self.snapshots.iter().rev() {
-            if volume_of(&commit.snapshot) != Some(volume) {
+            let lost = self.lost.contains(&commit.snapshot);
+            if lost || volume_of(&commit.snapshot) != Some(volume) {
                 continue;
             }
             if !commit.partial {

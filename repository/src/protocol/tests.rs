@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::{state::Open, *};
 
+const OLD: &str = "a newer collector";
+
 fn write(volume: &str) -> BeginBody {
     BeginBody {
         volume: volume.to_owned(),
@@ -56,6 +58,16 @@ fn index(leader: u64, added: &[&str], removed: &[&str], gone: &[&str]) -> Body {
         added: names(added),
         removed: names(removed),
         gone: names(gone),
+        ..IndexBody::default()
+    })
+}
+
+fn damage(leader: u64, lost: &[&str], whole: &[&str]) -> Body {
+    Body::Index(IndexBody {
+        leader,
+        lost: names(lost),
+        whole: names(whole),
+        ..IndexBody::default()
     })
 }
 
@@ -397,6 +409,32 @@ fn a_snapshot_that_is_sealed_anew_stays_the_same_for_all() {
     append(&mut state, deleting(leader, epoch, &["s/d/v/1"]));
 }
 
+#[test]
+fn a_damaged_snapshot_is_no_parent_and_hands_its_damage_on() {
+    let mut state = with_snapshot();
+    let early = Body::Begin(BeginBody {
+        pins: names(&["s/d/v/1"]),
+        ..write("d/v")
+    });
+    let early = append(&mut state, early);
+    let leader = lead(&mut state);
+    refuses(&state, damage(leader, &["s/d/v/9"], &[]), "not there");
+    refuses(&state, damage(leader, &[], &["s/d/v/1"]), "not damaged");
+    refuses(&state, damage(leader - 1, &["s/d/v/1"], &[]), OLD);
+    append(&mut state, damage(leader, &["s/d/v/1"], &[]));
+    assert!(state.parents("d/v", 4).is_empty());
+    // Who began before may have believed it.
+    append(&mut state, Body::Commit(commit(early, "d/v/2")));
+    assert!(state.parents("d/v", 4).is_empty());
+    assert_eq!(state.lost.len(), 2);
+    let fresh = append(&mut state, Body::Begin(write("d/v")));
+    append(&mut state, Body::Commit(commit(fresh, "d/v/3")));
+    assert_eq!(state.parents("d/v", 4)[0].snapshot, "s/d/v/3");
+    append(&mut state, damage(leader, &[], &["s/d/v/2"]));
+    append(&mut state, forget(&["s/d/v/1"]));
+    assert!(state.lost.is_empty(), "nobody needs it any more");
+}
+
 /// Some body that often fits the state; all numbers are taken as positions among what there is.
 fn body(state: &LogState, kind: u8, n: u64, m: u64) -> Body {
     fn of<T: Clone>(choices: &[T], n: u64) -> Option<T> {
@@ -459,6 +497,13 @@ fn body(state: &LogState, kind: u8, n: u64, m: u64) -> Body {
             added: vec![format!("i/1/{}.{}", state.next, state.leader)],
             removed: of(&state.segments, n).into_iter().collect(),
             gone: state.dead.iter().take((m % 3) as usize).cloned().collect(),
+            ..IndexBody::default()
+        }),
+        12 => Body::Index(IndexBody {
+            leader: state.leader,
+            lost: of(&live, n).into_iter().collect(),
+            whole: state.lost.iter().take((m % 2) as usize).cloned().collect(),
+            ..IndexBody::default()
         }),
         13 => Body::Keys(KeysBody {
             epoch: (state.read_keys.len() as u64 + m % 3) as u32,
@@ -499,6 +544,15 @@ fn prove(state: &LogState) {
             |open: &Open| open.kind == SessionKind::ReadAll || open.pins.contains(&commit.snapshot);
         assert!(open.any(pins), "it is kept for nobody");
     }
+    assert!(state.lost.iter().all(|name| snapshots.contains(name)));
+    for volume in ["d/v", "d/w"] {
+        let parents = state.parents(volume, 4);
+        assert!(
+            parents
+                .iter()
+                .all(|parent| !state.lost.contains(&parent.snapshot))
+        );
+    }
     if let Some(epoch) = &state.epoch {
         for session in &epoch.waits {
             assert!(state.open.contains_key(session) && *session < epoch.seq);
@@ -516,7 +570,7 @@ fn prove(state: &LogState) {
 proptest! {
     #[test]
     fn any_entries_in_any_order_add_up(
-        steps in prop::collection::vec((0_u8..15, any::<u64>(), any::<u64>()), 1..120)
+        steps in prop::collection::vec((0_u8..16, any::<u64>(), any::<u64>()), 1..120)
     ) {
         let mut state = LogState::new();
         let mut accepted: Vec<Body> = Vec::new();

@@ -154,6 +154,15 @@ impl LogState {
         must(
             index.gone.iter().all(|pack| self.dead.contains(pack)),
             "it drops a pack that was not deleted",
+        )?;
+        let needed = |name: &String| self.needed().any(|commit| commit.snapshot == *name);
+        must(
+            index.lost.iter().all(needed),
+            "it calls a snapshot damaged that is not there",
+        )?;
+        must(
+            index.whole.iter().all(|name| self.lost.contains(name)),
+            "it calls a snapshot whole that was not damaged",
         )
     }
 
@@ -217,11 +226,16 @@ impl LogState {
             Body::Forget(forget) => {
                 let gone: BTreeSet<String> = forget.snapshots.into_iter().collect();
                 self.retire(|commit| gone.contains(&commit.snapshot));
+                self.drop_lost();
             }
             Body::Index(index) => {
                 let removed: BTreeSet<String> = index.removed.into_iter().collect();
                 self.segments.retain(|name| !removed.contains(name));
                 self.segments.extend(index.added);
+                self.lost.extend(index.lost);
+                for snapshot in &index.whole {
+                    self.lost.remove(snapshot);
+                }
                 // Who has adopted a session may look for its packs at any time: a name that comes back by a
                 // request that was late must not be taken for a pack that can be used.
                 let adopted: BTreeSet<u64> = self.adopted().collect();
@@ -257,6 +271,11 @@ impl LogState {
         let to: BTreeMap<&String, &String> = objects.iter().map(|o| (&o.from, &o.to)).collect();
         let pins = self.open.values_mut().flat_map(|open| &mut open.pins);
         let commits = self.snapshots.iter_mut().map(|commit| &mut commit.snapshot);
+        self.lost = self
+            .lost
+            .iter()
+            .map(|name| (*to.get(name).unwrap_or(&name)).clone())
+            .collect();
         for name in commits.chain(pins) {
             if let Some(new) = to.get(name) {
                 (*new).clone_into(name);
@@ -274,12 +293,18 @@ impl LogState {
         // A checkpoint takes the place of the session's earlier ones, a whole snapshot that of all.
         let (session, partial) = (commit.session, commit.partial);
         let volume = volume_of(&commit.snapshot).unwrap_or_default().to_owned();
+        // What a parent turned out to lack, the session may have taken for stored.
+        let pins = self.open.get(&session).map(|open| &open.pins);
+        if pins.is_some_and(|pins| pins.iter().any(|pin| self.lost.contains(pin))) {
+            self.lost.insert(commit.snapshot.clone());
+        }
         self.retire(|old| {
             let same = volume_of(&old.snapshot) == Some(&volume);
             old.partial && same && (!partial || old.session == session)
         });
         self.snapshots.push(commit);
         if partial {
+            self.drop_lost();
             return;
         }
         let Some(open) = self.open.remove(&session) else {
@@ -312,6 +337,17 @@ impl LogState {
         }
         let open = &self.open;
         self.retired.retain(|commit| is_pinned(open, commit));
+        self.drop_lost();
+    }
+
+    /// Forgets the damage of snapshots that nobody needs any more.
+    fn drop_lost(&mut self) {
+        if self.lost.is_empty() {
+            return;
+        }
+        let needed = self.snapshots.iter().chain(&self.retired);
+        let needed: BTreeSet<&String> = needed.map(|commit| &commit.snapshot).collect();
+        self.lost.retain(|name| needed.contains(name));
     }
 
     /// Sessions whose packs open ones may use.

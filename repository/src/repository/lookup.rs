@@ -16,19 +16,20 @@ impl Repository {
     /// The log or a snapshot cannot be read.
     pub async fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
         self.refresh().await?;
-        let names: Vec<String> = self
-            .state
-            .lock()
-            .await
-            .snapshots
-            .iter()
-            .map(|c| c.snapshot.clone())
-            .collect();
+        let (names, lost): (Vec<String>, _) = {
+            let state = self.state.lock().await;
+            let names = state.snapshots.iter().map(|c| c.snapshot.clone());
+            (names.collect(), state.lost.clone())
+        };
         let mut found = Vec::with_capacity(names.len());
         for batch in names.chunks(32) {
-            for opened in join_all(batch.iter().map(|name| self.open_snapshot(name))).await {
+            let opened = join_all(batch.iter().map(|name| self.open_snapshot(name))).await;
+            for (name, opened) in batch.iter().zip(opened) {
                 match opened {
-                    Ok(opened) => found.push(opened.info),
+                    Ok(opened) => found.push(SnapshotInfo {
+                        state: opened.info.state.with_damage(lost.contains(name)),
+                        ..opened.info
+                    }),
                     // One that cannot be read must not hide the others; check names it.
                     Err(Error::Damaged { name, reason }) => {
                         tracing::error!(

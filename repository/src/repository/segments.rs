@@ -65,10 +65,12 @@ impl IndexState {
 impl Repository {
     /// Brings the index up to the log.
     pub(super) async fn load_segments(&self, state: &mut LogState) -> Result<()> {
+        let mut lost: Vec<String> = Vec::new();
         loop {
             let missing: Vec<String> = self.read_index(|index| {
                 let new = state.segments.iter();
-                new.filter(|name| !index.loaded.contains_key(*name))
+                let new = new.filter(|name| !index.loaded.contains_key(*name));
+                new.filter(|name| !lost.contains(*name))
                     .take(AT_ONCE)
                     .cloned()
                     .collect()
@@ -89,15 +91,27 @@ impl Repository {
                         tracing::error!(
                             name,
                             reason,
-                            "an index segment is lost: it is made again from its packs; run `orlop repo check`"
+                            "an index segment is lost: it is made again from its packs; run `orlop repo repair`"
                         );
-                        self.write_index(|index| index.guessed = Some(name.clone()));
-                        self.segment_from_packs(&name).await?
+                        lost.push(name);
+                        continue;
                     }
                     Err(error) => return Err(error),
                 };
                 self.write_index(|index| index.add(name, segment));
             }
+        }
+        lost.retain(|name| state.segments.contains(name));
+        if let Some((first, others)) = lost.split_first() {
+            let segment = self.segment_from_packs(state).await?;
+            self.write_index(|index| {
+                index.guessed = Some(first.clone());
+                index.add(first.clone(), segment);
+                let none = || SegmentBuilder::default().into_segment();
+                others
+                    .iter()
+                    .for_each(|name| index.add(name.clone(), none()));
+            });
         }
         // What was replaced by others is not needed any more.
         if self.read_index(|index| index.loaded.len() > state.segments.len()) {
@@ -121,23 +135,37 @@ impl Repository {
         Segment::decode(name, &bytes, &self.keys.session(session))
     }
 
-    /// What a lost segment held, as far as its session's packs tell.
-    async fn segment_from_packs(&self, name: &str) -> Result<Segment> {
-        let (_, session) = pack::parse_name(name)?;
+    /// What lost segments held, as far as the packs tell that no other segment names.
+    async fn segment_from_packs(&self, state: &LogState) -> Result<Segment> {
         let mut again = SegmentBuilder::default();
         for class in ["m/", "p/"] {
-            for object in self.store.list(class).await? {
-                if !pack::parse_name(&object.name).is_ok_and(|(_, of)| of == session) {
-                    continue;
-                }
-                match self.read_pack_table(&object.name, object.size).await {
-                    Ok(table) => again.push(object.name, &table),
-                    Err(error) => tracing::error!(%error, "a pack is lost"),
+            let unnamed: Vec<_> = {
+                let objects = self.store.list(class).await?;
+                let known = |name: &str| self.read_index(|index| index.packs.contains(name));
+                let unnamed = objects.into_iter();
+                unnamed
+                    .filter(|o| !known(&o.name) && !state.dead.contains(&o.name))
+                    .collect()
+            };
+            for batch in unnamed.chunks(AT_ONCE) {
+                let tables = batch.iter().map(|o| self.read_pack_table(&o.name, o.size));
+                for (object, table) in batch.iter().zip(join_all(tables).await) {
+                    match table {
+                        Ok(table) => again.push(object.name.clone(), &table),
+                        Err(error) => tracing::error!(%error, "a pack is lost"),
+                    }
                 }
             }
         }
-        tracing::info!(name, chunks = again.len(), "made the segment again");
+        tracing::info!(chunks = again.len(), "made lost segments again");
         Ok(again.into_segment())
+    }
+
+    /// Reads the whole index again.
+    pub(crate) async fn reload_index(&self) -> Result<()> {
+        let mut state = self.state.lock().await;
+        self.write_index(|index| *index = IndexState::default());
+        self.load_segments(&mut state).await
     }
 
     /// The frame table of a pack of `size` bytes.

@@ -30,7 +30,8 @@ struct Pending {
     next: Option<Vec<u8>>,
 }
 
-/// Entries in listing order; stops after an error.
+/// Entries in listing order. A page that is lost is an [`Error::LostEntries`] in its place, and the listing goes
+/// on behind it; after any other error it stops.
 pub struct EntryIter<'s> {
     session: &'s ReadSession,
     scope: Scope,
@@ -71,7 +72,16 @@ impl<'s> EntryIter<'s> {
         } else {
             0
         };
-        match session.page(&page.secret, before)? {
+        let read = session.page(&page.secret, before).map_err(|error| match error {
+            Error::Damaged { .. } | Error::MissingChunk { .. } if page.depth > 0 => {
+                Error::LostEntries {
+                    first: page.first.clone(),
+                    source: Box::new(error),
+                }
+            }
+            error => error,
+        })?;
+        match read {
             ManifestPage::Leaf(entries) => {
                 // An entry that comes again, or a page that does, must not lead a reader astray.
                 for entry in &entries {
@@ -170,7 +180,7 @@ impl Iterator for EntryIter<'_> {
                 None => {
                     let page = self.pending.pop()?;
                     if let Err(error) = self.load(&page) {
-                        self.failed = true;
+                        self.failed = !matches!(error, Error::LostEntries { .. });
                         return Some(Err(error));
                     }
                 }

@@ -6,11 +6,12 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use orlop_core::{Monitor as _, Progress};
 use orlop_proto::v1::{self, maintain_request::Operation, maintain_response::Event};
+use orlop_repository::CheckDepth;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     client::{ClientArgs, refused},
-    commands::repo::CollectLimits,
+    commands::repo::{CheckDepthArgs, CollectLimits},
     exit::{self, Outcome},
     output::OutputArgs,
     progress::Display,
@@ -22,9 +23,8 @@ use crate::{
 pub(crate) struct CheckArgs {
     /// Name of the location; the default one if left out
     name: Option<String>,
-    /// Read and verify all data, not only the structure
-    #[arg(long)]
-    read_data: bool,
+    #[command(flatten)]
+    depth: CheckDepthArgs,
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
@@ -88,9 +88,19 @@ async fn maintain(
 
 impl CheckArgs {
     pub(super) async fn run(self, cancel: CancellationToken) -> Result<Outcome> {
+        let options = self.depth.options()?;
+        let depth = match options.depth {
+            CheckDepth::Structure => v1::CheckDepth::Structure,
+            CheckDepth::Existence => v1::CheckDepth::Existence,
+            CheckDepth::Scrub => v1::CheckDepth::Scrub,
+            CheckDepth::Data => v1::CheckDepth::Data,
+        };
         let display = Arc::new(Display::new("check", self.quiet));
         let operation = Operation::Check(v1::CheckOperation {
-            read_data: self.read_data,
+            read_data: options.depth == CheckDepth::Data,
+            depth: depth.into(),
+            sample: options.sample.to_string(),
+            resume: options.resume,
         });
         let report = maintain(&self.client, self.name, operation, &display, &cancel).await;
         display.finish();

@@ -12,6 +12,7 @@ mod forget;
 mod init;
 mod key;
 mod ls;
+mod repair;
 mod restore;
 mod snapshots;
 mod stats;
@@ -21,6 +22,7 @@ use std::{
     sync::Arc,
 };
 
+pub(crate) use check::CheckDepthArgs;
 pub(crate) use collect::CollectLimits;
 
 use anyhow::{Context as _, Result};
@@ -48,6 +50,8 @@ pub(crate) enum RepoCommand {
     Restore(restore::RestoreArgs),
     /// Look for damage
     Check(check::CheckArgs),
+    /// Save what is whole of what is damaged, so that the next backup stores the rest again
+    Repair(repair::RepairArgs),
     /// Free the space of what no snapshot needs
     Collect(collect::CollectArgs),
     /// Take snapshots out of the repository; `collect` then frees their space
@@ -77,6 +81,7 @@ impl RepoCommand {
             Self::Cat(args) => args.run(cancel).await,
             Self::Restore(args) => args.run(cancel).await,
             Self::Check(args) => args.run(cancel).await,
+            Self::Repair(args) => args.run(cancel).await,
             Self::Collect(args) => args.run(cancel).await,
             Self::Forget(args) => args.run(cancel).await,
             Self::Stats(args) => args.run().await,

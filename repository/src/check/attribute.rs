@@ -1,0 +1,86 @@
+//! Which snapshots and paths damage hits.
+
+use std::collections::HashMap;
+
+use super::{Check, DamageKind, object_of};
+use crate::{
+    error::Result,
+    mark::snapshot_id,
+    reader::{FrameReader, lock},
+    walk::{Needs, Piece, Walk, is_loss},
+};
+
+impl Check {
+    /// Finds the snapshots and paths that damaged objects belong to: snapshots by their reference pages, and
+    /// the paths of those that are hit by their manifests.
+    pub(super) async fn attribute(&self) -> Result<()> {
+        self.add_chunks();
+        let hit = lock(&self.found).by_chunk();
+        if hit.is_empty() {
+            return Ok(());
+        }
+        let mut needs = Needs::new(FrameReader::new(&self.repository)?);
+        let mut walk = Walk::new(FrameReader::new(&self.repository)?);
+        // Some may be forgotten by now.
+        let state = self.repository.newest_state().await?.clone();
+        for commit in state.needed() {
+            self.go_on()?;
+            let Some(id) = snapshot_id(commit) else {
+                continue;
+            };
+            if !needs
+                .any(commit, &|prefix| hit.contains_key(prefix))
+                .await?
+            {
+                continue;
+            }
+            let opened = match self.repository.open_snapshot(&commit.snapshot).await {
+                Ok(opened) => opened,
+                Err(error) if is_loss(&error) => {
+                    let object = object_of(&error);
+                    self.found(&object, DamageKind::DamagedSnapshot, None, Some(id));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            walk.forget();
+            walk.snapshot(&opened, &mut |piece| {
+                let (secret, path) = match piece {
+                    Piece::Page { secret, path, .. } | Piece::Chunk { secret, path, .. } => {
+                        (secret, path)
+                    }
+                    Piece::Lost { .. } => return,
+                };
+                for key in hit.get(&secret.id().prefix()).into_iter().flatten() {
+                    lock(&self.found).add_path(key, id, path);
+                }
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Adds to each damaged pack the chunks that are read from it.
+    fn add_chunks(&self) {
+        let mut found = lock(&self.found);
+        self.repository.with_index(|index| {
+            let packs: HashMap<u32, &str> =
+                index.packs().map(|(i, name, _)| (i, &**name)).collect();
+            for (prefix, pack, ..) in index.iter() {
+                // A chunk that also lies elsewhere is read from the best of its places.
+                let best: Option<(u32, u32)> = index.find_pack(&prefix);
+                let Some(name) = packs
+                    .get(&pack)
+                    .filter(|_| best.is_none_or(|(b, _)| b == pack))
+                else {
+                    continue;
+                };
+                for kind in [DamageKind::MissingPack, DamageKind::DamagedPack] {
+                    if let Some(hit) = found.get_mut(name, kind) {
+                        hit.chunks.insert(prefix);
+                    }
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,156 @@
+//! Whether all that tells of packs can be read, and tells of packs that are there.
+
+use futures_util::future::join_all;
+
+use super::{Check, CheckDepth, DamageKind, object_of};
+use crate::{
+    error::{Error, Result},
+    keys::WrappedKey,
+    log,
+    mark::snapshot_id,
+    protocol::LogState,
+    secret::hex,
+    walk::is_loss,
+};
+
+/// Objects that are read at once.
+const AT_ONCE: usize = 16;
+
+impl Check {
+    /// Every entry of the log is the one that was written, and follows the one before it.
+    pub(super) async fn check_log(&mut self, state: &LogState) -> Result<()> {
+        let mut replayed = LogState::new();
+        let mut whole = true;
+        let last = state.next;
+        for first in (1..last).step_by(AT_ONCE) {
+            self.go_on()?;
+            let numbers: Vec<u64> = (first..last.min(first + AT_ONCE as u64)).collect();
+            let names: Vec<String> = numbers.iter().map(|n| log::object_name(*n)).collect();
+            let gets = names
+                .iter()
+                .map(|name| self.repository.store().get_fresh(name));
+            for ((number, name), bytes) in numbers.iter().zip(&names).zip(join_all(gets).await) {
+                let mac = self.repository.keys.mac();
+                let read = bytes.and_then(|bytes| {
+                    let entry = log::decode(*number, &bytes, &mac)?;
+                    // Behind an entry that is lost each can only be proven by itself.
+                    if whole {
+                        log::follow(&mut replayed, entry, &bytes)
+                    } else {
+                        Ok(())
+                    }
+                });
+                match read {
+                    Ok(()) => {}
+                    Err(error) if is_loss(&error) => {
+                        whole = false;
+                        self.found(name, DamageKind::DamagedLog, None, None);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        if whole && replayed.last_hash != state.last_hash {
+            let name = log::object_name(last - 1);
+            self.found(&name, DamageKind::DamagedLog, None, None);
+        }
+        self.looked_at(last - 1);
+        Ok(())
+    }
+
+    /// Counts objects where they are not listed.
+    fn looked_at(&mut self, objects: u64) {
+        if self.options.depth == CheckDepth::Structure {
+            self.objects += objects;
+        }
+    }
+
+    /// Every wrapped key is the one that was stored.
+    pub(super) async fn check_keys(&mut self) -> Result<()> {
+        let keys = self.repository.store().list("keys/").await?;
+        for key in &keys {
+            let bytes = self.repository.store().get_fresh(&key.name).await;
+            let read = bytes.and_then(|bytes| WrappedKey::decode_named(&key.name, &bytes));
+            match read {
+                Ok(_) => {}
+                // It was removed in this moment.
+                Err(Error::NotFound { .. }) => {}
+                Err(error) if is_loss(&error) => {
+                    self.found(&key.name, DamageKind::DamagedKey, None, None);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.looked_at(keys.len() as u64);
+        Ok(())
+    }
+
+    pub(super) fn check_records(&mut self) {
+        for error in &self.loaded.damaged {
+            self.found(&object_of(error), DamageKind::DamagedRecord, None, None);
+        }
+        self.looked_at((self.loaded.names.len() + self.loaded.damaged.len()) as u64);
+    }
+
+    pub(super) async fn check_roots(&mut self) -> Result<()> {
+        for batch in self.commits.chunks(AT_ONCE) {
+            self.go_on()?;
+            let opened = batch
+                .iter()
+                .map(|c| self.repository.open_snapshot(&c.snapshot));
+            for (commit, opened) in batch.iter().zip(join_all(opened).await) {
+                match opened {
+                    Ok(_) => {}
+                    Err(error) if is_loss(&error) => {
+                        let (object, id) = (object_of(&error), snapshot_id(commit));
+                        self.found(&object, DamageKind::DamagedSnapshot, None, id);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        self.looked_at(2 * self.commits.len() as u64);
+        Ok(())
+    }
+
+    pub(super) async fn check_segments(&mut self, segments: &[String]) -> Result<()> {
+        for batch in segments.chunks(AT_ONCE) {
+            self.go_on()?;
+            let read = batch.iter().map(|name| self.repository.read_segment(name));
+            for read in join_all(read).await {
+                match read {
+                    Ok(_) => {}
+                    Err(error) if is_loss(&error) => {
+                        self.found(&object_of(&error), DamageKind::DamagedIndex, None, None);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        self.looked_at(segments.len() as u64);
+        Ok(())
+    }
+
+    /// Every needed chunk is indexed and, where that is looked at, in a pack that exists and is long enough.
+    pub(super) fn check_places(&self) {
+        let shallow = self.options.depth == CheckDepth::Structure;
+        self.repository.with_index(|index| {
+            for prefix in &self.marked.ids {
+                let Some(place) = index.find(prefix) else {
+                    self.found(&hex(prefix), DamageKind::MissingChunk, Some(*prefix), None);
+                    continue;
+                };
+                if shallow {
+                    continue;
+                }
+                let end = u64::from(place.offset) + u64::from(place.len);
+                let kind = match self.sizes.get(&place.pack) {
+                    None => DamageKind::MissingPack,
+                    Some(size) if *size < end => DamageKind::DamagedPack,
+                    Some(_) => continue,
+                };
+                self.found(&place.pack, kind, Some(*prefix), None);
+            }
+        });
+    }
+}
