@@ -17,6 +17,7 @@ use crate::{
     repository::Repository,
     secret::{Key, Prefix, Secret},
     snapshot,
+    walk::is_loss,
 };
 
 /// Chunks that snapshots need.
@@ -95,7 +96,25 @@ async fn mark_one(
     commit: &CommitBody,
     marked: &Mutex<Marked>,
 ) -> Result<()> {
-    let (key, root) = reader.repository.read_refset(&commit.refset).await?;
+    let repository = reader.repository;
+    let (key, root) = repository.read_refset(&commit.refset).await?;
+    match mark_pages(reader, commit, marked, &key, root).await {
+        // A repair may have put another refset in the place of the one of which there is a copy.
+        Err(error) if is_loss(&error) => match repository.prove_refset(&commit.refset).await? {
+            (key, now) if now != root => mark_pages(reader, commit, marked, &key, now).await,
+            _ => Err(error),
+        },
+        done => done,
+    }
+}
+
+async fn mark_pages(
+    reader: &FrameReader<'_>,
+    commit: &CommitBody,
+    marked: &Mutex<Marked>,
+    key: &Key,
+    root: Secret,
+) -> Result<()> {
     let mut todo = vec![root];
     let mut seen = Vec::new();
     while let Some(secret) = todo.pop() {
@@ -103,7 +122,7 @@ async fn mark_one(
             continue;
         }
         seen.push(secret);
-        match refs_page(reader, &commit.refset, &secret, &key).await {
+        match refs_page(reader, &commit.refset, &secret, key).await {
             Ok(page) => {
                 let mut marked = lock(marked);
                 marked.ids.insert(secret.id().prefix());

@@ -378,6 +378,17 @@ impl Repository {
         }
     }
 
+    /// As [`Self::named_by_log`], from the store itself also where there is a copy.
+    pub(crate) async fn proven_by_log(&self, name: &str) -> Result<Bytes> {
+        match self.store.get_fresh(name).await {
+            Err(e) if e.is_not_found() => Err(Error::damaged(
+                name,
+                "the log names it but it does not exist",
+            )),
+            other => other,
+        }
+    }
+
     pub(crate) async fn open_snapshot(&self, name: &str) -> Result<OpenedSnapshot> {
         match self.named_by_log(name).await {
             Ok(bytes) => snapshot::decode(&self.keys, name, &bytes),

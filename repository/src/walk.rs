@@ -304,7 +304,7 @@ impl<'r> Needs<'r> {
         commit: &CommitBody,
         wanted: &(dyn Fn(&Prefix) -> bool + Sync),
     ) -> Result<bool> {
-        let (key, root) = match self.reader.repository.read_refset(&commit.refset).await {
+        let (key, root) = match self.reader.repository.prove_refset(&commit.refset).await {
             Ok(found) => found,
             Err(error) if is_loss(&error) => return Ok(true),
             Err(error) => return Err(error),

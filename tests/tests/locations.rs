@@ -317,6 +317,52 @@ async fn space_is_freed_when_asked_for_and_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn all_bytes_are_read_again_in_rounds_and_damage_is_shown() {
+    let mut world = world().await;
+    world.limits.scrub_every = Duration::from_millis(200);
+    world.limits.scrub_days = 3;
+    world.limits.scrub_bytes_per_second = 0;
+    world.start().await;
+    world.write("uid-db", "data", "large", &world::noise(40 << 20, 1));
+    world.backup_to("b", "").await;
+    world
+        .until_location("all is covered", |location| {
+            let covered = location.covered.unwrap_or_default();
+            covered.since_ms > 0 && covered.total_bytes > 40 << 20
+        })
+        .await;
+    let sound = world.location("").await;
+    assert_eq!((sound.damaged_objects, sound.scrub_failed), (0, false));
+    world.stop_coordinator().await;
+
+    // What is known of the bytes outlives the coordinator, and so does what was read of a round.
+    world.limits.scrub_every = Duration::from_secs(5);
+    world.start_coordinator().await;
+    world.until_connected().await;
+    world
+        .until_location("what was read before is known", |location| {
+            location.covered.is_some_and(|covered| covered.since_ms > 0)
+        })
+        .await;
+    let packs = contents(&world.path("repo"));
+    let pack = packs.keys().find(|name| name.contains("/p/")).unwrap();
+    let mut bytes = fs::read(pack).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::remove_file(pack).unwrap();
+    fs::write(pack, bytes).unwrap();
+    world
+        .until_location("the damage is found", |location| location.damaged_objects == 1)
+        .await;
+    let shown = world.location("").await;
+    let name = pack.rsplit('/').next().unwrap();
+    assert!(shown.scrubbed.contains(name), "{shown:?}");
+    assert_eq!(shown.covered.unwrap().damaged_packs, 1);
+    assert!(!world.check().await.ok);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_agent_may_open_a_bucket_with_the_keys_of_its_task() {
     let mut world = world().await;
     world.access = StoreAccess::Direct;

@@ -5,11 +5,15 @@ use futures_util::future::join_all;
 use super::{Check, CheckDepth, DamageKind, object_of};
 use crate::{
     error::{Error, Result},
+    index::Segment,
     keys::WrappedKey,
     log,
     mark::snapshot_id,
+    pack,
     protocol::LogState,
-    secret::hex,
+    repository::Repository,
+    secret::{Key, Secret, hex},
+    snapshot::{self, OpenedSnapshot},
     walk::is_loss,
 };
 
@@ -93,19 +97,23 @@ impl Check {
     }
 
     pub(super) async fn check_roots(&mut self) -> Result<()> {
+        let repository = &self.repository;
         for batch in self.commits.chunks(AT_ONCE) {
             self.go_on()?;
-            let opened = batch
-                .iter()
-                .map(|c| self.repository.open_snapshot(&c.snapshot));
-            for (commit, opened) in batch.iter().zip(join_all(opened).await) {
-                match opened {
-                    Ok(_) => {}
-                    Err(error) if is_loss(&error) => {
-                        let (object, id) = (object_of(&error), snapshot_id(commit));
-                        self.found(&object, DamageKind::DamagedSnapshot, None, id);
+            let read = batch.iter().map(|commit| async move {
+                let root = repository.prove_snapshot(&commit.snapshot).await.map(drop);
+                [
+                    root,
+                    repository.prove_refset(&commit.refset).await.map(drop),
+                ]
+            });
+            for (commit, read) in batch.iter().zip(join_all(read).await) {
+                for error in read.into_iter().filter_map(Result::err) {
+                    if !is_loss(&error) {
+                        return Err(error);
                     }
-                    Err(error) => return Err(error),
+                    let (object, id) = (object_of(&error), snapshot_id(commit));
+                    self.found(&object, DamageKind::DamagedSnapshot, None, id);
                 }
             }
         }
@@ -116,7 +124,7 @@ impl Check {
     pub(super) async fn check_segments(&mut self, segments: &[String]) -> Result<()> {
         for batch in segments.chunks(AT_ONCE) {
             self.go_on()?;
-            let read = batch.iter().map(|name| self.repository.read_segment(name));
+            let read = batch.iter().map(|name| self.repository.prove_segment(name));
             for read in join_all(read).await {
                 match read {
                     Ok(_) => {}
@@ -152,5 +160,24 @@ impl Check {
                 self.found(&place.pack, kind, Some(*prefix), None);
             }
         });
+    }
+}
+
+/// What the log names, read from the store itself.
+impl Repository {
+    pub(crate) async fn prove_segment(&self, name: &str) -> Result<Segment> {
+        let bytes = self.proven_by_log(name).await?;
+        let (_, session) = pack::parse_name(name)?;
+        Segment::decode(name, &bytes, &self.keys.session(session))
+    }
+
+    pub(crate) async fn prove_snapshot(&self, name: &str) -> Result<OpenedSnapshot> {
+        let bytes = self.proven_by_log(name).await?;
+        snapshot::decode(&self.keys, name, &bytes)
+    }
+
+    pub(crate) async fn prove_refset(&self, name: &str) -> Result<(Key, Secret)> {
+        let bytes = self.proven_by_log(name).await?;
+        snapshot::decode_refset(&self.keys, name, &bytes)
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     mark::snapshot_id,
     protocol::CommitBody,
     reader::{FrameReader, lock},
-    secret::{Prefix, Secret},
+    secret::Prefix,
     session::{ReadSession, Wanted},
     walk::{Piece, Walk, is_loss},
 };
@@ -35,6 +35,8 @@ struct Shown {
     wanted: Vec<Wanted>,
     /// Chunks that the reference pages lack.
     unmarked: Vec<Prefix>,
+    /// What was shown last.
+    page: Option<(FrameKind, Prefix)>,
     /// Objects with pages that are lost.
     lost: Vec<(String, Option<Prefix>)>,
 }
@@ -63,9 +65,8 @@ impl Check {
                 Err(error) => return Err(error),
             };
             let mut shown = Shown::default();
-            let mut page = None;
             walk.snapshot(&opened, &mut |piece| {
-                self.shown(piece, &chosen, &mut seen, &mut page, &mut shown);
+                self.shown(piece, &chosen, &mut seen, &mut shown);
             })
             .await?;
             self.judge(commit, id, &shown);
@@ -99,15 +100,15 @@ impl Check {
         piece: Piece<'_>,
         chosen: &HashSet<&str>,
         seen: &mut HashSet<Prefix>,
-        page: &mut Option<Secret>,
         shown: &mut Shown,
     ) {
         match piece {
             Piece::Page { kind, secret, .. } => {
-                *page = Some(*secret);
                 let prefix = secret.id().prefix();
-                // The top reference page is what the refset names; the others tell of all pages.
-                if kind != FrameKind::Refs && !self.marked.ids.contains(&prefix) {
+                shown.page = Some((kind, prefix));
+                // A repair may have taken out pages that no restore reads.
+                let must = !matches!(kind, FrameKind::Refs | FrameKind::Sidecar);
+                if must && !self.marked.ids.contains(&prefix) {
                     shown.unmarked.push(prefix);
                 }
             }
@@ -127,8 +128,14 @@ impl Check {
                 }
             }
             Piece::Lost { error } => {
-                let prefix = page.map(|secret| secret.id().prefix());
-                shown.lost.push((object_of(error), prefix));
+                let (kind, prefix) = match shown.page {
+                    Some((kind, prefix)) => (kind, Some(prefix)),
+                    None => (FrameKind::Manifest, None),
+                };
+                let must = !matches!(kind, FrameKind::Refs | FrameKind::Sidecar);
+                if must || prefix.is_none_or(|prefix| self.marked.ids.contains(&prefix)) {
+                    shown.lost.push((object_of(error), prefix));
+                }
             }
         }
     }

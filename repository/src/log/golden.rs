@@ -74,16 +74,6 @@ fn bodies() -> Vec<Body> {
             gone: texts(&["p/cc/cc.1"]),
             ..IndexBody::default()
         }),
-        Body::Index(IndexBody {
-            leader: 10,
-            lost: texts(&["s/d/v/b"]),
-            ..IndexBody::default()
-        }),
-        Body::Index(IndexBody {
-            leader: 10,
-            whole: texts(&["s/d/v/b"]),
-            ..IndexBody::default()
-        }),
         Body::Keys(KeysBody {
             epoch: 1,
             read_public_key: vec![3; 32],
@@ -97,6 +87,16 @@ fn bodies() -> Vec<Body> {
                 from: "s/d/v/c".to_owned(),
                 to: "s/d/v/c-18".to_owned(),
             }],
+        }),
+        Body::Index(IndexBody {
+            leader: 10,
+            lost: texts(&["s/d/v/c-18"]),
+            ..IndexBody::default()
+        }),
+        Body::Index(IndexBody {
+            leader: 10,
+            whole: texts(&["s/d/v/c-18"]),
+            ..IndexBody::default()
         }),
     ]
 }

@@ -17,6 +17,7 @@ mod explore;
 mod promises;
 mod reader;
 mod resealer;
+mod repairer;
 mod shared;
 mod world;
 mod writer;
@@ -27,6 +28,7 @@ use collector::Collector;
 use explore::{Found, Order, explore};
 use reader::Reader;
 use resealer::Resealer;
+use repairer::Repairer;
 use shared::Shared;
 use world::{Bug, Setup, World};
 use writer::Writer;
@@ -229,6 +231,81 @@ fn model_two_rotations() {
     world.crashes = and_more(0, 1);
     world.duplicates = 1;
     holds("two rotations", &world);
+}
+
+/// A world in which the pack of chunk A is lost.
+fn damaged(setup: Setup) -> World {
+    let mut world = begun(setup, false);
+    world.lost_pack = Some("p/0.1");
+    world.store.edit(|store| store.remove("p/0.1"));
+    world
+}
+
+#[test]
+fn model_repair() {
+    let mut world = damaged(Setup::default());
+    world.writers = shared([Writer::new("v", A | C, 2), Writer::new("w", A, 1)]);
+    world.repairers = shared([Repairer::new(1)]);
+    world.crashes = and_more(0, 1);
+    holds("repair", &world);
+}
+
+#[test]
+fn model_repair_that_dies() {
+    let mut world = damaged(Setup::default());
+    world.writers = shared([Writer::new("v", A, and_more(2, 1))]);
+    world.repairers = shared([Repairer::new(2)]);
+    world.crashes = 1;
+    holds("repair that dies", &world);
+}
+
+#[test]
+fn model_repair_beside_a_collection() {
+    let setup = Setup {
+        checkpoints: true,
+        ..Setup::default()
+    };
+    let mut world = damaged(setup);
+    world.writers = shared([Writer::new("v", A | B, 1)]);
+    world.repairers = shared([Repairer::new(1)]);
+    world.collectors = shared([Collector::new(1)]);
+    world.forgets = and_more(0, 1);
+    holds("repair beside a collection", &world);
+}
+
+#[test]
+fn model_repair_beside_a_rotation() {
+    let mut world = damaged(Setup::default());
+    world.writers = shared([Writer::new("v", A, 1)]);
+    world.repairers = shared([Repairer::new(1)]);
+    world.resealers = shared([Resealer::new(1)]);
+    holds("repair beside a rotation", &world);
+}
+
+/// Asserts that the model shows what comes of a repairer's mistake.
+#[track_caller]
+fn repair_finds(bug: Bug) {
+    let mut world = damaged(Setup {
+        bug: Some(bug),
+        ..Setup::default()
+    });
+    world.writers = shared([Writer::new("w", A, 1)]);
+    world.repairers = shared([Repairer::new(1)]);
+    let found = explore(&world, Order::Broad);
+    let broken = found
+        .broken
+        .unwrap_or_else(|| panic!("{bug:?} was not found"));
+    assert!(broken.what.contains("lost chunks") || broken.what.contains("lacks chunks"));
+}
+
+#[test]
+fn model_finds_a_repair_that_does_not_wait() {
+    repair_finds(Bug::NoWait);
+}
+
+#[test]
+fn model_finds_a_repair_that_marks_only_once() {
+    repair_finds(Bug::MarksOnce);
 }
 
 /// A world in which a mistake of this kind breaks a promise.

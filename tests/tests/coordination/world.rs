@@ -511,6 +511,7 @@ impl World {
     pub(crate) async fn check(&self) -> v1::CheckReport {
         let operation = Some(v1::maintain_request::Operation::Check(v1::CheckOperation {
             read_data: true,
+            ..v1::CheckOperation::default()
         }));
         let request = v1::MaintainRequest {
             location: String::new(),

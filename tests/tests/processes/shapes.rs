@@ -110,8 +110,11 @@ fn results_of_the_repo_verbs_have_the_agreed_shapes() {
     );
 
     let check = run(at, "check", &[]);
-    let expected =
-        json!({"depth": "text", "ok": "bool", "objects": "int", "bytes": "int", "damage": []});
+    let expected = json!({
+        "depth": "text", "ok": "bool", "objects": "int", "bytes": "int", "resumed_bytes": "int",
+        "damage": [], "more_damage": "int",
+        "covered": {"total_bytes": "int", "read_bytes": "int", "since": "null", "damaged_packs": "int"}
+    });
     assert_eq!(shape(&check), expected);
 
     let restore = run(at, "restore", &["latest", "--target", "T"]);

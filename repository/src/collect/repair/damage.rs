@@ -5,12 +5,21 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::{LostParts, Repair, RepairedPack};
 use crate::{
     error::Result,
+    frame::FrameKind,
     mark::snapshot_id,
     protocol::{Body, CommitBody, IndexBody, LogState},
     reader::FrameReader,
     secret::Prefix,
     walk::{Needs, Piece, Walk, is_loss},
 };
+
+/// What became of a snapshot.
+enum State {
+    Whole,
+    /// Only pages are lost that a restore does not read; these chunks and pages it still has.
+    Bare(Vec<Prefix>),
+    Hurt(LostParts),
+}
 
 /// Paths that are named of a snapshot.
 const MAX_PATHS: usize = 100;
@@ -24,14 +33,23 @@ impl Repair<'_> {
         let mut needs = Needs::new(FrameReader::new(repository)?);
         let mut walk = Walk::new(FrameReader::new(repository)?);
         let (mut hurt, mut lost) = (Vec::new(), HashSet::new());
-        let mut parts = Vec::new();
+        let (mut parts, mut bare) = (Vec::new(), Vec::new());
         for commit in state.needed() {
             self.go_on()?;
-            let one = self.parts(commit, &mut needs, &mut walk, &mut lost).await?;
-            if let Some(one) = one {
-                hurt.push(commit.snapshot.clone());
-                parts.push(one);
+            match self
+                .state_of(commit, &mut needs, &mut walk, &mut lost)
+                .await?
+            {
+                State::Whole => {}
+                State::Bare(ids) => bare.push((commit.clone(), ids)),
+                State::Hurt(one) => {
+                    hurt.push(commit.snapshot.clone());
+                    parts.push(one);
+                }
             }
+        }
+        for (commit, ids) in bare {
+            self.restore_references(&commit, ids).await?;
         }
         self.report.lost = parts;
         self.say_packs(&lost);
@@ -73,70 +91,74 @@ impl Repair<'_> {
         Ok(appended.is_some())
     }
 
-    /// What a snapshot lacks; `None` if it is whole.
-    async fn parts(
+    async fn state_of(
         &self,
         commit: &CommitBody,
         needs: &mut Needs<'_>,
         walk: &mut Walk<'_>,
         lost: &mut HashSet<Prefix>,
-    ) -> Result<Option<LostParts>> {
+    ) -> Result<State> {
         let repository = self.collector.repository;
         let Some(snapshot) = snapshot_id(commit) else {
-            return Ok(None);
+            return Ok(State::Whole);
         };
         let is_lost = |prefix: &Prefix| !self.suspects.is_kept(repository, prefix);
-        let opened = match repository.open_snapshot(&commit.snapshot).await {
-            Ok(opened) => opened,
-            Err(error) if is_loss(&error) => {
-                return Ok(Some(LostParts {
-                    snapshot,
-                    volume: String::new(),
-                    unreadable: true,
-                    paths: Vec::new(),
-                    paths_total: 0,
-                }));
-            }
-            Err(error) => return Err(error),
-        };
-        if !needs.any(commit, &is_lost).await? {
-            return Ok(None);
-        }
         let mut parts = LostParts {
             snapshot,
-            volume: opened.info.volume.to_string(),
-            unreadable: false,
+            volume: String::new(),
+            unreadable: true,
             paths: Vec::new(),
             paths_total: 0,
         };
+        let opened = match repository.prove_snapshot(&commit.snapshot).await {
+            Ok(opened) => opened,
+            Err(error) if is_loss(&error) => return Ok(State::Hurt(parts)),
+            Err(error) => return Err(error),
+        };
+        if !needs.any(commit, &is_lost).await? {
+            return Ok(State::Whole);
+        }
+        parts.volume = opened.info.volume.to_string();
+        parts.unreadable = false;
+        let (mut kept, mut hurt) = (Vec::new(), false);
         let mut last: Option<Vec<u8>> = None;
         walk.forget();
         walk.snapshot(&opened, &mut |piece| {
-            let (secret, path, refs) = match piece {
+            let (secret, path, kind) = match piece {
                 Piece::Page {
                     secret, path, kind, ..
-                } => (secret, path, kind != crate::frame::FrameKind::Manifest),
-                Piece::Chunk { secret, path, .. } => (secret, path, false),
+                } => (secret, path, kind),
+                Piece::Chunk { secret, path, .. } => (secret, path, FrameKind::Data),
                 Piece::Lost { .. } => return,
             };
             let prefix = secret.id().prefix();
             if !is_lost(&prefix) {
+                if kind != FrameKind::Refs {
+                    kept.push(prefix);
+                }
                 return;
             }
             lost.insert(prefix);
             // Pages that only the next backup or a collection reads hit no file.
-            if !refs && last.as_deref() != Some(path) {
+            if matches!(kind, FrameKind::Refs | FrameKind::Sidecar) {
+                return;
+            }
+            hurt = true;
+            if last.as_deref() != Some(path) {
                 last = Some(path.to_vec());
                 parts.paths_total += 1;
                 if parts.paths.len() < MAX_PATHS {
-                    parts
-                        .paths
-                        .push(format!("/{}", String::from_utf8_lossy(path)));
+                    let path = String::from_utf8_lossy(path);
+                    parts.paths.push(format!("/{path}"));
                 }
             }
         })
         .await?;
-        Ok(Some(parts))
+        Ok(if hurt {
+            State::Hurt(parts)
+        } else {
+            State::Bare(kept)
+        })
     }
 
     fn say_packs(&mut self, lost: &HashSet<Prefix>) {

@@ -4,15 +4,20 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::Repair;
 use crate::{
-    error::{Error, Result},
+    error::Result,
+    frame::{Encoder, FrameKind},
     index::SegmentBuilder,
-    protocol::{Body, IndexBody},
+    manifest::RefsPage,
+    pack::{PackClass, TableEntry},
+    protocol::{Body, CommitBody, IndexBody},
+    repository::Repository,
+    secret::{Prefix, Secret},
     snapshot::{self, open_capsule},
     store::Durability,
     walk::is_loss,
 };
 
-use super::super::repack::SEGMENT_RECORDS;
+use super::super::repack::{Mover, SEGMENT_RECORDS};
 
 impl Repair<'_> {
     /// Makes lost segments again from the tables of the packs that no other segment names.
@@ -22,7 +27,7 @@ impl Repair<'_> {
         let (mut lost, mut named) = (Vec::new(), HashSet::new());
         for name in &state.segments {
             self.go_on()?;
-            match repository.read_segment(name).await {
+            match repository.prove_segment(name).await {
                 Ok(segment) => named.extend(segment.packs().cloned()),
                 Err(error) if is_loss(&error) => lost.push(name.clone()),
                 Err(error) => return Err(error),
@@ -86,12 +91,12 @@ impl Repair<'_> {
         let state = repository.newest_state().await?.clone();
         for commit in state.needed() {
             self.go_on()?;
-            match repository.read_refset(&commit.refset).await {
+            match repository.prove_refset(&commit.refset).await {
                 Ok(_) => continue,
                 Err(error) if is_loss(&error) => {}
                 Err(error) => return Err(error),
             }
-            let opened = match repository.open_snapshot(&commit.snapshot).await {
+            let opened = match repository.prove_snapshot(&commit.snapshot).await {
                 Ok(opened) => opened,
                 Err(error) if is_loss(&error) => continue,
                 Err(error) => return Err(error),
@@ -107,16 +112,85 @@ impl Repair<'_> {
             }
             let (keys, name) = (&repository.keys, &commit.refset);
             let bytes = snapshot::encode_refset(keys, name, namespace, lineage, &roots.refs)?;
-            let store = repository.store();
-            if store.stat(name).await?.is_some() {
-                store.delete(name).await?;
-            }
-            store.put(name, vec![bytes.into()], Durability::Now).await?;
-            // What was just put is what is read, also where there are copies.
-            if let Err(error) = snapshot::decode_refset(keys, name, &store.get_fresh(name).await?) {
-                return Err(Error::damaged(name, error.to_string()));
-            }
+            repository.put_again(name, bytes).await?;
         }
         Ok(())
+    }
+
+    /// Gives a snapshot reference pages of its own, for what it still has. They take the place of those that tell
+    /// of pages that are lost and that no restore needs.
+    pub(super) async fn restore_references(
+        &mut self,
+        commit: &CommitBody,
+        mut ids: Vec<Prefix>,
+    ) -> Result<()> {
+        if !self.report.refsets.contains(&commit.refset) {
+            self.report.refsets.push(commit.refset.clone());
+        }
+        if self.options.dry_run {
+            return Ok(());
+        }
+        let repository = self.collector.repository;
+        let opened = repository.prove_snapshot(&commit.snapshot).await?;
+        let (namespace, lineage) = (&opened.info.volume.namespace, &opened.info.lineage);
+        let key = repository.keys.refs(namespace, lineage);
+        ids.sort_unstable();
+        ids.dedup();
+        let (mut encoder, mut mover) = (Encoder::new()?, Mover::default());
+        let mut pages: Vec<RefsPage> = ids
+            .chunks(PAGE_IDS)
+            .map(|ids| RefsPage {
+                ids: ids.to_vec(),
+                children: Vec::new(),
+            })
+            .collect();
+        let top = loop {
+            let mut level = Vec::with_capacity(pages.len());
+            for mut page in pages {
+                let plain = page.encode();
+                let secret = Secret::of(&key, &plain);
+                let frame = encoder.encode(FrameKind::Refs, &secret, &plain)?;
+                if let Some(entry) = TableEntry::of_frame(secret.id(), &frame.bytes) {
+                    let (class, collector) = (PackClass::Meta, &self.collector);
+                    collector
+                        .keep_frame(class, &entry, &frame.bytes, &mut mover)
+                        .await?;
+                }
+                level.push(secret);
+            }
+            if let [top] = level[..] {
+                break top;
+            }
+            pages = level
+                .chunks(PAGE_CHILDREN)
+                .map(|children| RefsPage {
+                    ids: Vec::new(),
+                    children: children.to_vec(),
+                })
+                .collect();
+            if pages.is_empty() {
+                pages.push(RefsPage::default());
+            }
+        };
+        self.collector.finish_move(mover).await?;
+        let (keys, name) = (&repository.keys, &commit.refset);
+        let bytes = snapshot::encode_refset(keys, name, namespace, lineage, &top)?;
+        repository.put_again(name, bytes).await
+    }
+}
+
+/// Ids and children of a reference page that is made again, at most.
+const PAGE_IDS: usize = 8192;
+const PAGE_CHILDREN: usize = 4096;
+
+impl Repository {
+    /// Puts an object in the place of one whose content is lost or of no use any more.
+    async fn put_again(&self, name: &str, bytes: Vec<u8>) -> Result<()> {
+        let store = self.store();
+        if store.stat(name).await?.is_some() {
+            store.delete(name).await?;
+        }
+        let put = store.put(name, vec![bytes.into()], Durability::Now);
+        put.await.map(drop)
     }
 }

@@ -29,6 +29,7 @@ impl World {
         quiet.flying.clear();
         quiet.setup = Rc::new(Setup::default());
         quiet.collectors = vec![Shared::new(Collector::new(6))];
+        quiet.repairers.clear();
         quiet.crashes = 0;
         quiet.duplicates = 0;
         let sessions: Vec<u64> = quiet.log.open.keys().copied().collect();
@@ -82,7 +83,7 @@ impl World {
 
     /// What readers and the next collector take for granted.
     fn broken_index(&self, index: &[(&str, Ids, Standing)]) -> Option<String> {
-        let gone = |name: &str| !self.store.contains(name);
+        let gone = |name: &str| !self.store.contains(name) && self.lost_pack != Some(name);
         if let Some(segment) = self.log.segments.iter().find(|name| gone(name)) {
             return Some(format!("the log names {segment}, which is gone"));
         }
@@ -94,11 +95,23 @@ impl World {
         Some(format!("{} is gone", commit.snapshot))
     }
 
+    /// Whether a loss is the one that a repair has to do with, and either nobody has taken the pack out of the
+    /// index yet or one of these snapshots is marked.
+    fn is_excused<'n>(&self, lacks: Ids, marked: impl Iterator<Item = &'n String>) -> bool {
+        let Some(pack) = self.lost_pack else {
+            return false;
+        };
+        let mut marked = marked;
+        lacks & !self.ids(pack) == 0
+            && (self.names_lost_pack() || marked.any(|name| self.log.lost.contains(name)))
+    }
+
     /// A snapshot that lacks a chunk.
     fn broken_snapshot(&self, readable: Ids) -> Option<String> {
         self.log.needed().find_map(|commit| {
             let lacks = self.ids(&commit.snapshot) & !readable;
-            (lacks != 0).then(|| format!("{} lacks chunks {lacks:#b}", commit.snapshot))
+            let excused = self.is_excused(lacks, std::iter::once(&commit.snapshot));
+            (lacks != 0 && !excused).then(|| format!("{} lacks chunks {lacks:#b}", commit.snapshot))
         })
     }
 
@@ -106,14 +119,17 @@ impl World {
     fn broken_writer(&self, readable: Ids) -> Option<String> {
         self.writers.iter().find_map(|writer| {
             let open = writer.open.as_ref()?;
-            self.log.open.get(&open.session)?;
+            let logged = self.log.open.get(&open.session)?;
             let mut lacks = open.relied & !readable;
             if lacks != 0 {
                 let own = open.packs(self);
                 lacks &= !self.readable(own.iter().map(String::as_str));
             }
             let session = open.session;
-            (lacks != 0).then(|| format!("session {session} relies on lost chunks {lacks:#b}"))
+            // What it commits is marked if what it builds upon is.
+            let excused = self.is_excused(lacks, logged.pins.iter());
+            (lacks != 0 && !excused)
+                .then(|| format!("session {session} relies on lost chunks {lacks:#b}"))
         })
     }
 
@@ -123,7 +139,9 @@ impl World {
             let (session, snapshots) = reader.open.as_ref()?;
             self.log.open.get(session)?;
             snapshots.iter().find_map(|name| {
-                let lost = self.ids(name) & !readable != 0 || !self.has_object(name);
+                let lacks = self.ids(name) & !readable;
+                let lost = lacks != 0 && !self.is_excused(lacks, std::iter::once(name));
+                let lost = lost || !self.has_object(name);
                 lost.then(|| format!("session {session} cannot read {name}"))
             })
         })

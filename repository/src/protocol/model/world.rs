@@ -11,6 +11,7 @@ use super::{
     explore::{Explored, Step},
     reader::Reader,
     resealer::Resealer,
+    repairer::Repairer,
     shared::Shared,
     writer::Writer,
 };
@@ -40,6 +41,8 @@ pub(super) enum Bug {
     NoPins,
     /// Snapshots are sealed anew under a session that collections do not wait for.
     ResealsAlone,
+    /// A repairer marks snapshots before it condemns, and not again.
+    MarksOnce,
 }
 
 /// What a world has, and how much may happen in it.
@@ -104,6 +107,9 @@ pub(super) struct World {
     pub(super) readers: Vec<Shared<Reader>>,
     pub(super) collectors: Vec<Shared<Collector>>,
     pub(super) resealers: Vec<Shared<Resealer>>,
+    pub(super) repairers: Vec<Shared<Repairer>>,
+    /// A pack that is not in the store though the index names it.
+    pub(super) lost_pack: Option<&'static str>,
     /// How many snapshots may still be forgotten.
     pub(super) forgets: u8,
     /// How often a process may still die, an answer be lost.
@@ -124,6 +130,7 @@ impl Hash for World {
         self.readers.hash(state);
         self.collectors.hash(state);
         self.resealers.hash(state);
+        self.repairers.hash(state);
         [self.forgets, self.crashes, self.duplicates].hash(state);
         self.fault.is_some().hash(state);
     }
@@ -216,6 +223,8 @@ impl World {
             readers: Vec::new(),
             collectors: Vec::new(),
             resealers: Vec::new(),
+            repairers: Vec::new(),
+            lost_pack: None,
             forgets: 0,
             crashes: 0,
             duplicates: 0,
@@ -228,6 +237,7 @@ impl World {
         (0..self.readers.len()).for_each(|n| Reader::settle(self, n));
         (0..self.collectors.len()).for_each(|n| Collector::settle(self, n));
         (0..self.resealers.len()).for_each(|n| Resealer::settle(self, n));
+        (0..self.repairers.len()).for_each(|n| Repairer::settle(self, n));
     }
 
     pub(super) fn has(&self, bug: Bug) -> bool {
@@ -378,6 +388,9 @@ impl Explored for World {
         }
         for n in 0..self.resealers.len() {
             Resealer::steps(&mut steps, n);
+        }
+        for n in 0..self.repairers.len() {
+            Repairer::steps(&mut steps, n);
         }
         Self::step_of_forgetter(&mut steps);
         Self::step_of_network(&mut steps);
