@@ -149,7 +149,9 @@ pub(crate) async fn refs_page(
     secret: &Secret,
     key: &Key,
 ) -> Result<RefsPage> {
-    let bytes = reader.read(FrameKind::Refs, secret, key).await?;
+    let bytes = reader
+        .read(FrameKind::Refs, secret, std::slice::from_ref(key))
+        .await?;
     RefsPage::decode(&bytes).ok_or_else(|| Error::damaged(of, "a reference page breaks the format"))
 }
 

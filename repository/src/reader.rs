@@ -42,29 +42,29 @@ impl<'r> FrameReader<'r> {
         })
     }
 
-    /// The plaintext of a page or chunk, verified. One that collection has moved is looked up afresh.
+    /// The plaintext of a page or chunk, verified, which one of `keys` opens. One that collection has moved is looked up afresh.
     pub(crate) async fn read(
         &self,
         kind: FrameKind,
         secret: &Secret,
-        key: &Key,
+        keys: &[Key],
     ) -> Result<Vec<u8>> {
-        match self.read_once(kind, secret, key).await {
+        match self.read_once(kind, secret, keys).await {
             Err(error) if error.is_not_found() => {
                 self.repository.refresh().await?;
-                self.read_once(kind, secret, key).await
+                self.read_once(kind, secret, keys).await
             }
             other => other,
         }
     }
 
-    async fn read_once(&self, kind: FrameKind, secret: &Secret, key: &Key) -> Result<Vec<u8>> {
+    async fn read_once(&self, kind: FrameKind, secret: &Secret, keys: &[Key]) -> Result<Vec<u8>> {
         let id = secret.id();
         let place = self.repository.with_index(|index| index.find(&id.prefix()));
         let place = place.ok_or_else(|| Error::MissingChunk { id: id.to_string() })?;
         let frame = self.frame(&place).await?;
         let what = || place.pack.clone();
-        lock(&self.decoder).decode(&what, kind, secret, std::slice::from_ref(key), &frame)
+        lock(&self.decoder).decode(&what, kind, secret, keys, &frame)
     }
 
     async fn frame(&self, place: &Location) -> Result<Bytes> {

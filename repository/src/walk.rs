@@ -1,6 +1,9 @@
 //! Goes through all that a snapshot is made of, past whatever of it is lost.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    slice,
+};
 
 use crate::{
     error::{Error, Result},
@@ -12,7 +15,7 @@ use crate::{
     mark::refs_page,
     protocol::CommitBody,
     reader::FrameReader,
-    secret::{Key, Prefix, Secret},
+    secret::{EpochKeys, Key, Prefix, Secret},
     snapshot::{OpenedSnapshot, open_capsule},
 };
 
@@ -26,14 +29,16 @@ pub(crate) enum Piece<'w> {
     Page {
         kind: FrameKind,
         secret: &'w Secret,
-        key: &'w Key,
+        /// Keys of all epochs, one of which opens it.
+        keys: &'w [Key],
         /// The first path that it tells of, or the file's; empty where that is not known.
         path: &'w [u8],
     },
     /// A chunk of a file.
     Chunk {
         secret: &'w Secret,
-        key: &'w Key,
+        /// As of a page.
+        keys: &'w [Key],
         path: &'w [u8],
     },
     /// A page that cannot be read: what only it tells of is lost.
@@ -59,8 +64,8 @@ struct Place {
 }
 
 struct Keys {
-    domain: Key,
-    volume: Key,
+    domain: EpochKeys,
+    volume: EpochKeys,
     refs: Key,
 }
 
@@ -98,7 +103,7 @@ impl<'r> Walk<'r> {
             volume: ring.volume(&info.volume.namespace, &info.lineage),
             refs: ring.refs(&info.volume.namespace, &info.lineage),
         };
-        let roots = match open_capsule(&keys.volume, info.id, &opened.capsule) {
+        let roots = match open_capsule(keys.volume.all(), info.id, &opened.capsule) {
             Ok(roots) => Some(roots),
             Err(error) => {
                 visit(Piece::Lost { error: &error });
@@ -135,7 +140,7 @@ impl<'r> Walk<'r> {
             .page(
                 FrameKind::Manifest,
                 &place.manifest,
-                &keys.domain,
+                keys.domain.all(),
                 &place.first,
                 visit,
             )
@@ -145,18 +150,18 @@ impl<'r> Walk<'r> {
         if let Some(secret) = &place.sidecar {
             if matches!(manifest, Some(ManifestPage::Leaf(_))) {
                 // It would tell nothing more.
-                let (kind, key, path) = (FrameKind::Sidecar, &keys.volume, &*place.first);
+                let (kind, keys, path) = (FrameKind::Sidecar, keys.volume.all(), &*place.first);
                 visit(Piece::Page {
                     kind,
                     secret,
-                    key,
+                    keys,
                     path,
                 });
             } else {
                 let read = self.page(
                     FrameKind::Sidecar,
                     secret,
-                    &keys.volume,
+                    keys.volume.all(),
                     &place.first,
                     visit,
                 );
@@ -204,11 +209,15 @@ impl<'r> Walk<'r> {
         visit: &mut (dyn FnMut(Piece<'_>) + Send),
     ) -> Result<()> {
         let path = &*entry.path;
-        let key = &keys.domain;
+        let domain = keys.domain.all();
         let show = |extents: &[Extent], visit: &mut (dyn FnMut(Piece<'_>) + Send)| {
             for extent in extents {
                 if let Extent::Data { secret, .. } | Extent::Bundle { secret, .. } = extent {
-                    visit(Piece::Chunk { secret, key, path });
+                    visit(Piece::Chunk {
+                        secret,
+                        keys: domain,
+                        path,
+                    });
                 }
             }
         };
@@ -218,7 +227,7 @@ impl<'r> Walk<'r> {
             Content::Pages(pages) => {
                 for page in pages {
                     self.references(page.refs, keys, visit).await?;
-                    let read = self.page(FrameKind::Extents, &page.secret, key, path, visit);
+                    let read = self.page(FrameKind::Extents, &page.secret, domain, path, visit);
                     let extents = read.await?.and_then(|bytes| decode_extent_page(&bytes));
                     show(&extents.unwrap_or_default(), visit);
                 }
@@ -240,7 +249,9 @@ impl<'r> Walk<'r> {
                 continue;
             }
             let kind = FrameKind::Refs;
-            let page = self.page(kind, &secret, &keys.refs, &[], visit).await?;
+            let page = self
+                .page(kind, &secret, slice::from_ref(&keys.refs), &[], visit)
+                .await?;
             let page = page.and_then(|bytes| crate::manifest::RefsPage::decode(&bytes));
             todo.extend(page.into_iter().flat_map(|page| page.children));
         }
@@ -252,17 +263,17 @@ impl<'r> Walk<'r> {
         &self,
         kind: FrameKind,
         secret: &Secret,
-        key: &Key,
+        keys: &[Key],
         path: &[u8],
         visit: &mut (dyn FnMut(Piece<'_>) + Send),
     ) -> Result<Option<Vec<u8>>> {
         visit(Piece::Page {
             kind,
             secret,
-            key,
+            keys,
             path,
         });
-        match self.reader.read(kind, secret, key).await {
+        match self.reader.read(kind, secret, keys).await {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if is_loss(&error) => {
                 visit(Piece::Lost { error: &error });

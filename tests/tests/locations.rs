@@ -352,7 +352,9 @@ async fn all_bytes_are_read_again_in_rounds_and_damage_is_shown() {
     fs::remove_file(pack).unwrap();
     fs::write(pack, bytes).unwrap();
     world
-        .until_location("the damage is found", |location| location.damaged_objects == 1)
+        .until_location("the damage is found", |location| {
+            location.damaged_objects == 1
+        })
         .await;
     let shown = world.location("").await;
     let name = pack.rsplit('/').next().unwrap();

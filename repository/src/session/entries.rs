@@ -72,15 +72,17 @@ impl<'s> EntryIter<'s> {
         } else {
             0
         };
-        let read = session.page(&page.secret, before).map_err(|error| match error {
-            Error::Damaged { .. } | Error::MissingChunk { .. } if page.depth > 0 => {
-                Error::LostEntries {
-                    first: page.first.clone(),
-                    source: Box::new(error),
+        let read = session
+            .page(&page.secret, before)
+            .map_err(|error| match error {
+                Error::Damaged { .. } | Error::MissingChunk { .. } if page.depth > 0 => {
+                    Error::LostEntries {
+                        first: page.first.clone(),
+                        source: Box::new(error),
+                    }
                 }
-            }
-            error => error,
-        })?;
+                error => error,
+            })?;
         match read {
             ManifestPage::Leaf(entries) => {
                 // An entry that comes again, or a page that does, must not lead a reader astray.

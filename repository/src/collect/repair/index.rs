@@ -102,8 +102,8 @@ impl Repair<'_> {
                 Err(error) => return Err(error),
             };
             let (namespace, lineage) = (&opened.info.volume.namespace, &opened.info.lineage);
-            let volume_key = repository.keys.volume(namespace, lineage);
-            let Ok(roots) = open_capsule(&volume_key, opened.info.id, &opened.capsule) else {
+            let volume_keys = repository.keys.volume(namespace, lineage);
+            let Ok(roots) = open_capsule(volume_keys.all(), opened.info.id, &opened.capsule) else {
                 continue;
             };
             self.report.refsets.push(commit.refset.clone());

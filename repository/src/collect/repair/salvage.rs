@@ -19,7 +19,7 @@ use super::super::repack::Mover;
 pub(super) struct Wanted {
     secret: Secret,
     kind: FrameKind,
-    key: Key,
+    keys: Vec<Key>,
 }
 
 impl Repair<'_> {
@@ -60,11 +60,11 @@ impl Repair<'_> {
                 Err(error) => return Err(error),
             };
             walk.snapshot(&opened, &mut |piece| {
-                let (secret, kind, key) = match piece {
+                let (secret, kind, keys) = match piece {
                     Piece::Page {
-                        kind, secret, key, ..
-                    } => (secret, kind, key),
-                    Piece::Chunk { secret, key, .. } => (secret, FrameKind::Data, key),
+                        kind, secret, keys, ..
+                    } => (secret, kind, keys),
+                    Piece::Chunk { secret, keys, .. } => (secret, FrameKind::Data, keys),
                     Piece::Lost { error } => {
                         if let Error::Damaged { name, reason } = error {
                             errors.insert(name.clone(), reason.clone());
@@ -74,8 +74,10 @@ impl Repair<'_> {
                 };
                 let prefix = secret.id().prefix();
                 if suspects.places.contains_key(&prefix) && lost(&prefix) {
-                    let (secret, key) = (*secret, key.clone());
-                    wanted.entry(prefix).or_insert(Wanted { secret, kind, key });
+                    let (secret, keys) = (*secret, keys.to_vec());
+                    wanted
+                        .entry(prefix)
+                        .or_insert(Wanted { secret, kind, keys });
                 }
             })
             .await?;
@@ -119,7 +121,7 @@ impl Repair<'_> {
                     continue;
                 };
                 let (kind, secret) = (one.kind, &one.secret);
-                let plain = decoder.decode(&|| pack.clone(), kind, secret, Some(&one.key), frame);
+                let plain = decoder.decode(&|| pack.clone(), kind, secret, &one.keys, frame);
                 if plain.is_err() {
                     continue;
                 }

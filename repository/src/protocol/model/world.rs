@@ -10,8 +10,8 @@ use super::{
     collector::Collector,
     explore::{Explored, Step},
     reader::Reader,
-    resealer::Resealer,
     repairer::Repairer,
+    resealer::Resealer,
     shared::Shared,
     writer::Writer,
 };
