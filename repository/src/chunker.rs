@@ -1,5 +1,16 @@
 //! Bytes → content-defined chunks: the cut points of `fastcdc::v2020::cut_gear` with a gear table of
 //! the domain's own (FastCDC, Xia et al., USENIX ATC 2016 and IEEE TPDS 2020).
+//!
+//! There are two ways to the same cut points. [`Chunker::cut`] asks the crate, chunk by chunk. In the other one
+//! [`Chunker::scan`] finds in any block of a file, alone, where a cut could be, and a [`Cutter`] goes
+//! through these few places in order (as SS-CDC does: Ni and Jiang, SoCC 2019): blocks of one file can be
+//! scanned by as many threads as there are.
+
+mod cutter;
+mod scan;
+
+pub use cutter::{Cutter, Window};
+pub use scan::{Candidates, WARM};
 
 use fastcdc::v2020::{MASKS, cut_gear};
 
@@ -12,6 +23,8 @@ pub struct Chunker {
     sizes: ChunkProfile,
     mask_small: u64,
     mask_large: u64,
+    /// The bits of both masks.
+    mask_both: u64,
 }
 
 impl Chunker {
@@ -29,12 +42,14 @@ impl Chunker {
         let gear_shifted = Box::new(gear.map(|g| g << 1));
         // Normalised chunking of level 2: two bits more before the aim, two fewer after it.
         let bits = sizes.avg.ilog2() as usize;
+        let (mask_small, mask_large) = (MASKS[bits + 2], MASKS[bits - 2]);
         Self {
             gear,
             gear_shifted,
             sizes,
-            mask_small: MASKS[bits + 2],
-            mask_large: MASKS[bits - 2],
+            mask_small,
+            mask_large,
+            mask_both: mask_small & mask_large,
         }
     }
 
@@ -57,6 +72,12 @@ impl Chunker {
         length
     }
 
+    /// Where in `block` a cut could be. `before` is what precedes it in the file, of which the last
+    /// [`WARM`] bytes count; none at the beginning of what is chunked.
+    pub fn scan(&self, before: &[u8], block: &[u8]) -> Candidates {
+        scan::scan(self, before, block)
+    }
+
     /// Largest chunk in bytes.
     pub fn max(&self) -> usize {
         self.sizes.max as usize
@@ -69,7 +90,7 @@ mod tests {
 
     use super::*;
 
-    fn small() -> Chunker {
+    pub(super) fn small() -> Chunker {
         Chunker::new(
             &Key::from_bytes([3; 32]),
             ChunkProfile {
@@ -80,7 +101,7 @@ mod tests {
         )
     }
 
-    fn lengths(chunker: &Chunker, mut data: &[u8]) -> Vec<usize> {
+    pub(super) fn lengths(chunker: &Chunker, mut data: &[u8]) -> Vec<usize> {
         let mut out = Vec::new();
         while !data.is_empty() {
             let n = chunker.cut(data);
@@ -91,7 +112,7 @@ mod tests {
     }
 
     /// A fixed stream of bytes: xorshift64.
-    pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
+    pub(super) fn noise(seed: u64, len: usize) -> Vec<u8> {
         let mut x = seed | 1;
         (0..len)
             .map(|_| {
