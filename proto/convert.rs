@@ -1,7 +1,7 @@
 //! Wire and domain: domain to wire without loss, wire to domain checked on receipt.
 
 use orlop_core::{
-    Issue, IssueKind, Lineage, Progress, RestoreMode, VolumeRef,
+    Chunking, Issue, IssueKind, Lineage, Progress, RestoreMode, VolumeRef,
     run::{
         BackupSpec, KnownVolume, Outcome, RestoreSpec, Run, RunPhase, Task, TaskPhase, TaskResult,
     },
@@ -95,6 +95,26 @@ impl From<RestoreMode> for v1::RestoreMode {
             RestoreMode::NewDir => Self::NewDir,
             RestoreMode::Overwrite => Self::Overwrite,
             RestoreMode::Exact => Self::Exact,
+        }
+    }
+}
+
+impl From<Chunking> for v1::Chunking {
+    fn from(chunking: Chunking) -> Self {
+        match chunking {
+            Chunking::Auto => Self::Unspecified,
+            Chunking::Page => Self::Page,
+            Chunking::Content => Self::Content,
+        }
+    }
+}
+
+impl From<v1::Chunking> for Chunking {
+    fn from(chunking: v1::Chunking) -> Self {
+        match chunking {
+            v1::Chunking::Unspecified => Self::Auto,
+            v1::Chunking::Page => Self::Page,
+            v1::Chunking::Content => Self::Content,
         }
     }
 }

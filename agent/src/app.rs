@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::conversation::Conversation;
 pub(crate) use self::inventory::Inventory;
-use crate::{task::TaskTable, volumes::DiscoverOptions};
+use crate::{backup::Limits, task::TaskTable, volumes::DiscoverOptions};
 
 /// Inventories of large nodes are larger than gRPC's default of 4 MiB.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
@@ -35,6 +35,8 @@ pub struct AgentConfig {
     pub discover: DiscoverOptions,
     /// Memory that backups may use for data in flight over all tasks, in bytes.
     pub memory_bytes: u64,
+    /// How fast all backups together may go.
+    pub limits: Limits,
 }
 
 /// Where the bearer token comes from.

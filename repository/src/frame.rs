@@ -13,8 +13,6 @@ use crate::{
 pub(crate) const MAX_PLAIN: usize = 16 << 20;
 /// Largest page in bytes: what a reader builds of it in memory is some ten times as much.
 const MAX_PAGE: usize = 4 << 20;
-/// zstd level of data and metadata.
-const LEVEL: i32 = 3;
 /// Chunks below this size are not worth a compressor's call.
 const MIN_COMPRESS: usize = 64;
 
@@ -62,6 +60,31 @@ pub(crate) enum Codec {
     Zstd = 1,
 }
 
+/// How hard zstd tries; a reader need not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Level(i32);
+
+impl Default for Level {
+    /// That of metadata, and of data whose packs the store keeps up with only just.
+    fn default() -> Self {
+        Self(3)
+    }
+}
+
+impl Level {
+    /// For data, by how many of the packs that may wait for the store could still be added: none while the store
+    /// is what everything waits for, all while it is the processors.
+    pub(crate) fn of_queue(free: usize, uploads: usize) -> Self {
+        if free == 0 {
+            Self(3)
+        } else if free < uploads {
+            Self(2)
+        } else {
+            Self(1)
+        }
+    }
+}
+
 /// A frame with what its table entry says of it.
 pub(crate) struct Frame {
     pub(crate) id: ChunkId,
@@ -103,6 +126,7 @@ pub(crate) fn header_of(frame: &[u8]) -> Option<(FrameKind, u8, u32)> {
 /// Makes frames; keeps a compressor and its buffer between calls.
 pub(crate) struct Encoder {
     compressor: Compressor<'static>,
+    level: Level,
     buffer: Vec<u8>,
 }
 
@@ -112,11 +136,13 @@ impl Encoder {
             action: "make a compressor",
             source,
         };
-        let mut compressor = Compressor::new(LEVEL).map_err(system)?;
+        let level = Level::default();
+        let mut compressor = Compressor::new(level.0).map_err(system)?;
         compressor.include_checksum(false).map_err(system)?;
         compressor.include_contentsize(true).map_err(system)?;
         Ok(Self {
             compressor,
+            level,
             buffer: Vec::new(),
         })
     }
@@ -127,6 +153,7 @@ impl Encoder {
         kind: FrameKind,
         secret: &Secret,
         plain: &[u8],
+        level: Level,
     ) -> Result<Frame> {
         if plain.len() > kind.max_plain() {
             return Err(Error::Invalid(format!(
@@ -135,7 +162,7 @@ impl Encoder {
             )));
         }
         let id = secret.id();
-        let compressed = self.compress(plain)?;
+        let compressed = self.compress(plain, level)?;
         let (codec, body) = if compressed {
             (Codec::Zstd, &self.buffer[..])
         } else {
@@ -155,19 +182,26 @@ impl Encoder {
     }
 
     /// Compresses into the buffer; false if raw bytes are the better choice.
-    fn compress(&mut self, plain: &[u8]) -> Result<bool> {
+    fn compress(&mut self, plain: &[u8], level: Level) -> Result<bool> {
         if plain.len() < MIN_COMPRESS || !entropy::looks_compressible(plain) {
             return Ok(false);
         }
         self.buffer.clear();
         self.buffer
             .reserve(zstd::zstd_safe::compress_bound(plain.len()));
+        let system = |source| Error::System {
+            action: "compress a chunk",
+            source,
+        };
+        if self.level != level {
+            self.compressor
+                .set_compression_level(level.0)
+                .map_err(system)?;
+            self.level = level;
+        }
         self.compressor
             .compress_to_buffer(plain, &mut self.buffer)
-            .map_err(|source| Error::System {
-                action: "compress a chunk",
-                source,
-            })?;
+            .map_err(system)?;
         Ok(self.buffer.len() + self.buffer.len() / 64 < plain.len())
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use orlop_core::Timestamp;
 
 use crate::{
-    frame::{Decoder, Encoder, FrameKind},
+    frame::{Decoder, Encoder, FrameKind, Level},
     index::{Index, Segment, SegmentBuilder},
     manifest::{
         ChildRef, Content, Entry, EntryKind, EntryStatus, Extent, HardlinkGroup, ManifestPage,
@@ -57,7 +57,7 @@ fn frames_are_read() {
         let make = || {
             Encoder::new()
                 .unwrap()
-                .encode(FrameKind::Data, &secret, text)
+                .encode(FrameKind::Data, &secret, text, Level::default())
                 .unwrap()
                 .bytes
         };
@@ -90,7 +90,12 @@ fn a_pack_and_its_segment_are_read() {
         for text in texts() {
             pack.push(
                 encoder
-                    .encode(FrameKind::Data, &Secret::of(&domain(), &text), &text)
+                    .encode(
+                        FrameKind::Data,
+                        &Secret::of(&domain(), &text),
+                        &text,
+                        Level::default(),
+                    )
                     .unwrap(),
             );
         }

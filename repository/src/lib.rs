@@ -45,6 +45,7 @@ mod frames;
 mod mark;
 mod reader;
 mod stats;
+mod throttle;
 mod walk;
 
 #[cfg(test)]
@@ -54,7 +55,7 @@ pub use check::{
     CheckDepth, CheckOptions, CheckReport, Covered, Damage, DamageKind, Known, ParseSampleError,
     Sample,
 };
-pub use chunker::Chunker;
+pub use chunker::{Candidates, Chunker, Cutter, WARM, Window};
 pub use collect::{
     CollectOptions, CollectReport, CollectState, LostParts, RepairOptions, RepairReport,
     RepairState, RepairedPack, WaitingSession,
@@ -81,3 +82,4 @@ pub use session::{
 pub use snapshot::{Origin, SnapshotInfo, SnapshotState, SnapshotStats};
 pub use stats::{ObjectCounts, RepositoryStats};
 pub use store::{ObjectStore, StoreOptions, open_store, open_store_with, url_below};
+pub use throttle::Throttle;

@@ -315,7 +315,10 @@ pub(crate) fn open_table(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{frame::Encoder, secret::Secret};
+    use crate::{
+        frame::{Encoder, Level},
+        secret::Secret,
+    };
 
     fn sample() -> (Key, FinishedPack) {
         let (domain, session) = (Key::from_bytes([1; 32]), Key::from_bytes([2; 32]));
@@ -324,7 +327,12 @@ mod tests {
         for text in [&b"first"[..], &[b'x'; 10_000]] {
             pack.push(
                 encoder
-                    .encode(FrameKind::Data, &Secret::of(&domain, text), text)
+                    .encode(
+                        FrameKind::Data,
+                        &Secret::of(&domain, text),
+                        text,
+                        Level::default(),
+                    )
                     .unwrap(),
             );
         }

@@ -8,10 +8,10 @@ use std::{
 };
 
 use orlop_agent::{
-    backup::{self, BackupError, BackupJob, BackupReport, Budget, CheckpointEvery},
+    backup::{self, BackupError, BackupJob, BackupReport, Budget, CheckpointEvery, Limits},
     restore::{self, RestoreJob, RestoreReport, RestoreTarget},
 };
-use orlop_core::{Lineage, Monitor, NoMonitor, RestoreMode, SnapshotId, VolumeRef};
+use orlop_core::{Chunking, Lineage, Monitor, NoMonitor, RestoreMode, SnapshotId, VolumeRef};
 use orlop_repository::{
     CheckOptions, CheckReport, Committer, EntryKind, Error, InitOptions, ObjectStore, ReadSession,
     Repository, Result, Unlock,
@@ -179,6 +179,8 @@ impl Engine {
             force_full: false,
             checkpoint_every: self.checkpoint_every,
             budget: Budget::default(),
+            limits: Limits::default(),
+            chunking: Chunking::default(),
         };
         backup::run(
             job,

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use orlop_core::{VolumeRef, run::KnownVolume};
+use orlop_core::{Chunking, VolumeRef, run::KnownVolume};
 
 use crate::{
     marks,
@@ -120,6 +120,7 @@ impl Inventory {
             selected: true,
             skip: None,
             unfit: false,
+            chunking: Chunking::Auto,
         })
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use orlop_core::{Lineage, Monitor as _, VolumeRef};
+use orlop_core::{Chunking, Lineage, Monitor as _, VolumeRef};
 use orlop_repository::{
     CommitInfo, Committer, Error, ManifestWriter, ObjectStore, SnapshotState, SnapshotStats,
     UploadStats, WriteOptions, WriteSession,
@@ -12,10 +12,11 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    BackupError, Budget, CheckpointEvery, assemble,
+    BackupError, Budget, CheckpointEvery, Limits, assemble, blocks,
     checkpoint::Checkpoints,
     detect, feed,
     once::Once,
+    read,
     report::{BackupReport, Tally},
     room, work,
 };
@@ -34,6 +35,8 @@ pub(super) struct Attempts {
     pub(super) backup: String,
     pub(super) tags: Vec<String>,
     pub(super) budget: Budget,
+    pub(super) limits: Limits,
+    pub(super) chunking: Chunking,
     pub(super) checkpoint_every: CheckpointEvery,
     pub(super) committer: Arc<dyn Committer>,
     pub(super) store: Arc<dyn ObjectStore>,
@@ -106,6 +109,7 @@ impl Attempts {
             WriteOptions {
                 uploads: self.budget.uploads,
                 ignore_parent,
+                upload_limit: self.limits.upload.clone(),
             },
             self.handle.clone(),
             stop.clone(),
@@ -171,7 +175,8 @@ impl Attempts {
         let (root, options, workers) = (&self.root, &self.options, self.budget.workers());
         let (jobs_in, jobs_out) = crossbeam_channel::bounded(workers.max(2));
         let (items_in, items_out) = crossbeam_channel::bounded(feed::ITEMS);
-        let (chunks_in, chunks_out) = crossbeam_channel::bounded(workers);
+        let (help_in, help) = crossbeam_channel::bounded(workers);
+        let blocks = blocks::Blocks::new(session.chunker().max(), workers);
         let pool = work::Pool {
             session,
             tally,
@@ -179,8 +184,12 @@ impl Attempts {
             stop,
             room: room::Room::default(),
             jobs: jobs_out,
-            chunks: chunks_out,
-            chunks_in,
+            help,
+            help_in,
+            blocks,
+            reading: read::Reading::default(),
+            chunking: self.chunking,
+            read_limit: self.limits.read.as_deref(),
             owners: 0.into(),
             idle: 0.into(),
             failure: None.into(),

@@ -7,8 +7,12 @@ use std::{
 
 use orlop_repository::{Entry, ParentEntry, StatRecord, Stored};
 
-use super::room::bytes_of;
-use crate::scan::{Directory, FileStat};
+use super::{
+    blocks::Chunk,
+    room::bytes_of,
+    stream::{Scan, Scanned},
+};
+use crate::scan::{Directory, FileStat, ScanError};
 
 /// A regular file that must be read.
 pub(super) struct Member {
@@ -109,10 +113,12 @@ pub(super) enum Job {
     Large(Member, Promise<Finished>),
 }
 
-/// A chunk of a large file that another worker may hash, compress and seal.
-pub(super) struct ChunkJob {
-    pub(super) bytes: Vec<u8>,
-    pub(super) result: Promise<Stored>,
+/// A piece of a large file's work that another worker may do.
+pub(super) enum Help {
+    /// Read a block and find where it may be cut.
+    Scan(Scan, Promise<Result<Scanned, ScanError>>),
+    /// Hash, compress and seal chunks.
+    Store(Vec<Chunk>, Promise<Vec<Stored>>),
 }
 
 /// Whether [`Item::Link`]s to this file may follow.

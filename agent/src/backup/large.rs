@@ -1,13 +1,17 @@
-//! Large and sparse files: content-defined chunks, holes kept, idle workers helping.
+//! Large and sparse files: chunks cut by content or at fixed places, holes kept, idle workers helping.
 
 use std::{
     collections::VecDeque,
     fs::File,
-    os::unix::fs::FileExt as _,
-    sync::atomic::Ordering::{Relaxed, SeqCst},
+    sync::{
+        Arc,
+        atomic::{
+            AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
+    },
 };
 
-use crossbeam_channel::TrySendError;
 use orlop_repository::{Extent, ExtentList, Stored, Writer};
 use rustix::{
     fs::{SeekFrom, seek},
@@ -16,41 +20,44 @@ use rustix::{
 
 use super::{
     BackupError,
+    blocks::Chunk,
+    class::has_pages,
     detect::is_stable,
-    job::{ChunkJob, Finished, Future, Member, promise},
+    job::{Finished, Future, Help, Member, promise},
+    read::expect_all,
     small::attributes,
-    work::Pool,
+    stream::Stream,
+    work::{Pool, Scratch},
 };
 use crate::scan::{FileStat, ScanError};
 
-/// The read buffer; it must hold twice the largest chunk.
-const BUFFER: usize = 8 << 20;
-/// How much is read at once.
-const READ: usize = 4 << 20;
 /// Files up to this size are read again when they change while they are read.
 const RETRY_MAX: u64 = 64 << 20;
 const RETRIES: u32 = 2;
 /// Holes that are told apart; what follows is read as data.
 const MAX_HOLES: u32 = 1 << 20;
+/// Bytes of small chunks that are stored together.
+const TOGETHER: usize = 1 << 20;
 
-/// Reads large files; keeps its buffer between calls.
-#[derive(Default)]
-pub(super) struct LargeReader {
-    buffer: Vec<u8>,
-}
+/// What a worker stores with.
+type Tools<'a, 's> = (&'a mut Writer<'s>, &'a mut Scratch);
 
 /// Chunks that are being stored, in the file's order.
 #[derive(Default)]
-struct Pending {
+pub(super) struct Pending {
     queue: VecDeque<Part>,
+    /// Chunks that will be stored together, and their bytes.
+    gathered: Vec<Chunk>,
+    gathered_bytes: usize,
+    list: ExtentList,
 }
 
 enum Part {
     Extent(Extent),
-    Chunk(u32, Future<Stored>),
+    Chunks(Vec<u32>, Future<Vec<Stored>>),
 }
 
-enum Failure {
+pub(super) enum Failure {
     Scan(ScanError),
     Backup(BackupError),
 }
@@ -73,70 +80,87 @@ impl From<ScanError> for Failure {
     }
 }
 
-impl LargeReader {
-    /// Reads the file and stores its chunks.
-    pub(super) fn read(
-        &mut self,
-        pool: &Pool<'_>,
-        writer: &mut Writer<'_>,
-        member: &Member,
-    ) -> Result<Finished, BackupError> {
-        match self.read_file(pool, writer, member) {
-            Ok(finished) => Ok(finished),
-            Err(Failure::Scan(error)) => Ok(pool.failed(member, &error)),
-            Err(Failure::Backup(error)) => Err(error),
-        }
+/// Reads the file and stores its chunks.
+pub(super) fn read(
+    pool: &Pool<'_>,
+    writer: &mut Writer<'_>,
+    scratch: &mut Scratch,
+    member: &Member,
+) -> Result<Finished, BackupError> {
+    match read_file(pool, writer, scratch, member) {
+        Ok(finished) => Ok(finished),
+        Err(Failure::Scan(error)) => Ok(pool.failed(member, &error)),
+        Err(Failure::Backup(error)) => Err(error),
     }
+}
 
-    fn read_file(
-        &mut self,
-        pool: &Pool<'_>,
-        writer: &mut Writer<'_>,
-        member: &Member,
-    ) -> Result<Finished, Failure> {
-        let (file, mut stat) = member.dir.open_file(&member.name, &member.stat)?;
-        pool.tally.opened.fetch_add(1, Relaxed);
-        let mut tries = 0;
-        let (content, size, stable) = loop {
-            let list = self.read_extents(pool, writer, &file, &stat)?;
-            let after = FileStat::of_file(&file)?;
-            let stable = is_stable(&stat, &after) && list.len() == stat.size;
-            if stable || tries == RETRIES || stat.size > RETRY_MAX {
-                let size = list.len();
-                break (writer.finish_extents(list)?, size, stable);
-            }
-            stat = after;
-            tries += 1;
-        };
-        let mut entry = Pool::entry(member, &stat);
-        let (meta, whole) = attributes(pool, &entry, &file, &stat);
-        entry.meta = meta;
-        entry.content = content;
-        entry.size = size;
-        if !stable {
-            pool.changed(&mut entry);
+fn read_file(
+    pool: &Pool<'_>,
+    writer: &mut Writer<'_>,
+    scratch: &mut Scratch,
+    member: &Member,
+) -> Result<Finished, Failure> {
+    let (file, mut stat) = member.dir.open_file(&member.name, &member.stat)?;
+    pool.tally.opened.fetch_add(1, Relaxed);
+    expect_all(&file);
+    let found = member.found.as_ref();
+    let of_file = (&file, stat.size);
+    let paged = has_pages(pool.chunking, pool.session, found, &pool.reading, of_file);
+    let reader = Reader {
+        pool,
+        file: Arc::new(file),
+        held: Arc::default(),
+        paged,
+    };
+    let mut tries = 0;
+    let (content, size, stable) = loop {
+        let list = reader.extents(writer, scratch, &stat)?;
+        let after = FileStat::of_file(&reader.file)?;
+        let stable = is_stable(&stat, &after) && list.len() == stat.size;
+        if stable || tries == RETRIES || stat.size > RETRY_MAX {
+            let size = list.len();
+            break (writer.finish_extents(list)?, size, stable);
         }
-        let mut record = pool.clock.record(&stat);
-        record.racy |= !stable || !whole;
-        Ok(Some((entry, record)))
+        stat = after;
+        tries += 1;
+    };
+    let mut entry = Pool::entry(member, &stat);
+    let (meta, whole) = attributes(pool, &entry, &reader.file, &stat);
+    entry.meta = meta;
+    entry.content = content;
+    entry.size = size;
+    if !stable {
+        pool.changed(&mut entry);
     }
+    let mut record = pool.clock.record(&stat);
+    record.racy |= !stable || !whole;
+    Ok(Some((entry, record)))
+}
 
+/// One open file.
+struct Reader<'a, 'p> {
+    pool: &'a Pool<'p>,
+    file: Arc<File>,
+    /// Its blocks in memory.
+    held: Arc<AtomicUsize>,
+    paged: bool,
+}
+
+impl Reader<'_, '_> {
     /// All extents up to the size that `stat` shows, or to an earlier end.
-    fn read_extents(
-        &mut self,
-        pool: &Pool<'_>,
+    fn extents(
+        &self,
         writer: &mut Writer<'_>,
-        file: &File,
+        scratch: &mut Scratch,
         stat: &FileStat,
     ) -> Result<ExtentList, Failure> {
-        let mut list = ExtentList::new();
         let mut pending = Pending::default();
         let mut at = 0;
         let mut holes = 0;
         let sparse = stat.blocks * 512 < stat.size;
         while at < stat.size {
             let (begin, end) = if sparse && holes < MAX_HOLES {
-                data_range(file, at, stat.size)
+                data_range(&self.file, at, stat.size)
             } else {
                 (at, stat.size)
             };
@@ -148,158 +172,103 @@ impl LargeReader {
             }
             at = begin;
             if begin < end {
-                at = self.read_range(pool, writer, file, (begin, end), &mut pending, &mut list)?;
+                let of_file = (&self.file, &self.held);
+                let stream = Stream::new(self.pool, of_file, (begin, end), self.paged);
+                at = stream.run(writer, scratch, &mut pending)?;
                 if at < end {
                     break;
                 }
             }
         }
-        pending.drain(pool, writer, &mut list, 0)?;
-        Ok(list)
-    }
-
-    /// Chunks the bytes of a range; returns where they ended.
-    fn read_range(
-        &mut self,
-        pool: &Pool<'_>,
-        writer: &mut Writer<'_>,
-        file: &File,
-        (begin, end): (u64, u64),
-        pending: &mut Pending,
-        list: &mut ExtentList,
-    ) -> Result<u64, Failure> {
-        let chunker = pool.session.chunker();
-        self.buffer.resize(BUFFER.max(2 * chunker.max()), 0);
-        // The buffer holds the file's bytes from `at - (filled - start)` to `at`.
-        let (mut start, mut filled, mut at) = (0usize, 0usize, begin);
-        let mut ended = false;
-        loop {
-            while !ended && filled - start < chunker.max() {
-                if start > 0 {
-                    self.buffer.copy_within(start..filled, 0);
-                    filled -= start;
-                    start = 0;
-                }
-                let room = (self.buffer.len() - filled).min(READ) as u64;
-                let wanted = room.min(end - at) as usize;
-                let n = read_some(file, &mut self.buffer[filled..filled + wanted], at)?;
-                ended = n == 0 || at + n as u64 == end;
-                filled += n;
-                at += n as u64;
-                pool.tally.read_bytes.fetch_add(n as u64, Relaxed);
-            }
-            if start == filled {
-                return Ok(at);
-            }
-            if pool.stop.is_cancelled() {
-                return Err(BackupError::Cancelled.into());
-            }
-            let n = chunker.cut(&self.buffer[start..filled]);
-            let chunk = &self.buffer[start..start + n];
-            start += n;
-            pending.push(pool, writer, chunk)?;
-            pending.drain(pool, writer, list, 2 * pool.chunks.capacity().unwrap_or(1))?;
-        }
+        pending.drain(self.pool, (writer, scratch), 0)?;
+        Ok(pending.list)
     }
 }
 
 impl Pending {
-    /// Stores a chunk, by an idle worker if there is one.
-    fn push(
+    /// Stores a chunk, by an idle worker if there is one; `small` ones some at a time.
+    pub(super) fn push(
         &mut self,
         pool: &Pool<'_>,
-        writer: &mut Writer<'_>,
-        chunk: &[u8],
+        tools: Tools<'_, '_>,
+        chunk: Chunk,
+        small: bool,
     ) -> Result<(), BackupError> {
-        let len = chunk.len() as u32;
-        if is_zero(chunk) {
-            self.queue
-                .push_back(Part::Extent(Extent::Zero(u64::from(len))));
+        if chunk.is_zero() {
+            let zero = Extent::Zero(chunk.len() as u64);
+            self.flush(pool, tools)?;
+            self.queue.push_back(Part::Extent(zero));
             return Ok(());
         }
-        if pool.idle.load(SeqCst) > 0 && !pool.chunks.is_full() {
-            let (result, future) = promise();
-            match pool.chunks_in.try_send(ChunkJob {
-                bytes: chunk.to_vec(),
-                result,
-            }) {
-                Ok(()) => {
-                    self.queue.push_back(Part::Chunk(len, future));
-                    return Ok(());
-                }
-                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+        self.gathered_bytes += chunk.len();
+        self.gathered.push(chunk);
+        if small && self.gathered_bytes < TOGETHER {
+            return Ok(());
+        }
+        self.flush(pool, tools)
+    }
+
+    /// Stores what was gathered.
+    pub(super) fn flush(
+        &mut self,
+        pool: &Pool<'_>,
+        (writer, scratch): Tools<'_, '_>,
+    ) -> Result<(), BackupError> {
+        if self.gathered.is_empty() {
+            return Ok(());
+        }
+        self.gathered_bytes = 0;
+        let chunks = std::mem::take(&mut self.gathered);
+        let lens = chunks.iter().map(|chunk| chunk.len() as u32).collect();
+        let (result, future) = promise();
+        self.queue.push_back(Part::Chunks(lens, future));
+        let mut help = Help::Store(chunks, result);
+        if pool.idle.load(SeqCst) > 0 {
+            match pool.help_in.try_send(help) {
+                Ok(()) => return Ok(()),
+                Err(back) => help = back.into_inner(),
             }
         }
-        let secret = writer.store(chunk)?.secret;
-        self.queue
-            .push_back(Part::Extent(Extent::Data { secret, len }));
-        Ok(())
+        pool.do_help(writer, scratch, help)
     }
 
     /// Moves finished parts to the list, and waits while more than `max` are left.
-    fn drain(
+    pub(super) fn drain(
         &mut self,
         pool: &Pool<'_>,
-        writer: &mut Writer<'_>,
-        list: &mut ExtentList,
+        (writer, scratch): Tools<'_, '_>,
         max: usize,
     ) -> Result<(), BackupError> {
-        while let Some(part) = self.queue.pop_front() {
-            let extent = match part {
-                Part::Extent(extent) => extent,
-                Part::Chunk(len, future) if future.is_ready() || self.queue.len() >= max => {
-                    help_until(pool, writer, &future)?;
-                    let secret = future.wait().ok_or(BackupError::Cancelled)?.secret;
-                    Extent::Data { secret, len }
-                }
-                waiting @ Part::Chunk(..) => {
-                    self.queue.push_front(waiting);
-                    return Ok(());
-                }
-            };
-            writer.push_extent(list, extent)?;
+        while let Some(part) = self.queue.front() {
+            if let Part::Chunks(_, future) = part
+                && !future.is_ready()
+                && self.queue.len() <= max
+            {
+                return Ok(());
+            }
+            self.finish_one(pool, (writer, scratch))?;
         }
         Ok(())
     }
-}
 
-/// Stores queued chunks instead of idling: the wanted one may be among them.
-fn help_until(
-    pool: &Pool<'_>,
-    writer: &mut Writer<'_>,
-    future: &Future<Stored>,
-) -> Result<(), BackupError> {
-    while !future.is_ready() {
-        match pool.chunks.try_recv() {
-            Ok(chunk) => chunk.result.keep(writer.store(&chunk.bytes)?),
-            Err(_) => break,
-        }
-    }
-    Ok(())
-}
-
-fn is_zero(chunk: &[u8]) -> bool {
-    let (head, words, tail) = (chunk.first(), chunk.as_chunks::<64>(), chunk.last());
-    head == Some(&0)
-        && tail == Some(&0)
-        && words.0.iter().all(|w| *w == [0; 64])
-        && words.1.iter().all(|b| *b == 0)
-}
-
-fn read_some(file: &File, buffer: &mut [u8], at: u64) -> Result<usize, ScanError> {
-    if buffer.is_empty() {
-        return Ok(0);
-    }
-    loop {
-        match file.read_at(buffer, at) {
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => {
-                return Err(ScanError::Unreadable(
-                    e.raw_os_error().unwrap_or(Errno::IO.raw_os_error()),
-                ));
+    /// Waits for the first part and moves it to the list; false if there is none.
+    pub(super) fn finish_one(
+        &mut self,
+        pool: &Pool<'_>,
+        (writer, scratch): Tools<'_, '_>,
+    ) -> Result<bool, BackupError> {
+        match self.queue.pop_front() {
+            None => return Ok(false),
+            Some(Part::Extent(extent)) => writer.push_extent(&mut self.list, extent)?,
+            Some(Part::Chunks(lens, future)) => {
+                pool.help_until(writer, scratch, &future)?;
+                let stored = future.wait().ok_or(BackupError::Cancelled)?;
+                for (len, Stored { secret, .. }) in lens.into_iter().zip(stored) {
+                    writer.push_extent(&mut self.list, Extent::Data { secret, len })?;
+                }
             }
-            Ok(n) => return Ok(n),
         }
+        Ok(true)
     }
 }
 

@@ -9,15 +9,19 @@
 
 mod assemble;
 mod attempt;
+mod blocks;
 mod checkpoint;
+mod class;
 mod detect;
 mod feed;
 mod job;
 mod large;
 mod once;
+mod read;
 mod report;
 mod room;
 mod small;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -28,8 +32,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use orlop_core::{Lineage, Monitor, Timestamp, VolumeRef};
-use orlop_repository::{Committer, ObjectStore};
+use orlop_core::{Chunking, Lineage, Monitor, Timestamp, VolumeRef};
+use orlop_repository::{Committer, ObjectStore, Throttle};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -40,8 +44,8 @@ pub use checkpoint::CheckpointEvery;
 use once::Once;
 pub use report::{BackupReport, FileCounts};
 
-/// A worker holds a read buffer of 8 MiB, a chunk and its compressed copy; with six of them, four open
-/// packs and two on their way a backup stays below 256 MiB.
+/// A worker has two blocks of 4 MiB, one read ahead, a chunk put together, its compressed copy and its frame; with six of
+/// them, four open packs and two on their way a backup stays below 256 MiB.
 const MAX_WORKERS: usize = 6;
 
 /// What bounds a backup's use of the machine.
@@ -73,6 +77,15 @@ impl Budget {
     }
 }
 
+/// How fast a backup may go; who shares a limit shares its bytes.
+#[derive(Debug, Clone, Default)]
+pub struct Limits {
+    /// Bytes of files that are read; `None` for no limit.
+    pub read: Option<Arc<Throttle>>,
+    /// Bytes that are sent to the store; `None` for no limit.
+    pub upload: Option<Arc<Throttle>>,
+}
+
 /// What is to be backed up.
 pub struct BackupJob {
     /// The volume's open root directory.
@@ -95,6 +108,10 @@ pub struct BackupJob {
     pub checkpoint_every: CheckpointEvery,
     /// Bounds.
     pub budget: Budget,
+    /// How fast it may go.
+    pub limits: Limits,
+    /// How large files are cut.
+    pub chunking: Chunking,
 }
 
 /// Why a backup made no snapshot.
@@ -180,6 +197,8 @@ pub fn run(
         backup: job.backup,
         tags: job.tags,
         budget: job.budget,
+        limits: job.limits,
+        chunking: job.chunking,
         checkpoint_every: job.checkpoint_every,
         committer,
         store,

@@ -1,6 +1,6 @@
 //! Small files: many opens, one chunk.
 
-use std::{fs::File, os::unix::fs::FileExt as _, sync::atomic::Ordering::Relaxed};
+use std::{fs::File, sync::atomic::Ordering::Relaxed};
 
 use orlop_core::{Issue, IssueKind};
 use orlop_repository::{Content, Entry, Extent, Metadata, StatRecord, Writer};
@@ -11,8 +11,9 @@ use super::{
     detect::is_stable,
     feed::{SMALL, metadata, parent_of},
     job::{Finished, Member},
-    large::LargeReader,
-    work::Pool,
+    large,
+    read::Reading,
+    work::{Pool, Scratch},
 };
 use crate::scan::{Directory, FileStat, ScanError};
 
@@ -44,6 +45,7 @@ impl SmallReader {
         &mut self,
         pool: &Pool<'_>,
         writer: &mut Writer<'_>,
+        scratch: &mut Scratch,
         members: &[Member],
     ) -> Result<Vec<Finished>, BackupError> {
         self.bundle.clear();
@@ -54,7 +56,7 @@ impl SmallReader {
             }
             finished.push(match self.read_member(pool, member) {
                 Ok(Some(read)) => Ok(read),
-                Ok(None) => Err(LargeReader::default().read(pool, writer, member)?),
+                Ok(None) => Err(large::read(pool, writer, scratch, member)?),
                 Err(error) => Err(pool.failed(member, &error)),
             });
         }
@@ -87,11 +89,9 @@ impl SmallReader {
             if stat.size >= SMALL {
                 return Ok(None);
             }
-            self.fill(&file, stat.size as usize)
+            self.fill(&pool.reading, &file, stat.size as usize)
                 .map_err(|errno| ScanError::Unreadable(errno.raw_os_error()))?;
-            pool.tally
-                .read_bytes
-                .fetch_add(self.content.len() as u64, Relaxed);
+            pool.limit_read(self.content.len() as u64);
             let after = FileStat::of_file(&file)?;
             let stable = is_stable(&stat, &after) && self.content.len() as u64 == stat.size;
             if stable || tries == RETRIES {
@@ -159,18 +159,10 @@ impl SmallReader {
     }
 
     /// Reads up to `len` bytes from the beginning.
-    fn fill(&mut self, file: &File, len: usize) -> Result<(), Errno> {
+    fn fill(&mut self, reading: &Reading, file: &File, len: usize) -> Result<(), Errno> {
         self.content.clear();
         self.content.resize(len, 0);
-        let mut done = 0;
-        while done < len {
-            match file.read_at(&mut self.content[done..], done as u64) {
-                Ok(0) => break,
-                Ok(n) => done += n,
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(Errno::from_io_error(&e).unwrap_or(Errno::IO)),
-            }
-        }
+        let done = reading.fill(file, &mut self.content, 0)?;
         self.content.truncate(done);
         Ok(())
     }

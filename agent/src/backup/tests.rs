@@ -49,6 +49,7 @@ impl Bench {
             WriteOptions {
                 uploads: 2,
                 ignore_parent: true,
+                upload_limit: None,
             },
             runtime.handle().clone(),
             CancellationToken::new(),
@@ -85,6 +86,54 @@ impl Bench {
         entries
     }
 
+    /// Backs the volume up with so many workers and reads one of its files from the snapshot.
+    fn round(&self, workers: usize, chunking: Chunking, name: &str) -> (Entry, Vec<u8>) {
+        let job = BackupJob {
+            root: File::open(self.volume.path()).unwrap().into(),
+            volume: VolumeRef::new("ns", "pod", "data"),
+            lineage: Lineage(format!("{workers} workers, {chunking}")),
+            node: String::new(),
+            backup: String::new(),
+            tags: Vec::new(),
+            exclude: Vec::new(),
+            force_full: false,
+            checkpoint_every: CheckpointEvery::default(),
+            budget: Budget {
+                workers,
+                uploads: 1,
+            },
+            limits: Limits::default(),
+            chunking,
+        };
+        let report = run(
+            job,
+            Arc::clone(&self.repository) as _,
+            self.store.clone(),
+            self.runtime.handle().clone(),
+            Arc::new(NoMonitor),
+            &CancellationToken::new(),
+        );
+        let report = report.unwrap();
+        assert_eq!(report.state, SnapshotState::Complete);
+        let entries = self.entries(report.snapshot);
+        let entry = entries
+            .into_iter()
+            .find(|entry| entry.path == name.as_bytes());
+        let entry = entry.unwrap();
+        let session = ReadSession::open(
+            Arc::clone(&self.repository) as _,
+            self.store.clone(),
+            report.snapshot,
+            self.runtime.handle().clone(),
+            CancellationToken::new(),
+        )
+        .unwrap();
+        let mut bytes = Vec::new();
+        session.read_file(&entry, &mut bytes, 32 << 20).unwrap();
+        session.end();
+        (entry, bytes)
+    }
+
     fn member(&self, name: &str) -> Member {
         let file = File::open(self.path(name)).unwrap();
         Member {
@@ -104,7 +153,7 @@ fn with_pool<T>(
 ) -> T {
     let (tally, stop) = (Tally::new(monitor), CancellationToken::new());
     let (jobs_in, jobs) = crossbeam_channel::bounded(4);
-    let (chunks_in, chunks) = crossbeam_channel::bounded(1);
+    let (help_in, help) = crossbeam_channel::bounded(1);
     let pool = work::Pool {
         session: &bench.session,
         tally: &tally,
@@ -112,8 +161,12 @@ fn with_pool<T>(
         stop: &stop,
         room: room::Room::default(),
         jobs,
-        chunks,
-        chunks_in,
+        help,
+        help_in,
+        blocks: blocks::Blocks::new(bench.session.chunker().max(), 1),
+        reading: read::Reading::default(),
+        chunking: Chunking::Auto,
+        read_limit: None,
         owners: 0.into(),
         idle: 0.into(),
         failure: None.into(),
@@ -143,7 +196,9 @@ fn a_name_whose_inode_was_used_again_gets_its_own_content() {
         };
         let mut writer = bench.session.writer().unwrap();
         let mut small = SmallReader::default();
-        let first = small.read(pool, &mut writer, &[bench.member("a")]).unwrap();
+        let first = small
+            .read(pool, &mut writer, &mut Vec::new(), &[bench.member("a")])
+            .unwrap();
         // As if the inode were another file's by now.
         fs::write(bench.path("b"), "second!").unwrap();
         let (items_in, items) = crossbeam_channel::unbounded();
@@ -200,7 +255,9 @@ fn files_that_have_grown_do_not_make_a_chunk_too_large() {
     with_pool(&bench, Arc::new(NoMonitor), |pool, _| {
         let mut writer = bench.session.writer().unwrap();
         let mut small = SmallReader::default();
-        let finished = small.read(pool, &mut writer, &members).unwrap();
+        let finished = small
+            .read(pool, &mut writer, &mut Vec::new(), &members)
+            .unwrap();
         let mut bundled = 0;
         for (entry, _) in finished.into_iter().map(Option::unwrap) {
             assert_eq!(entry.size, 60_000);
@@ -274,6 +331,8 @@ fn a_directory_that_is_not_walked_is_marked_every_time_as_root() {
             force_full: false,
             checkpoint_every: CheckpointEvery::default(),
             budget: Budget::default(),
+            limits: Limits::default(),
+            chunking: Chunking::default(),
         };
         run(
             job,
@@ -297,4 +356,124 @@ fn a_directory_that_is_not_walked_is_marked_every_time_as_root() {
             [(b"".as_slice(), ok), (b"mounted", unread), (b"plain", ok)]
         );
     }
+}
+
+/// Bytes that no compressor makes smaller.
+fn noise(len: usize) -> Vec<u8> {
+    let mut x = 88_172_645_463_325_252_u64;
+    let words = std::iter::repeat_with(|| {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        x.to_le_bytes()
+    });
+    words.take(len.div_ceil(8)).flatten().take(len).collect()
+}
+
+/// Lengths of extents, those of zeros and holes negative.
+fn shape(entry: &Entry) -> Vec<i64> {
+    let Content::Extents(extents) = &entry.content else {
+        panic!("{:?}", entry.content);
+    };
+    let length = |extent: &Extent| match extent {
+        Extent::Data { len, .. } => i64::from(*len),
+        other => -(other.len() as i64),
+    };
+    extents.iter().map(length).collect()
+}
+
+#[test]
+fn a_large_file_is_cut_alike_however_many_read_it() {
+    let bench = Bench::new();
+    let bytes = noise((19 << 20) + 5);
+    fs::write(bench.path("file"), &bytes).unwrap();
+    let mut expected = Vec::new();
+    let mut rest = bytes.as_slice();
+    while !rest.is_empty() {
+        let len = bench.session.chunker().cut(rest);
+        expected.push(len as i64);
+        rest = &rest[len..];
+    }
+    for workers in [1, 2, 5] {
+        let (entry, read) = bench.round(workers, Chunking::Auto, "file");
+        assert_eq!(shape(&entry), expected, "{workers}");
+        assert!(read == bytes, "{workers}");
+    }
+}
+
+#[test]
+fn pages_are_cut_at_fixed_places_also_behind_holes_and_zeros() {
+    use std::os::unix::fs::FileExt as _;
+    let page = class::PAGE_CHUNK;
+    let bench = Bench::new();
+    let mut bytes = noise(10 * page as usize);
+    bytes[2 * page as usize..4 * page as usize].fill(0);
+    bytes.extend([3; 1000]);
+    let file = File::create(bench.path("file")).unwrap();
+    file.write_all_at(&bytes, 0).unwrap();
+    let page = page as i64;
+    let whole = [vec![page; 2], vec![-2 * page], vec![page; 6], vec![1000]].concat();
+    for workers in [1, 4] {
+        let (entry, read) = bench.round(workers, Chunking::Page, "file");
+        assert_eq!(shape(&entry), whole);
+        assert!(read == bytes);
+    }
+    // A hole that ends within a page: the next chunk ends with it.
+    let sparse = File::create(bench.path("file")).unwrap();
+    let at = 20 * page + 8192;
+    sparse.write_all_at(&bytes[..100_000], at as u64).unwrap();
+    let (entry, read) = bench.round(3, Chunking::Page, "file");
+    let first = shape(&entry);
+    assert_eq!(first[..2], [-at, page - 8192]);
+    assert!(read[at as usize..] == bytes[..100_000]);
+    assert!(read[..at as usize].iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn a_database_is_known_and_stays_what_it_was() {
+    let page = class::PAGE_CHUNK as i64;
+    let bench = Bench::new();
+    let mut bytes = noise(2 << 20);
+    bytes[..16].copy_from_slice(b"SQLite format 3\0");
+    fs::write(bench.path("file"), &bytes).unwrap();
+    let (entry, _) = bench.round(2, Chunking::Auto, "file");
+    assert_eq!(shape(&entry), vec![page; 32]);
+    // It no longer looks like one, but so it was cut; and the other way round.
+    bytes[..16].fill(0xff);
+    fs::write(bench.path("file"), &bytes).unwrap();
+    let (entry, read) = bench.round(2, Chunking::Auto, "file");
+    assert_eq!(shape(&entry), vec![page; 32]);
+    assert!(read == bytes);
+    let (entry, _) = bench.round(2, Chunking::Content, "file");
+    assert!(shape(&entry).len() < 16);
+}
+
+#[test]
+fn files_are_read_no_faster_than_the_limit_says() {
+    use std::{num::NonZeroU64, time::Instant};
+    let bench = Bench::new();
+    fs::write(bench.path("file"), noise(1 << 20)).unwrap();
+    with_pool(&bench, Arc::new(NoMonitor), |pool, _| {
+        let throttle = orlop_repository::Throttle::new(NonZeroU64::new(2 << 20).unwrap());
+        let pool = work::Pool {
+            read_limit: Some(&throttle),
+            jobs: pool.jobs.clone(),
+            help: pool.help.clone(),
+            help_in: pool.help_in.clone(),
+            blocks: Arc::clone(&pool.blocks),
+            reading: read::Reading::default(),
+            room: room::Room::default(),
+            owners: 0.into(),
+            idle: 0.into(),
+            failure: None.into(),
+            ..*pool
+        };
+        let mut writer = bench.session.writer().unwrap();
+        let begun = Instant::now();
+        let read = pool.read_one(&mut writer, bench.member("file"));
+        let (entry, _) = read.unwrap().unwrap();
+        assert_eq!(entry.size, 1 << 20);
+        // Half a second's worth, of which half is free after a pause.
+        assert!(begun.elapsed().as_millis() >= 240);
+    });
 }

@@ -3,23 +3,28 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        Arc, Mutex, PoisonError,
+        atomic::{
+            AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::Duration,
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, select};
-use orlop_core::{Issue, IssueKind};
+use orlop_core::{Chunking, Issue, IssueKind};
 use orlop_repository::{Entry, EntryStatus, HardlinkGroup, WriteSession, Writer};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    BackupError,
+    BackupError, Throttle,
+    blocks::{Blocks, Chunk},
     detect::Clock,
     feed::{SMALL, metadata},
-    job::{ChunkJob, Finished, Job, Member},
-    large::LargeReader,
+    job::{Finished, Future, Help, Job, Member},
+    large,
+    read::Reading,
     report::Tally,
     room::{Room, bytes_of},
     small::SmallReader,
@@ -28,6 +33,9 @@ use crate::scan::{FileStat, ScanError};
 
 /// How often a worker that has nothing else to do looks whether a large file still needs help.
 const TAIL: Duration = Duration::from_millis(5);
+
+/// Where a chunk of several blocks is put together.
+pub(super) type Scratch = Vec<u8>;
 
 /// What all workers share.
 pub(super) struct Pool<'a> {
@@ -38,8 +46,13 @@ pub(super) struct Pool<'a> {
     /// What waits for the assembler.
     pub(super) room: Room,
     pub(super) jobs: Receiver<Job>,
-    pub(super) chunks: Receiver<ChunkJob>,
-    pub(super) chunks_in: Sender<ChunkJob>,
+    pub(super) help: Receiver<Help>,
+    pub(super) help_in: Sender<Help>,
+    /// Blocks of large files in memory.
+    pub(super) blocks: Arc<Blocks>,
+    pub(super) reading: Reading,
+    pub(super) chunking: Chunking,
+    pub(super) read_limit: Option<&'a Throttle>,
     /// Workers that are reading a large file.
     pub(super) owners: AtomicUsize,
     /// Workers that wait for work.
@@ -73,7 +86,7 @@ impl Pool<'_> {
             self.stop.cancel();
             // Drop what is queued, so that nobody waits for it.
             while self.jobs.recv().is_ok() {}
-            while self.chunks.try_recv().is_ok() {}
+            while self.help.try_recv().is_ok() {}
         }
     }
 
@@ -88,59 +101,107 @@ impl Pool<'_> {
     }
 
     fn work(&self, writer: &mut Writer<'_>) -> Result<(), BackupError> {
-        let mut small = SmallReader::default();
-        let mut large = LargeReader::default();
+        let (mut small, mut scratch) = (SmallReader::default(), Scratch::default());
         loop {
             if self.stop.is_cancelled() {
                 return Err(BackupError::Cancelled);
             }
-            match self.chunks.try_recv() {
-                Ok(chunk) => {
-                    chunk.result.keep(writer.store(&chunk.bytes)?);
+            match self.help.try_recv() {
+                Ok(help) => {
+                    self.do_help(writer, &mut scratch, help)?;
                     continue;
                 }
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
             }
             self.idle.fetch_add(1, SeqCst);
             let next = select! {
-                recv(self.chunks) -> chunk => Next::Chunk(chunk.ok()),
+                recv(self.help) -> help => Next::Help(help.ok()),
                 recv(self.jobs) -> job => Next::Job(job.ok()),
             };
             self.idle.fetch_sub(1, SeqCst);
             match next {
-                Next::Chunk(Some(chunk)) => chunk.result.keep(writer.store(&chunk.bytes)?),
+                Next::Help(Some(help)) => self.do_help(writer, &mut scratch, help)?,
                 Next::Job(Some(Job::Small(members, result))) => {
-                    let finished = small.read(self, writer, &members)?;
+                    let finished = small.read(self, writer, &mut scratch, &members)?;
                     let bytes = finished.iter().flatten().map(|(entry, _)| bytes_of(entry));
                     self.room.take(bytes.sum());
                     result.keep(finished);
                 }
                 Next::Job(Some(Job::Large(member, result))) => {
                     self.owners.fetch_add(1, SeqCst);
-                    let finished = large.read(self, writer, &member);
+                    let finished = large::read(self, writer, &mut scratch, &member);
                     self.owners.fetch_sub(1, SeqCst);
                     let finished = finished?;
                     self.room
                         .take(finished.as_ref().map_or(0, |(entry, _)| bytes_of(entry)));
                     result.keep(finished);
                 }
-                Next::Job(None) | Next::Chunk(None) => return self.help(writer),
+                Next::Job(None) | Next::Help(None) => return self.help_on(writer, &mut scratch),
             }
         }
     }
 
     /// There are no more jobs: helps those who still read large files.
-    fn help(&self, writer: &mut Writer<'_>) -> Result<(), BackupError> {
+    fn help_on(&self, writer: &mut Writer<'_>, scratch: &mut Scratch) -> Result<(), BackupError> {
         loop {
             self.idle.fetch_add(1, SeqCst);
-            let next = self.chunks.recv_timeout(TAIL);
+            let next = self.help.recv_timeout(TAIL);
             self.idle.fetch_sub(1, SeqCst);
             match next {
-                Ok(chunk) => chunk.result.keep(writer.store(&chunk.bytes)?),
+                Ok(help) => self.do_help(writer, scratch, help)?,
                 Err(RecvTimeoutError::Timeout)
                     if self.owners.load(SeqCst) > 0 && !self.stop.is_cancelled() => {}
                 Err(_) => return Ok(()),
             }
+        }
+    }
+
+    /// Does a piece of a large file's work.
+    pub(super) fn do_help(
+        &self,
+        writer: &mut Writer<'_>,
+        scratch: &mut Scratch,
+        help: Help,
+    ) -> Result<(), BackupError> {
+        match help {
+            Help::Scan(scan, result) => result.keep(scan.run(self)),
+            Help::Store(chunks, result) => {
+                let store = |chunk: &Chunk| chunk.store(writer, scratch);
+                let stored = chunks.iter().map(store).collect::<Result<_, _>>()?;
+                // Whoever waits for the result may wait for the blocks, too.
+                drop(chunks);
+                result.keep(stored);
+            }
+        }
+        Ok(())
+    }
+
+    /// Helps instead of idling until a result is there: what makes it may be among what waits.
+    pub(super) fn help_until<T>(
+        &self,
+        writer: &mut Writer<'_>,
+        scratch: &mut Scratch,
+        future: &Future<T>,
+    ) -> Result<(), BackupError> {
+        while !future.is_ready() {
+            match self.help.try_recv() {
+                Ok(help) => self.do_help(writer, scratch, help)?,
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Pieces of work that a file may have under way.
+    pub(super) fn queued_max(&self) -> usize {
+        2 * self.help.capacity().unwrap_or(1)
+    }
+
+    /// Counts bytes that were read, and waits if that was too fast.
+    pub(super) fn limit_read(&self, bytes: u64) {
+        self.tally.read_bytes.fetch_add(bytes, Relaxed);
+        if let Some(limit) = self.read_limit {
+            limit.take(bytes, self.stop);
         }
     }
 
@@ -150,11 +211,12 @@ impl Pool<'_> {
         writer: &mut Writer<'_>,
         member: Member,
     ) -> Result<Finished, BackupError> {
+        let scratch = &mut Scratch::default();
         if member.stat.size >= SMALL {
-            return LargeReader::default().read(self, writer, &member);
+            return large::read(self, writer, scratch, &member);
         }
         Ok(SmallReader::default()
-            .read(self, writer, &[member])?
+            .read(self, writer, scratch, &[member])?
             .pop()
             .flatten())
     }
@@ -222,6 +284,6 @@ impl Pool<'_> {
 }
 
 enum Next {
-    Chunk(Option<ChunkJob>),
+    Help(Option<Help>),
     Job(Option<Job>),
 }

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use orlop_core::{Lineage, RestoreMode, S3Keys, SnapshotId, TaskId, VolumeRef};
+use orlop_core::{Chunking, Lineage, RestoreMode, S3Keys, SnapshotId, TaskId, VolumeRef};
 use orlop_proto::{
     ProtocolError, locations, receive,
     v1::{self, StartTask, start_task},
@@ -72,6 +72,8 @@ pub(super) enum Work {
         tags: Vec<String>,
         /// Read every file again.
         force_full: bool,
+        /// How large files are cut, if the order says so.
+        chunking: Chunking,
     },
     /// Restore into the volume.
     Restore {
@@ -99,6 +101,7 @@ impl TryFrom<StartTask> for Order {
         let names = receive::MAX_NAME_BYTES;
         let work = match receive::required("work", start.work)? {
             start_task::Work::Backup(backup) => Work::Backup {
+                chunking: backup.chunking().into(),
                 exclude: receive::texts("backup.exclude", backup.exclude, 1000, 4096)?,
                 tags: receive::texts("backup.tags", backup.tags, 100, names)?,
                 force_full: backup.force_full,

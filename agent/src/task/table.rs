@@ -91,6 +91,7 @@ impl TaskTable {
             node: config.node.clone(),
             inventory,
             budget: work::budget(work::share(config.memory_bytes)),
+            limits: config.limits.clone(),
             memory_bytes: work::share(config.memory_bytes),
             handle: Handle::current(),
         };

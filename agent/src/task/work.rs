@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use orlop_core::{
-    Monitor, S3Keys,
+    Chunking, Monitor, S3Keys,
     run::{Outcome, TaskResult},
     with_causes,
 };
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     app::Inventory,
-    backup::{self, BackupJob, Budget, CheckpointEvery},
+    backup::{self, BackupJob, Budget, CheckpointEvery, Limits},
     volumes::FoundVolume,
 };
 
@@ -37,6 +37,8 @@ pub(super) struct Tools {
     pub(super) inventory: Arc<Inventory>,
     /// Bounds of one backup.
     pub(super) budget: Budget,
+    /// How fast all backups together may go.
+    pub(super) limits: Limits,
     /// Memory of one task.
     pub(super) memory_bytes: u64,
     /// The runtime that does the network.
@@ -177,6 +179,7 @@ fn backup(
         exclude,
         tags,
         force_full,
+        chunking,
     } = order.work.clone()
     else {
         return failed("the task is not a backup".to_owned(), false);
@@ -196,6 +199,11 @@ fn backup(
         force_full,
         checkpoint_every: CheckpointEvery::default(),
         budget: tools.budget,
+        limits: tools.limits.clone(),
+        chunking: match chunking {
+            Chunking::Auto => found.chunking,
+            said => said,
+        },
     };
     let handle = tools.handle.clone();
     let report = backup::run(job, committer, store, handle, Arc::clone(monitor), cancel);

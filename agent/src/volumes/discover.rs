@@ -6,14 +6,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use orlop_core::{Lineage, VolumeRef};
+use orlop_core::{Lineage, ParseChunkingError, VolumeRef};
 use serde::Deserialize;
 use walkdir::{DirEntry, WalkDir};
 
 use super::{
     DiscoverError, DiscoverOptions, FoundVolume, closest,
     files::read_volumes,
-    pods::{Pod, Pods, read_log_dir, read_manifests},
+    pods::{Pod, Pods, Spec, read_log_dir, read_manifests},
 };
 use crate::marks;
 
@@ -240,6 +240,7 @@ fn pod_volumes(
             base: None,
             selected: wanted && skip.is_none(),
             skip,
+            chunking: spec.and_then(Spec::chunking).unwrap_or_default(),
         }
     };
     dirs.into_iter().zip(names).map(of_pod).collect()
@@ -303,6 +304,16 @@ fn warnings(pods: &Pods) -> Vec<String> {
     let mut warnings = Vec::new();
     for pod in pods.values() {
         let Some(spec) = &pod.spec else { continue };
+        if let Some(word) = &spec.chunking
+            && spec.chunking().is_none()
+        {
+            warnings.push(format!(
+                "pod {}/{}: {}",
+                pod.namespace,
+                pod.name,
+                ParseChunkingError(word.clone())
+            ));
+        }
         for name in spec.unknown() {
             let near = closest(spec.names(), name);
             let hint = match near.first() {

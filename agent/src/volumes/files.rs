@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use orlop_core::VolumeRef;
+use orlop_core::{Chunking, VolumeRef};
 use serde::Deserialize;
 
 use super::{DiscoverError, FoundVolume, read_file};
@@ -73,6 +73,7 @@ fn found(volume: VolumeRef, path: PathBuf) -> FoundVolume {
         directory: String::new(),
         base: None,
         unfit: false,
+        chunking: Chunking::Auto,
         plugin: "path".to_owned(),
         path,
         selected: true,

@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use orlop_core::{Lineage, VolumeRef};
+use orlop_core::{Chunking, Lineage, VolumeRef};
 
 pub use discover::{Discovery, discover, discover_all};
 
@@ -67,6 +67,8 @@ pub struct FoundVolume {
     pub skip: Option<String>,
     /// Whether that is for what it is, and not because the name of its pod is not known.
     pub unfit: bool,
+    /// How its pod wants large files to be cut.
+    pub chunking: Chunking,
 }
 
 /// The search for volumes failed as a whole.

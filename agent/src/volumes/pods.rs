@@ -6,12 +6,15 @@ use std::{
     path::Path,
 };
 
+use orlop_core::Chunking;
 use serde::Deserialize;
 
 use super::{DiscoverError, read_file};
 
 const INCLUDE: &str = "backup.velero.io/backup-volumes";
 const EXCLUDE: &str = "backup.velero.io/backup-volumes-excludes";
+/// How the large files of a pod's volumes are cut.
+const CHUNKING: &str = "orlop.io/chunking";
 /// Static pods: the directory is named by this hash, not by the uid of the mirror pod.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 const EXPECTED: &str =
@@ -37,9 +40,16 @@ pub(super) struct Spec {
     pub(super) include: Option<Vec<String>>,
     /// Names in the opt-out annotation.
     pub(super) exclude: Option<Vec<String>>,
+    /// The word of the annotation that says how files are cut.
+    pub(super) chunking: Option<String>,
 }
 
 impl Spec {
+    /// How large files are cut; `None` if nothing is said, or nothing that means anything.
+    pub(super) fn chunking(&self) -> Option<Chunking> {
+        self.chunking.as_ref()?.parse().ok()
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.claims.iter().chain(&self.inline).map(String::as_str)
     }
@@ -193,6 +203,7 @@ fn pod_of(manifest: Manifest) -> Option<(Option<String>, Pod)> {
     let mut spec = Spec {
         include: list(INCLUDE),
         exclude: list(EXCLUDE),
+        chunking: annotations.get(CHUNKING).map(|word| word.trim().to_owned()),
         ..Spec::default()
     };
     for volume in manifest

@@ -8,7 +8,10 @@ use orlop_agent::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::standalone::{DiscoverArgs, MEMORY_BYTES};
+use super::{
+    limits::LimitArgs,
+    standalone::{DiscoverArgs, MEMORY_BYTES},
+};
 use crate::{
     client::{self, ClientArgs},
     exit::Outcome,
@@ -32,6 +35,8 @@ pub(crate) struct AgentArgs {
     /// Memory that the agent may use, in MiB
     #[arg(long, value_name = "MIB", default_value_t = MEMORY_BYTES >> 20)]
     memory_mib: u64,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 fn host_root(text: &str) -> Result<HostRoot, String> {
@@ -50,6 +55,7 @@ fn host_root(text: &str) -> Result<HostRoot, String> {
 impl AgentArgs {
     pub(crate) async fn run(self, cancel: CancellationToken) -> Result<Outcome> {
         let node = self.node.clone().unwrap_or_else(node::name);
+        let limits = self.limits.limits();
         loop {
             let Some(ca_pem) = self.client.awaited_ca(&cancel).await? else {
                 return Ok(Outcome::Done);
@@ -64,6 +70,7 @@ impl AgentArgs {
                     ..self.discover.options()
                 },
                 memory_bytes: self.memory_mib << 20,
+                limits: limits.clone(),
             };
             let stop = cancel.child_token();
             let run = app::run(config, stop.clone());

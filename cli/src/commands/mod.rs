@@ -8,6 +8,7 @@ mod completions;
 mod coordinator;
 mod crds;
 mod install;
+mod limits;
 mod location;
 mod repo;
 mod restore;

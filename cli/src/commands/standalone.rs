@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use orlop_agent::{
     app::{self, AgentConfig, TokenSource},
+    backup,
     volumes::DiscoverOptions,
 };
 use orlop_coordinator::{Coordinator, CoordinatorConfig, Home, Limits, StoreAccess, SystemClock};
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     coordinator::{StoreArgs, UpkeepArgs},
+    limits::LimitArgs,
     repo::UnlockArgs,
 };
 use crate::{exit::Outcome, identity, node};
@@ -91,6 +93,8 @@ pub(crate) struct StandaloneArgs {
     upkeep: UpkeepArgs,
     #[command(flatten)]
     unlock: UnlockArgs,
+    #[command(flatten)]
+    backup_limits: LimitArgs,
 }
 
 impl StandaloneArgs {
@@ -104,6 +108,7 @@ impl StandaloneArgs {
             store_access: self.store.access(),
             limits: self.upkeep.limits(),
             unlock: self.unlock.find()?,
+            backup_limits: self.backup_limits.limits(),
         };
         loop {
             let server = start(settings.clone(), cancel.clone()).await?;
@@ -127,6 +132,8 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     /// What opens the repository; `None`: the key file in the data directory.
     pub(crate) unlock: Option<Unlock>,
+    /// How fast backups may go.
+    pub(crate) backup_limits: backup::Limits,
 }
 
 impl Settings {
@@ -147,6 +154,7 @@ impl Settings {
             store_access: StoreAccess::Auto,
             limits: Limits::default(),
             unlock: None,
+            backup_limits: backup::Limits::default(),
         }
     }
 }
@@ -229,6 +237,7 @@ pub(crate) async fn start(settings: Settings, cancel: CancellationToken) -> Resu
         node: settings.node,
         discover: settings.discover,
         memory_bytes: MEMORY_BYTES,
+        limits: settings.backup_limits,
     };
     let (stop_coordinator, stop_agent) = (shutdown.clone(), shutdown.clone());
     let parts = [

@@ -332,6 +332,7 @@ fn planned(taken: TakenVolume) -> PlannedVolume {
             claim: claim.map(|claim| claim.name.clone()).unwrap_or_default(),
             claim_uid: claim.map(|claim| claim.uid.clone()).unwrap_or_default(),
             persistent_volume: persistent,
+            chunking: taken.chunking,
         }),
         volume: taken.volume,
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use orlop_core::{
-    Lineage, RestoreMode, SnapshotId, TaskId, VolumeRef,
+    Chunking, Lineage, RestoreMode, SnapshotId, TaskId, VolumeRef,
     run::{Event, Making, NewTask, Objects, Place, PodRun, Run, RunKind, RunSpec, Task},
 };
 use orlop_kubernetes::velero::Restore;
@@ -59,6 +59,12 @@ pub(super) fn start(
             exclude: spec.exclude.clone(),
             tags: spec.tags.clone(),
             force_full: spec.force_full,
+            chunking: v1::Chunking::from(
+                task.place
+                    .as_ref()
+                    .map_or(Chunking::Auto, |place| place.chunking),
+            )
+            .into(),
         }),
         RunSpec::Restore(spec) => v1::start_task::Work::Restore(v1::RestoreTask {
             snapshot_id: task.snapshot.map(|id| id.to_string()).unwrap_or_default(),

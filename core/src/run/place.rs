@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::chunking::Chunking;
+
 /// Where a volume is in a cluster: for the agent that opens it, and for those who show it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -18,4 +20,6 @@ pub struct Place {
     pub claim_uid: String,
     /// Name of the persistent volume of its claim; empty if it has none.
     pub persistent_volume: String,
+    /// How its large files are cut.
+    pub chunking: Chunking,
 }

@@ -1,6 +1,7 @@
 //! What a pod's annotations say of its volumes and hooks.
 
 use k8s_openapi::api::core::v1::Pod;
+use orlop_core::{Chunking, ParseChunkingError};
 
 /// Annotation of ours on a pod: `Fail` makes a pre hook that says nothing about its failure leave the pod's volumes
 /// out. Velero documents this as the default but does the opposite.
@@ -8,6 +9,20 @@ pub const ON_ERROR: &str = "orlop.io/on-error";
 
 /// Annotation of ours on a pod: `true` ends a hook whose time is over. Velero leaves it running.
 pub const HOOK_KILL: &str = "orlop.io/hook-kill";
+
+/// Annotation of ours on a pod: how the large files of its volumes are cut, `page`, `content` or `auto`.
+pub const CHUNKING: &str = "orlop.io/chunking";
+
+/// How the large files of the pod's volumes are cut.
+///
+/// # Errors
+/// The annotation has another word.
+pub(super) fn chunking(pod: &Pod) -> Result<Chunking, ParseChunkingError> {
+    match get(pod, CHUNKING) {
+        "" => Ok(Chunking::Auto),
+        word => word.parse(),
+    }
+}
 
 /// Whether the pod's hooks are ended when their time is over.
 pub fn kills_hooks(pod: &Pod) -> bool {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::{
     Container, PersistentVolume, PersistentVolumeClaim, Pod, PodSpec, Volume,
 };
-use orlop_core::{Lineage, VolumeRef};
+use orlop_core::{Chunking, Lineage, VolumeRef};
 
 use super::{
     annotations, lineage,
@@ -67,6 +67,8 @@ pub struct TakenVolume {
     pub persistent_volume: Option<String>,
     /// The directory of the node, if the persistent volume is but that; else it is below the kubelet's.
     pub host_path: Option<String>,
+    /// How its large files are cut.
+    pub chunking: Chunking,
 }
 
 /// A volume that is left out.
@@ -123,6 +125,12 @@ pub fn pod_volumes(
             orlop_core::run::not_found("volume", unknown, names)
         ));
     }
+    let chunking = annotations::chunking(pod).unwrap_or_else(|error| {
+        let key = annotations::CHUNKING;
+        let warning = format!("annotation {key} of pod {namespace}/{name}: {error}");
+        found.warnings.push(warning);
+        Chunking::Auto
+    });
     for volume in volumes {
         let is_listed = listed.contains(&volume.name.as_str());
         let reference = VolumeRef::new(namespace, name, &volume.name);
@@ -132,6 +140,7 @@ pub fn pod_volumes(
             spec,
             volume,
             is_listed,
+            chunking,
         };
         match look.decide(&reference, taken_claims) {
             Ok(taken) => {
@@ -156,6 +165,7 @@ struct Look<'a> {
     volume: &'a Volume,
     /// Whether the annotation that counts has its name.
     is_listed: bool,
+    chunking: Chunking,
 }
 
 impl Look<'_> {
@@ -205,6 +215,7 @@ impl Look<'_> {
             }),
             persistent_volume: persistent.and_then(|pv| pv.metadata.name.clone()),
             host_path,
+            chunking: self.chunking,
         })
     }
 

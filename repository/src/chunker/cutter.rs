@@ -182,7 +182,9 @@ mod tests {
             match kind {
                 0 | 1 => noise,
                 2 => noise.iter().map(|byte| b'a' + byte % 3).collect(),
-                _ => (0..len).map(|n| noise[n % (1 + seed as usize % 7).min(len)]).collect(),
+                _ => (0..len)
+                    .map(|n| noise[n % (1 + seed as usize % 7).min(len)])
+                    .collect(),
             }
         });
         proptest::collection::vec(piece, 0..5).prop_map(|pieces| pieces.concat())

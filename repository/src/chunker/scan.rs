@@ -86,18 +86,11 @@ fn one(chunker: &Chunker, mut hash: u64, bytes: &[u8], base: usize, found: &mut 
 }
 
 /// Scans four quarters at once: each step of one waits for its step before, four keep the processor busy.
-fn four(
-    chunker: &Chunker,
-    before: &[u8],
-    block: &[u8],
-    lane: usize,
-    found: &mut Vec<Place>,
-) {
+fn four(chunker: &Chunker, before: &[u8], block: &[u8], lane: usize, found: &mut Vec<Place>) {
     let quarter = |n: usize| &block[n * lane..(n + 1) * lane];
     let warmed = |n: usize| warm(chunker, &block[n * lane - WARM..n * lane]);
     let (gear, mask) = (&chunker.gear, chunker.mask_both);
-    let (mut h0, mut h1, mut h2, mut h3) =
-        (warm(chunker, before), warmed(1), warmed(2), warmed(3));
+    let (mut h0, mut h1, mut h2, mut h3) = (warm(chunker, before), warmed(1), warmed(2), warmed(3));
     let firsts = quarter(0).iter().zip(quarter(1));
     let seconds = quarter(2).iter().zip(quarter(3));
     for (at, ((b0, b1), (b2, b3))) in firsts.zip(seconds).enumerate() {

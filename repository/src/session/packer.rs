@@ -15,11 +15,12 @@ use tokio_util::sync::CancellationToken;
 use super::WriteGrant;
 use crate::{
     error::{Error, Result},
-    frame::{Frame, FrameKind},
+    frame::{Frame, FrameKind, Level},
     index::SegmentBuilder,
     pack::{FinishedPack, OpenPack, PackClass},
     secret::Key,
     store::{Durability, ObjectStore, Put},
+    throttle::Throttle,
 };
 
 /// Records after which an index segment is stored.
@@ -36,6 +37,8 @@ pub(crate) struct Sent {
 
 struct Shared {
     store: Arc<dyn ObjectStore>,
+    /// How fast may be sent.
+    limit: Option<Arc<Throttle>>,
     session: u64,
     session_key: Key,
     bytes: AtomicU64,
@@ -83,17 +86,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Packer {
-    /// A packer that has at most `uploads` finished packs in memory.
+    /// A packer that has at most so many finished packs in memory, and sends no faster than that.
     pub(crate) fn new(
         grant: &WriteGrant,
         store: Arc<dyn ObjectStore>,
         handle: Handle,
-        uploads: u32,
+        (uploads, limit): (u32, Option<Arc<Throttle>>),
         cancel: CancellationToken,
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 store,
+                limit,
                 session: grant.session,
                 session_key: grant.session_key.clone(),
                 bytes: AtomicU64::new(0),
@@ -238,6 +242,11 @@ impl Packer {
         self.pack_bytes as u64
     }
 
+    /// How hard to compress: the longer packs wait for the store, the more time there is for it.
+    pub(crate) fn level(&self) -> Level {
+        Level::of_queue(self.permits.available_permits(), self.uploads as usize)
+    }
+
     /// Waits until no upload is on its way.
     pub(crate) fn join(&self) -> Result<()> {
         let (permits, uploads) = (Arc::clone(&self.permits), self.uploads);
@@ -298,6 +307,9 @@ impl Shared {
         len: u64,
         cancel: &CancellationToken,
     ) -> Result<()> {
+        if let Some(limit) = &self.limit {
+            limit.taken(len, cancel).await;
+        }
         let mut tries = 0u32;
         loop {
             let attempt = tokio::select! {

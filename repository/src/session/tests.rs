@@ -123,6 +123,7 @@ impl World {
             WriteOptions {
                 uploads: 2,
                 ignore_parent,
+                upload_limit: None,
             },
             self.runtime.handle().clone(),
             CancellationToken::new(),

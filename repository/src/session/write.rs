@@ -22,20 +22,23 @@ use super::{
 use crate::{
     chunker::Chunker,
     error::{Error, Result},
-    frame::{Encoder, FrameKind},
-    manifest::{ChildRef, Content, Entry, Extent, ExtentList, PageSink},
+    frame::{Encoder, FrameKind, Level},
+    manifest::{ChildRef, Content, Entry, Extent, ExtentList, PageSink, decode_extent_page},
     secret::{EpochKeys, Key, Secret},
     snapshot::{Origin, SnapshotState, SnapshotStats, open_capsule},
     store::ObjectStore,
+    throttle::Throttle,
 };
 
 /// How a session uses memory and its parent.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct WriteOptions {
     /// Finished packs that may wait for the store.
     pub uploads: u32,
     /// Do not build upon an earlier snapshot: read everything again.
     pub ignore_parent: bool,
+    /// How fast packs and segments may be sent; `None` for as fast as the store takes them.
+    pub upload_limit: Option<Arc<Throttle>>,
 }
 
 impl Default for WriteOptions {
@@ -43,6 +46,7 @@ impl Default for WriteOptions {
         Self {
             uploads: 3,
             ignore_parent: false,
+            upload_limit: None,
         }
     }
 }
@@ -203,7 +207,7 @@ impl WriteSession {
                 &grant,
                 store,
                 handle.clone(),
-                options.uploads.max(1),
+                (options.uploads.max(1), options.upload_limit),
                 cancel,
             ),
             pages: Arc::new(pages),
@@ -273,6 +277,25 @@ impl WriteSession {
         leaves.truncate(LEAVES - 1);
         leaves.push_front((leaf.ordinal, Arc::clone(&entries)));
         Ok(entries)
+    }
+
+    /// The extents at the beginning of a file of the parent: all of a short list, some hundreds of a long one.
+    ///
+    /// # Errors
+    /// Their page cannot be read.
+    pub fn first_extents(&self, entry: &Entry) -> Result<Vec<Extent>> {
+        let first = match &entry.content {
+            Content::None => return Ok(Vec::new()),
+            Content::Extents(extents) => return Ok(extents.clone()),
+            Content::Pages(pages) => pages.first(),
+        };
+        let Some(page) = first else {
+            return Ok(Vec::new());
+        };
+        let key = Some(&self.keys.domain);
+        let bytes = self.pages.read(FrameKind::Extents, &page.secret, key)?;
+        decode_extent_page(&bytes)
+            .ok_or_else(|| Error::damaged("manifest", "an extent page breaks the format"))
     }
 
     /// The chunker of the domain.
@@ -386,7 +409,11 @@ impl Writer<'_> {
         if session.known.has(&session.pages, kind, id)? {
             return Ok(Stored { secret, new: false });
         }
-        let frame = self.encoder.encode(kind, &secret, plain)?;
+        let level = match kind {
+            FrameKind::Data => session.packer.level(),
+            _ => Level::default(),
+        };
+        let frame = self.encoder.encode(kind, &secret, plain, level)?;
         let bytes = frame.bytes.len() as u64;
         let new = session.packer.push(frame, || session.known.claim(id))?;
         self.packed += if new { bytes } else { 0 };

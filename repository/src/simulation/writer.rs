@@ -13,7 +13,7 @@ use super::{
 use crate::{
     clock::sleep,
     error::Result,
-    frame::{Encoder, FrameKind},
+    frame::{Encoder, FrameKind, Level},
     index::SegmentBuilder,
     pack::{OpenPack, PackClass},
     repository::Repository,
@@ -126,7 +126,7 @@ impl<'w> Writing<'w> {
             self.rely(prefix, Some(place.pack));
             return Ok(());
         }
-        let frame = self.encoder.encode(kind, secret, plain)?;
+        let frame = self.encoder.encode(kind, secret, plain, Level::default())?;
         let class = PackClass::of(kind);
         let slot = usize::from(class == PackClass::Meta);
         let session = self.grant.session;

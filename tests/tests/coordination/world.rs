@@ -11,6 +11,7 @@ use std::{
 
 use orlop_agent::{
     app::{self, AgentConfig, TokenSource},
+    backup::Limits,
     volumes::DiscoverOptions,
 };
 use orlop_coordinator::{
@@ -271,6 +272,7 @@ impl World {
                 host_roots: Vec::new(),
             },
             memory_bytes: 256 << 20,
+            limits: Limits::default(),
         };
         let shutdown = CancellationToken::new();
         let own = shutdown.clone();

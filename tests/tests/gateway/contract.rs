@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use orlop_agent::{
     app::{AgentConfig, TokenSource},
+    backup::Limits,
     store::GatewayStore,
     volumes::DiscoverOptions,
 };
@@ -91,6 +92,7 @@ async fn with_gateway<F: Future<Output = ()>>(
             host_roots: Vec::new(),
         },
         memory_bytes: 256 << 20,
+        limits: Limits::default(),
     };
     let cancel = CancellationToken::new();
     let task = TaskId::from_bytes([7; 16]);
@@ -222,6 +224,7 @@ async fn a_cancelled_task_does_not_wait_for_a_coordinator_that_is_away() {
             host_roots: Vec::new(),
         },
         memory_bytes: 256 << 20,
+        limits: Limits::default(),
     };
     let cancel = CancellationToken::new();
     let task = TaskId::from_bytes([7; 16]);

@@ -9,11 +9,11 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::Args;
 use orlop_agent::backup::{self, BackupJob, Budget, CheckpointEvery};
-use orlop_core::{Monitor, VolumeRef};
+use orlop_core::{Chunking, Monitor, VolumeRef};
 use orlop_repository::Committer;
 use tokio_util::sync::CancellationToken;
 
-use super::{WriteArgs, on_thread};
+use super::{super::limits::LimitArgs, WriteArgs, on_thread};
 use crate::{
     exit::{self, Outcome},
     node,
@@ -46,6 +46,12 @@ pub(crate) struct BackupArgs {
     /// backup that is killed goes on from there (default: as much as fills 64 packs, or 2m)
     #[arg(long, value_name = "SIZE|TIME", value_parser = parse_every)]
     checkpoint_every: Option<CheckpointEvery>,
+    /// How large files are cut: auto as the snapshot before has them, and new ones by what they look like; page at
+    /// fixed places, for databases and images of disks; content by their content
+    #[arg(long, value_name = "WAY", default_value_t)]
+    chunking: Chunking,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
@@ -69,6 +75,8 @@ impl BackupArgs {
             force_full: self.force_full,
             checkpoint_every: self.checkpoint_every.unwrap_or_default(),
             budget: Budget::default(),
+            limits: self.limits.limits(),
+            chunking: self.chunking,
         };
         let display = Arc::new(Display::new("backup", self.quiet));
         let monitor: Arc<dyn Monitor> = display.clone();
