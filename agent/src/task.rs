@@ -3,6 +3,7 @@
 
 mod order;
 mod restore;
+mod shares;
 mod table;
 mod work;
 

@@ -181,6 +181,12 @@ impl Encoder {
         })
     }
 
+    /// Length of `plain` when it is compressed, unless raw bytes are the better choice: for benches.
+    #[cfg(feature = "testing")]
+    pub(crate) fn compressed_len(&mut self, plain: &[u8], level: Level) -> Result<Option<usize>> {
+        Ok(self.compress(plain, level)?.then_some(self.buffer.len()))
+    }
+
     /// Compresses into the buffer; false if raw bytes are the better choice.
     fn compress(&mut self, plain: &[u8], level: Level) -> Result<bool> {
         if plain.len() < MIN_COMPRESS || !entropy::looks_compressible(plain) {

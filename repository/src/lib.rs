@@ -44,6 +44,8 @@ mod coverage;
 mod frames;
 mod mark;
 mod reader;
+#[cfg(feature = "testing")]
+mod stages;
 mod stats;
 mod throttle;
 mod walk;
@@ -80,6 +82,8 @@ pub use session::{
     Wanted, WriteGrant, WriteOptions, WriteSession, Writer, is_within,
 };
 pub use snapshot::{Origin, SnapshotInfo, SnapshotState, SnapshotStats};
+#[cfg(feature = "testing")]
+pub use stages::{Sealed, Stages};
 pub use stats::{ObjectCounts, RepositoryStats};
 pub use store::{ObjectStore, StoreOptions, open_store, open_store_with, url_below};
 pub use throttle::Throttle;

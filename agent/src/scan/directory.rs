@@ -18,7 +18,7 @@ use super::{
     error::{ScanError, c_name},
     open::{Opener, Want},
     stat::{FileStat, Stat},
-    walk::WalkOptions,
+    visit::WalkOptions,
 };
 
 /// Longest symbolic link that is read: Linux has none above `PATH_MAX`.

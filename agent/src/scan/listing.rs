@@ -3,7 +3,7 @@
 use std::{
     cmp::{Ordering, Reverse},
     collections::BinaryHeap,
-    ffi::CStr,
+    ffi::{CStr, CString},
     fs::File,
     io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
     mem::MaybeUninit,
@@ -62,6 +62,15 @@ impl Listing {
             arena_bytes: 0,
             spill: None,
             runs: Vec::new(),
+        }
+    }
+
+    /// Names in memory; more than there can be if some are in the temporary file.
+    pub(crate) fn len(&self) -> usize {
+        if self.runs.is_empty() {
+            self.keys.len()
+        } else {
+            usize::MAX
         }
     }
 
@@ -263,6 +272,17 @@ pub(crate) struct Names<'listing> {
 }
 
 impl Names<'_> {
+    /// The next names, up to so many.
+    pub(crate) fn take(&mut self, most: usize) -> Result<Vec<CString>, ScanError> {
+        let mut taken = Vec::new();
+        while taken.len() < most
+            && let Some(name) = self.next()?
+        {
+            taken.push(name.to_owned());
+        }
+        Ok(taken)
+    }
+
     /// The next name, `None` after the last.
     #[allow(
         clippy::should_implement_trait,

@@ -4,9 +4,11 @@
 //! component; links are never followed, other file systems are not entered, and nothing is opened
 //! that is not a regular file or a directory.
 
+mod ahead;
 mod attributes;
 mod directory;
 mod error;
+mod frame;
 mod limits;
 mod listing;
 mod open;
@@ -15,14 +17,17 @@ mod stat;
 mod subdirs;
 #[cfg(test)]
 mod tests;
+mod visit;
 mod walk;
 
+pub use ahead::LookAhead;
 pub use directory::Directory;
 pub use error::ScanError;
 pub use limits::raise_open_files;
 pub use pattern::{Pattern, PatternError};
 pub use stat::FileStat;
-pub use walk::{Visitor, WalkOptions, WalkStats, walk};
+pub use visit::{Visitor, WalkOptions, WalkStats};
+pub use walk::walk;
 
 pub(crate) use attributes::{KEPT_FLAGS, Subject, read_flags, read_xattrs};
 pub(crate) use listing::{ARENA_BYTES, Listing};

@@ -90,8 +90,17 @@ fn walk_with(path: &Path, options: &WalkOptions, keep: &mut Keep) -> WalkStats {
 
 fn paths_of(path: &Path, options: &WalkOptions) -> Vec<String> {
     let mut keep = Keep::default();
-    walk_with(path, options, &mut keep);
+    let stats = walk_with(path, options, &mut keep);
     assert_eq!(keep.issues, []);
+    // Who looks ahead sees the same.
+    let ahead = WalkOptions {
+        look_ahead: LookAhead::Always,
+        ..options.clone()
+    };
+    let mut other = Keep::default();
+    assert_eq!(walk_with(path, &ahead, &mut other), stats);
+    assert_eq!(other.issues, []);
+    assert_eq!(other.paths, keep.paths);
     keep.paths
         .iter()
         .map(|path| String::from_utf8_lossy(path).into_owned())
@@ -634,4 +643,69 @@ fn walk_speed() {
             stats.entries
         );
     }
+}
+
+#[test]
+fn looking_ahead_changes_nothing_in_trees_wide_and_deep() {
+    let top = tempfile::tempdir().unwrap();
+    for n in 0..60 {
+        let dir = top.path().join(format!("d{n:02}/x/y/z"));
+        fs::create_dir_all(&dir).unwrap();
+        for file in 0..n {
+            fs::write(dir.join(format!("f{file}")), "").unwrap();
+        }
+    }
+    // More names than are looked at as a whole, directories among them.
+    let wide = top.path().join("d30/wide");
+    fs::create_dir(&wide).unwrap();
+    for n in 0..3000 {
+        if n % 100 == 0 {
+            fs::create_dir_all(wide.join(format!("n{n:04}/inner"))).unwrap();
+        } else {
+            fs::write(wide.join(format!("n{n:04}")), "").unwrap();
+        }
+    }
+    let mut deep = top.path().join("deep");
+    for _ in 0..150 {
+        deep.push("s");
+    }
+    fs::create_dir_all(&deep).unwrap();
+    let options = WalkOptions {
+        exclude: vec!["n2*".parse().unwrap(), "d05".parse().unwrap()],
+        ..WalkOptions::default()
+    };
+    let paths = paths_of(top.path(), &options);
+    assert!(paths.len() > 4000, "{}", paths.len());
+    assert!(paths.contains(&"d30/wide/n1900/inner".to_owned()));
+    assert!(!paths.iter().any(|path| path.starts_with("d05")));
+}
+
+#[test]
+fn a_walk_that_looks_ahead_ends_when_its_visitor_has_enough() {
+    struct First(u32);
+    impl Visitor for First {
+        fn entry(&mut self, _: &Arc<Directory>, _: &[u8], _: &FileStat) -> ControlFlow<()> {
+            self.0 += 1;
+            if self.0 < 40 {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        }
+        fn issue(&mut self, _: Issue) {}
+        fn unreadable_directory(&mut self, _: &[u8], _: i32) {}
+    }
+    let top = tempfile::tempdir().unwrap();
+    for n in 0..200 {
+        fs::create_dir_all(top.path().join(format!("{}/{n}", n % 20))).unwrap();
+    }
+    let options = WalkOptions {
+        look_ahead: LookAhead::Always,
+        ..WalkOptions::default()
+    };
+    let root = Directory::open_root(open(top.path()), &options).unwrap();
+    let mut first = First(0);
+    let result = walk(&root, &options, &mut first, &CancellationToken::new());
+    assert!(matches!(result, Err(ScanError::Cancelled)));
+    assert_eq!(first.0, 40);
 }

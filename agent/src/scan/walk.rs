@@ -1,28 +1,25 @@
 //! The walk itself: directory after directory in listing order.
 
-use std::{
-    ffi::CStr,
-    ops::ControlFlow,
-    os::fd::{AsFd, OwnedFd},
-    sync::Arc,
-};
+use std::{collections::VecDeque, ffi::CStr, os::fd::AsFd, sync::Arc, thread};
 
 use orlop_core::{Issue, IssueKind};
 use orlop_repository::EntryKind;
 use rustix::{
-    fs::{Mode, OFlags, SeekFrom, openat, seek},
+    fs::{SeekFrom, seek},
     io::Errno,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    ahead::{Closing, Crew, Found, HELPERS, Job, Listed, LookAhead, Pace, Stats, Ticket},
     directory::Directory,
     error::ScanError,
-    listing::{ARENA_BYTES, Listing},
+    frame::{Frame, open_parent},
+    listing::Listing,
     open::{Opener, Want},
-    pattern::Pattern,
-    stat::{FileStat, Stat},
-    subdirs::Subdirs,
+    stat::Stat,
+    subdirs::{Subdir, Subdirs},
+    visit::{Visitor, WalkOptions, WalkStats},
 };
 
 /// Deeper directories are left out: the format and every restore must bear them.
@@ -33,55 +30,12 @@ const PATH_MAX_BYTES: usize = 256 << 10;
 const OPEN_PARENTS: usize = 256;
 /// Names of directories yet to be entered that are kept in memory, over all levels.
 const PENDING_BYTES: usize = 32 << 20;
-
-/// How a volume is walked.
-#[derive(Debug, Clone)]
-pub struct WalkOptions {
-    /// Entries to leave out; what is below a directory that is left out is left out with it.
-    pub exclude: Vec<Pattern>,
-    /// Do without `openat2`, as on kernels and in sandboxes that have none.
-    pub force_fallback: bool,
-    /// Names of one directory kept in memory before they are sorted in a temporary file, in bytes.
-    pub arena_bytes: usize,
-}
-
-impl Default for WalkOptions {
-    fn default() -> Self {
-        Self {
-            exclude: Vec::new(),
-            force_fallback: false,
-            arena_bytes: ARENA_BYTES,
-        }
-    }
-}
-
-/// What a walk met.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct WalkStats {
-    /// Entries given to the visitor.
-    pub entries: u64,
-    /// Directories listed, the root included.
-    pub directories: u64,
-    /// Entries left out by a pattern; what was below them is not counted.
-    pub excluded: u64,
-    /// Issues given to the visitor.
-    pub issues: u64,
-}
-
-/// Receives the entries of a walk.
-pub trait Visitor {
-    /// One entry of `dir`, directories included, the root not, in manifest order: all entries of a
-    /// directory by name, then the listing of each of its directories. `Break` ends the walk with
-    /// [`ScanError::Cancelled`].
-    fn entry(&mut self, dir: &Arc<Directory>, name: &[u8], stat: &FileStat) -> ControlFlow<()>;
-
-    /// Something that is not, or not wholly, walked; the walk goes on.
-    fn issue(&mut self, issue: Issue);
-
-    /// The listing of a directory could not be read (wholly): called besides [`Visitor::issue`],
-    /// after the directory's own entry was given and before those of its listing that were read.
-    fn unreadable_directory(&mut self, path: &[u8], errno: i32);
-}
+/// Names that are taken, or looked at by one helper, at a time.
+const BATCH: usize = 256;
+/// Batches of one directory that are looked at ahead.
+const BATCHES: usize = 16;
+/// Names of one directory that a helper keeps in memory, in bytes.
+const HELPER_ARENA_BYTES: usize = 1 << 20;
 
 /// Walks the volume below `root`, without entering other file systems mounted in it.
 ///
@@ -98,42 +52,57 @@ pub fn walk(
     cancel: &CancellationToken,
 ) -> Result<WalkStats, ScanError> {
     seek(root.as_fd(), SeekFrom::Start(0)).map_err(ScanError::of_fd)?;
-    let mut walk = Walk {
-        options,
-        opener: root.opener(),
-        visitor,
-        cancel,
-        listing: Listing::new(options.arena_bytes),
-        path: Vec::new(),
-        stack: Vec::new(),
-        pending_bytes: 0,
-        stats: WalkStats::default(),
-    };
-    walk.list(root)?;
-    while let Some(frame) = walk.stack.last_mut() {
-        match frame.subdirs.next().map_err(ScanError::Spill)? {
-            Some(subdir) => {
-                walk.path.truncate(frame.path_len);
-                walk.enter(&subdir.name, subdir.ino, subdir.dev)?;
+    let crew = Crew::new(root.opener());
+    let help = || crew.help(options.arena_bytes.min(HELPER_ARENA_BYTES));
+    thread::scope(|scope| {
+        let _closing = Closing(&crew);
+        let mut hire = || {
+            for _ in 0..HELPERS {
+                scope.spawn(help);
             }
-            None => walk.leave(),
+        };
+        let mut walk = Walk {
+            options,
+            opener: root.opener(),
+            crew: &crew,
+            hire: &mut hire,
+            is_ahead: false,
+            pace: Pace::default(),
+            visitor,
+            cancel,
+            listing: Listing::new(options.arena_bytes),
+            path: Vec::new(),
+            stack: Vec::new(),
+            pending_bytes: 0,
+            stats: WalkStats::default(),
+        };
+        if options.look_ahead == LookAhead::Always {
+            walk.look_ahead();
         }
-    }
-    Ok(walk.stats)
-}
-
-/// A directory on the way down.
-struct Frame {
-    /// `None` when too many are open: opened again through `..` of its child.
-    fd: Option<Arc<OwnedFd>>,
-    stat: FileStat,
-    path_len: usize,
-    subdirs: Subdirs,
+        walk.list(root, None)?;
+        while let Some(frame) = walk.stack.last_mut() {
+            let crew = walk.is_ahead.then_some(walk.crew);
+            match frame.next(crew).map_err(ScanError::Spill)? {
+                Some((subdir, ticket)) => {
+                    walk.path.truncate(frame.path_len);
+                    walk.enter(&subdir, ticket)?;
+                }
+                None => walk.leave(),
+            }
+        }
+        Ok(walk.stats)
+    })
 }
 
 struct Walk<'a> {
     options: &'a WalkOptions,
     opener: Opener,
+    crew: &'a Arc<Crew>,
+    /// Begins the helpers.
+    hire: &'a mut dyn FnMut(),
+    /// They have begun.
+    is_ahead: bool,
+    pace: Pace,
     visitor: &'a mut dyn Visitor,
     cancel: &'a CancellationToken,
     listing: Listing,
@@ -145,33 +114,35 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn enter(&mut self, name: &CStr, ino: u64, dev: (u32, u32)) -> Result<(), ScanError> {
+    /// From here on directories are looked at before the walk comes to them.
+    fn look_ahead(&mut self) {
+        self.is_ahead = true;
+        (self.hire)();
+    }
+
+    fn enter(&mut self, subdir: &Subdir, ticket: Option<Ticket>) -> Result<(), ScanError> {
         let frame = self
             .stack
             .last()
             .expect("a directory is entered from its parent");
-        let parent = frame.fd.clone();
-        let expected = FileStat {
-            kind: EntryKind::Directory,
-            ino,
-            dev,
-            ..frame.stat
-        };
+        let (parent, expected) = (frame.fd.clone(), frame.expected(subdir));
         if !self.path.is_empty() {
             self.path.push(b'/');
         }
-        self.path.extend_from_slice(name.to_bytes());
-        let opened = match &parent {
-            Some(parent) => {
-                self.opener
-                    .open(parent.as_fd(), name, Want::Directory, Some(&expected))
+        self.path.extend_from_slice(subdir.name.to_bytes());
+        let (opened, listed) = match (ticket.and_then(Ticket::take), &parent) {
+            (Some(Ok(Found::Directory { opened, listed })), _) => (opened, listed),
+            (_, Some(parent)) => {
+                let (dir, name) = (parent.as_fd(), &*subdir.name);
+                let want = Want::Directory;
+                (self.opener.open(dir, name, want, Some(&expected)), None)
             }
-            None => Err(ScanError::Changed),
+            (_, None) => (Err(ScanError::Changed), None),
         };
         match opened {
             Ok((fd, stat)) => {
                 let dir = Directory::new(self.path.clone(), Arc::new(fd), stat.file, self.opener);
-                self.list(&Arc::new(dir))
+                self.list(&Arc::new(dir), listed)
             }
             Err(error) => {
                 self.unreadable(&error);
@@ -184,7 +155,7 @@ impl Walk<'_> {
         let Some(child) = self.stack.pop() else {
             return;
         };
-        self.pending_bytes -= child.subdirs.held_bytes();
+        self.pending_bytes -= child.held_bytes();
         let Some(parent) = self.stack.last_mut() else {
             return;
         };
@@ -196,39 +167,96 @@ impl Walk<'_> {
     }
 
     /// Gives the entries of `dir` to the visitor and puts it on the stack.
-    fn list(&mut self, dir: &Arc<Directory>) -> Result<(), ScanError> {
+    fn list(&mut self, dir: &Arc<Directory>, listed: Option<Listed>) -> Result<(), ScanError> {
         self.stats.directories += 1;
-        match self.listing.read(dir.as_fd()) {
+        let limit = PENDING_BYTES.saturating_sub(self.pending_bytes).max(4096);
+        let mut subdirs = Subdirs::new(limit);
+        let (stats, read) = match listed {
+            Some((stats, read)) => (Some(stats), read),
+            None => (None, self.listing.read(dir.as_fd())),
+        };
+        match read {
             Ok(()) => {}
             Err(error @ (ScanError::Spill(_) | ScanError::Cancelled)) => return Err(error),
             Err(error) => self.unreadable(&error),
         }
-        let limit = PENDING_BYTES.saturating_sub(self.pending_bytes).max(4096);
-        let mut subdirs = Subdirs::new(limit);
-        let listing = std::mem::replace(&mut self.listing, Listing::empty());
-        let mut until_check = 0_u32;
-        let result = listing.for_each(|name| {
-            if until_check == 0 {
-                until_check = 256;
-                if self.cancel.is_cancelled() {
-                    return Err(ScanError::Cancelled);
-                }
-            }
-            until_check -= 1;
-            self.one(dir, name, &mut subdirs)
-        });
-        self.listing = listing;
-        result?;
+        if let Some(stats) = stats {
+            self.all(dir, stats, &mut subdirs)?;
+        } else {
+            let listing = std::mem::replace(&mut self.listing, Listing::empty());
+            let result = self.names(dir, &listing, &mut subdirs);
+            self.listing = listing;
+            result?;
+        }
         subdirs.finish().map_err(ScanError::Spill)?;
         self.pending_bytes += subdirs.held_bytes();
-        self.stack.push(Frame {
-            fd: Some(dir.shared_fd()),
-            stat: dir.stat_self(),
-            path_len: self.path.len(),
-            subdirs,
-        });
+        let (fd, stat) = (dir.shared_fd(), dir.stat_self());
+        self.stack
+            .push(Frame::new(fd, stat, self.path.len(), subdirs));
         if let Some(far) = self.stack.len().checked_sub(OPEN_PARENTS + 1) {
             self.stack[far].fd = None;
+        }
+        Ok(())
+    }
+
+    /// Takes the names of a listing, if stats take long some batches ahead.
+    fn names(
+        &mut self,
+        dir: &Arc<Directory>,
+        listing: &Listing,
+        subdirs: &mut Subdirs,
+    ) -> Result<(), ScanError> {
+        let mut names = listing.names();
+        let mut batches: VecDeque<Ticket> = VecDeque::new();
+        loop {
+            if self.cancel.is_cancelled() {
+                return Err(ScanError::Cancelled);
+            }
+            while self.is_ahead && batches.len() < BATCHES && listing.len() > BATCH {
+                let names = names.take(BATCH)?;
+                if names.is_empty() {
+                    break;
+                }
+                let dir = dir.shared_fd();
+                batches.push_back(self.crew.ask(Job::Names { dir, names }));
+            }
+            if let Some(batch) = batches.pop_front() {
+                let found = match batch.take() {
+                    Some(Ok(found)) => found,
+                    Some(Err(job)) => job.run(self.opener, &mut Listing::empty()),
+                    None => return Err(ScanError::Cancelled),
+                };
+                if let Found::Names(stats) = found {
+                    self.all(dir, stats, subdirs)?;
+                }
+                continue;
+            }
+            for _ in 0..BATCH {
+                let Some(name) = names.next()? else {
+                    return Ok(());
+                };
+                let (opener, fd) = (self.opener, dir.as_fd());
+                let (stat, is_slow) = self.pace.stat(|| opener.stat(fd, name));
+                if is_slow && !self.is_ahead && self.options.look_ahead == LookAhead::WhenSlow {
+                    self.look_ahead();
+                }
+                self.one(dir, name, stat, subdirs)?;
+            }
+        }
+    }
+
+    /// Takes names whose stats are there.
+    fn all(
+        &mut self,
+        dir: &Arc<Directory>,
+        stats: Stats,
+        subdirs: &mut Subdirs,
+    ) -> Result<(), ScanError> {
+        if self.cancel.is_cancelled() {
+            return Err(ScanError::Cancelled);
+        }
+        for (name, stat) in stats {
+            self.one(dir, &name, stat, subdirs)?;
         }
         Ok(())
     }
@@ -237,10 +265,11 @@ impl Walk<'_> {
         &mut self,
         dir: &Arc<Directory>,
         name: &CStr,
+        stat: Result<Stat, Errno>,
         subdirs: &mut Subdirs,
     ) -> Result<(), ScanError> {
         let bytes = name.to_bytes();
-        let stat = match self.opener.stat(dir.as_fd(), name) {
+        let stat = match stat {
             Ok(stat) => stat,
             Err(Errno::NODATA) => {
                 self.skipped(bytes, IssueKind::Skipped, "its type is unknown");
@@ -353,12 +382,4 @@ impl Walk<'_> {
             message,
         });
     }
-}
-
-/// The parent of an open directory, if it still is the one that it was entered from.
-fn open_parent(child: &OwnedFd, expected: &FileStat) -> Option<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = openat(child, c"..", flags, Mode::empty()).ok()?;
-    let stat = Stat::of_fd(&fd).ok()?;
-    stat.file.same_object(expected).then_some(fd)
 }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     order::Order,
+    shares,
     work::{self, Tools, Ways},
 };
 use crate::{
@@ -90,9 +91,9 @@ impl TaskTable {
         let tools = Tools {
             node: config.node.clone(),
             inventory,
-            budget: work::budget(work::share(config.memory_bytes)),
+            budget: shares::budget(shares::share(config.memory_bytes)),
             limits: config.limits.clone(),
-            memory_bytes: work::share(config.memory_bytes),
+            memory_bytes: shares::share(config.memory_bytes),
             handle: Handle::current(),
         };
         Self {

@@ -31,7 +31,7 @@ pub fn bucket_address(
     spec: &BackupStorageLocationSpec,
     credentials: Option<&str>,
 ) -> Result<Option<BucketAddress>, String> {
-    let wanted = provider::wanted(name, spec)?;
+    let wanted = provider::wanted(name, spec, STORES)?;
     let Some((_, profile)) = &wanted.credentials else {
         return Ok(None);
     };

@@ -10,7 +10,8 @@ use orlop_core::SnapshotId;
 use super::{
     CommitRequest,
     parent::{ParentEntry, ParentLeaf},
-    write::{CommitInfo, UploadStats, WriteSession, Writer},
+    write::{CommitInfo, UploadStats, WriteSession},
+    writer::Writer,
 };
 use crate::{
     error::Result,

@@ -19,6 +19,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod write;
+mod writer;
 
 pub use committer::{
     BeginWrite, CommitRequest, Committer, Location, Parent, ReadGrant, SessionId, WriteGrant,
@@ -33,4 +34,5 @@ pub use read::ReadSession;
 pub use scope::{Scope, is_within};
 pub use stream::FileSink;
 pub(crate) use write::WriteKeys;
-pub use write::{CommitInfo, Stored, UploadStats, WriteOptions, WriteSession, Writer};
+pub use write::{CommitInfo, UploadStats, WriteOptions, WriteSession};
+pub use writer::{Stored, Writer};

@@ -18,13 +18,14 @@ use super::{
     packer::Packer,
     pages::PageReader,
     parent::{ParentCursor, ParentEntry, ParentLeaf, read_leaf},
+    writer::Writer,
 };
 use crate::{
     chunker::Chunker,
     error::{Error, Result},
-    frame::{Encoder, FrameKind, Level},
-    manifest::{ChildRef, Content, Entry, Extent, ExtentList, PageSink, decode_extent_page},
-    secret::{EpochKeys, Key, Secret},
+    frame::FrameKind,
+    manifest::{ChildRef, Content, Entry, Extent, decode_extent_page},
+    secret::{EpochKeys, Key},
     snapshot::{Origin, SnapshotState, SnapshotStats, open_capsule},
     store::ObjectStore,
     throttle::Throttle,
@@ -60,22 +61,13 @@ pub(crate) struct WriteKeys {
 }
 
 impl WriteKeys {
-    fn of(&self, kind: FrameKind) -> &Key {
+    pub(super) fn of(&self, kind: FrameKind) -> &Key {
         match kind {
             FrameKind::Sidecar => self.volume.newest(),
             FrameKind::Refs => &self.refs,
             FrameKind::Data | FrameKind::Manifest | FrameKind::Extents => self.domain.newest(),
         }
     }
-}
-
-/// What became of a chunk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stored {
-    /// Its secret.
-    pub secret: Secret,
-    /// Whether it was not in the repository.
-    pub new: bool,
 }
 
 /// What a session has sent to the store.
@@ -127,7 +119,7 @@ pub struct WriteSession {
     parents: Vec<ParentRoot>,
     /// What the snapshot is a copy of.
     pub(super) origin: Option<Origin>,
-    known: Known,
+    pub(super) known: Known,
     /// Bytes of pages that only checkpoints needed.
     pub(super) checkpoint_bytes: AtomicU64,
     leaves: Mutex<VecDeque<(u64, Arc<Vec<Entry>>)>>,
@@ -318,11 +310,7 @@ impl WriteSession {
     /// # Errors
     /// No memory for a compressor.
     pub fn writer(&self) -> Result<Writer<'_>> {
-        Ok(Writer {
-            session: self,
-            encoder: Encoder::new()?,
-            packed: 0,
-        })
+        Writer::new(self)
     }
 
     /// What was sent so far.
@@ -356,73 +344,5 @@ impl WriteSession {
     /// Size at which a pack is closed, in bytes.
     pub fn pack_bytes(&self) -> u64 {
         self.packer.pack_bytes()
-    }
-}
-
-/// Stores chunks for one thread.
-pub struct Writer<'s> {
-    pub(super) session: &'s WriteSession,
-    encoder: Encoder,
-    /// Bytes that this writer put into packs.
-    pub(super) packed: u64,
-}
-
-impl Writer<'_> {
-    /// Stores a chunk of a file, or a bundle, unless the repository has it.
-    ///
-    /// # Errors
-    /// The store or the committer failed, or the work was cancelled.
-    pub fn store(&mut self, plain: &[u8]) -> Result<Stored> {
-        let stored = self.put(FrameKind::Data, plain)?;
-        if stored.new {
-            self.session.chunks_new.fetch_add(1, Ordering::Relaxed);
-            self.session
-                .new_bytes
-                .fetch_add(plain.len() as u64, Ordering::Relaxed);
-        } else {
-            self.session.chunks_reused.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(stored)
-    }
-
-    /// Appends an extent to a file's list.
-    ///
-    /// # Errors
-    /// As [`Self::store`]: a long list is stored in pages.
-    pub fn push_extent(&mut self, list: &mut ExtentList, extent: Extent) -> Result<()> {
-        list.push(extent, self)
-    }
-
-    /// The content that a list makes.
-    ///
-    /// # Errors
-    /// As [`Self::store`].
-    pub fn finish_extents(&mut self, list: ExtentList) -> Result<Content> {
-        list.finish(self)
-    }
-
-    fn put(&mut self, kind: FrameKind, plain: &[u8]) -> Result<Stored> {
-        let session = self.session;
-        session.packer.check()?;
-        let secret = Secret::of(session.keys.of(kind), plain);
-        let id = secret.id();
-        if session.known.has(&session.pages, kind, id)? {
-            return Ok(Stored { secret, new: false });
-        }
-        let level = match kind {
-            FrameKind::Data => session.packer.level(),
-            _ => Level::default(),
-        };
-        let frame = self.encoder.encode(kind, &secret, plain, level)?;
-        let bytes = frame.bytes.len() as u64;
-        let new = session.packer.push(frame, || session.known.claim(id))?;
-        self.packed += if new { bytes } else { 0 };
-        Ok(Stored { secret, new })
-    }
-}
-
-impl PageSink for Writer<'_> {
-    fn store_page(&mut self, kind: FrameKind, plain: &[u8]) -> Result<Secret> {
-        self.put(kind, plain).map(|stored| stored.secret)
     }
 }
