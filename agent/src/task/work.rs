@@ -24,7 +24,6 @@ use crate::{
     volumes::FoundVolume,
 };
 
-
 /// What tasks work with.
 pub(super) struct Tools {
     /// Name of this node.
@@ -199,4 +198,3 @@ fn backup(
         Err(error) => failed(with_causes(&error), !error.is_permanent()),
     }
 }
-

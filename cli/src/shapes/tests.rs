@@ -9,7 +9,8 @@ use orlop_repository::{
 };
 
 use super::{
-    BackupRunShape, BackupShape, BootstrapShape, RestoreRunShape, ScheduleShape, SnapshotShape,
+    BackupRunShape, BackupShape, BootstrapShape, CheckShape, RepairShape, RestoreRunShape,
+    ScheduleShape, SnapshotShape,
 };
 
 fn json<T: serde::Serialize>(value: &T) -> String {

@@ -3,6 +3,8 @@
 use orlop_core::S3Keys;
 use orlop_kubernetes::velero::location::BackupStorageLocationSpec;
 
+use crate::Config;
+
 use super::{
     ini,
     provider::{self, REPOSITORY_PATH},
@@ -31,7 +33,7 @@ pub fn bucket_address(
     spec: &BackupStorageLocationSpec,
     credentials: Option<&str>,
 ) -> Result<Option<BucketAddress>, String> {
-    let wanted = provider::wanted(name, spec, STORES)?;
+    let wanted = provider::wanted(name, spec, &Config::default().stores)?;
     let Some((_, profile)) = &wanted.credentials else {
         return Ok(None);
     };

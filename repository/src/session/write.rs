@@ -284,8 +284,8 @@ impl WriteSession {
         let Some(page) = first else {
             return Ok(Vec::new());
         };
-        let key = Some(&self.keys.domain);
-        let bytes = self.pages.read(FrameKind::Extents, &page.secret, key)?;
+        let keys = self.keys.domain.all();
+        let bytes = self.pages.read(FrameKind::Extents, &page.secret, keys)?;
         decode_extent_page(&bytes)
             .ok_or_else(|| Error::damaged("manifest", "an extent page breaks the format"))
     }

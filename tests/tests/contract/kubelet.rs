@@ -318,6 +318,7 @@ impl Kubelet {
                 ..DiscoverOptions::default()
             },
             memory_bytes: 256 << 20,
+            limits: orlop_agent::backup::Limits::default(),
         };
         let cancel = CancellationToken::new();
         let own = cancel.clone();

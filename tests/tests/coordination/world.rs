@@ -11,7 +11,7 @@ use std::{
 
 use orlop_agent::{
     app::{self, AgentConfig, TokenSource},
-    backup::Limits,
+    backup::Limits as Shares,
     volumes::DiscoverOptions,
 };
 use orlop_coordinator::{
@@ -272,7 +272,7 @@ impl World {
                 host_roots: Vec::new(),
             },
             memory_bytes: 256 << 20,
-            limits: Limits::default(),
+            limits: Shares::default(),
         };
         let shutdown = CancellationToken::new();
         let own = shutdown.clone();

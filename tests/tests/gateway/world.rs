@@ -4,7 +4,7 @@ use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use orlop_agent::{
     app::{self, AgentConfig, TokenSource},
-    backup::Limits,
+    backup::Limits as Shares,
     volumes::DiscoverOptions,
 };
 use orlop_coordinator::{
@@ -158,7 +158,7 @@ impl World {
                 host_roots: Vec::new(),
             },
             memory_bytes: 256 << 20,
-            limits: Limits::default(),
+            limits: Shares::default(),
         };
         self.relay = Some(relay);
         let shutdown = CancellationToken::new();

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::Repair;
 use crate::{
     error::Result,
-    frame::{Encoder, FrameKind},
+    frame::{Encoder, FrameKind, Level},
     index::SegmentBuilder,
     manifest::RefsPage,
     pack::{PackClass, TableEntry},
@@ -149,7 +149,7 @@ impl Repair<'_> {
             for mut page in pages {
                 let plain = page.encode();
                 let secret = Secret::of(&key, &plain);
-                let frame = encoder.encode(FrameKind::Refs, &secret, &plain)?;
+                let frame = encoder.encode(FrameKind::Refs, &secret, &plain, Level::default())?;
                 if let Some(entry) = TableEntry::of_frame(secret.id(), &frame.bytes) {
                     let (class, collector) = (PackClass::Meta, &self.collector);
                     collector
