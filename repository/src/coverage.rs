@@ -199,8 +199,9 @@ impl Coverage {
         let mut records: Vec<Vec<u8>> = parts
             .map(|part| {
                 let mut bytes = Vec::with_capacity(part.len() * PACK);
-                part.iter()
-                    .for_each(|(key, seen)| seen.encode(key, &mut bytes));
+                for (key, seen) in part {
+                    seen.encode(key, &mut bytes);
+                }
                 let runs = std::mem::take(&mut runs);
                 RecordMessage { packs: bytes, runs }.encode_to_vec()
             })

@@ -58,7 +58,9 @@ impl Stages {
     /// The system has no random numbers.
     pub fn pack(&self, frames: Vec<Sealed>) -> Result<u64> {
         let mut pack = OpenPack::new(PackClass::Data, 1);
-        frames.into_iter().for_each(|frame| pack.push(frame.0));
+        for frame in frames {
+            pack.push(frame.0);
+        }
         Ok(pack.finish(&self.key)?.len)
     }
 }

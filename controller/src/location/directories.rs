@@ -73,9 +73,9 @@ impl Locations {
         if self.0.is_tidy(location) {
             return Ok(None);
         }
-        let unchanged = self.0.unchanged_for(location);
-        if unchanged < SETTLE {
-            return Ok(Some(SETTLE - unchanged));
+        let rest = SETTLE.saturating_sub(self.0.unchanged_for(location));
+        if !rest.is_zero() {
+            return Ok(Some(rest));
         }
         let name = location.metadata.name.as_deref().unwrap_or_default();
         let wanted = provider::wanted(name, &location.spec, &self.0.config.stores);

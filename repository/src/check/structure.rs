@@ -76,9 +76,8 @@ impl Check {
             let bytes = self.repository.store().get_fresh(&key.name).await;
             let read = bytes.and_then(|bytes| WrappedKey::decode_named(&key.name, &bytes));
             match read {
-                Ok(_) => {}
-                // It was removed in this moment.
-                Err(Error::NotFound { .. }) => {}
+                // One that is missing was removed in this moment.
+                Ok(_) | Err(Error::NotFound { .. }) => {}
                 Err(error) if is_loss(&error) => {
                     self.found(&key.name, DamageKind::DamagedKey, None, None);
                 }

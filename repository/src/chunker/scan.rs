@@ -98,8 +98,13 @@ fn four(chunker: &Chunker, before: &[u8], block: &[u8], lane: usize, found: &mut
         h1 = (h1 << 1).wrapping_add(gear[usize::from(*b1)]);
         h2 = (h2 << 1).wrapping_add(gear[usize::from(*b2)]);
         h3 = (h3 << 1).wrapping_add(gear[usize::from(*b3)]);
-        if (h0 & mask == 0) | (h1 & mask == 0) | (h2 & mask == 0) | (h3 & mask == 0) {
-            for (n, hash) in [h0, h1, h2, h3].into_iter().enumerate() {
+        let hashes = [h0, h1, h2, h3];
+        // One branch for all four.
+        let hits = hashes
+            .iter()
+            .fold(0, |hits, hash| hits | u8::from(hash & mask == 0));
+        if hits != 0 {
+            for (n, hash) in hashes.into_iter().enumerate() {
                 if hash & mask == 0 {
                     note(chunker, hash, n * lane + at, found);
                 }

@@ -43,7 +43,9 @@ fn coverage() -> impl Strategy<Value = Coverage> {
 
 fn sum(parts: &[&Coverage]) -> Coverage {
     let mut sum = Coverage::default();
-    parts.iter().for_each(|part| sum.add(part));
+    for part in parts {
+        sum.add(part);
+    }
     sum
 }
 

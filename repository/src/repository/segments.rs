@@ -107,10 +107,9 @@ impl Repository {
             self.write_index(|index| {
                 index.guessed = Some(first.clone());
                 index.add(first.clone(), segment);
-                let none = || SegmentBuilder::default().into_segment();
-                others
-                    .iter()
-                    .for_each(|name| index.add(name.clone(), none()));
+                for name in others {
+                    index.add(name.clone(), SegmentBuilder::default().into_segment());
+                }
             });
         }
         // What was replaced by others is not needed any more.

@@ -374,7 +374,7 @@ impl Kubelet {
         });
         let waits = tokio::task::spawn_blocking(move || {
             let cancel = CancellationToken::new();
-            marks::wait(&dir, LOOK, Some(GRACE), &mut |_| {}, &cancel).unwrap()
+            marks::wait(&dir, LOOK, Some(GRACE), None, &mut |_| {}, &cancel).unwrap()
         });
         self.waiting.insert(uid, (namespace, name, waits));
     }

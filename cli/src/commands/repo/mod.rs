@@ -81,7 +81,7 @@ impl RepoCommand {
             Self::Cat(args) => args.run(cancel).await,
             Self::Restore(args) => args.run(cancel).await,
             Self::Check(args) => args.run(cancel).await,
-            Self::Repair(args) => args.run(cancel).await,
+            Self::Repair(args) => Box::pin(args.run(cancel)).await,
             Self::Collect(args) => args.run(cancel).await,
             Self::Forget(args) => args.run(cancel).await,
             Self::Stats(args) => args.run().await,

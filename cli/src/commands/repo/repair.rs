@@ -55,7 +55,7 @@ impl RepairArgs {
             patience: self.wait,
             fence_after: self.fence_after,
         };
-        let report = repository.repair(options, monitor, cancel).await;
+        let report = Box::pin(repository.repair(options, monitor, cancel)).await;
         display.finish();
         let shape = RepairShape::from(report?);
         self.output.print(&shape, RepairShape::table)?;

@@ -27,10 +27,9 @@ impl Repair<'_> {
     pub(super) async fn settle(&mut self) -> Result<()> {
         loop {
             self.go_on()?;
-            let wanted = match self.wanted().await? {
-                Some(wanted) => wanted,
+            let Some(wanted) = self.wanted().await? else {
                 // More packs are damaged than was known.
-                None => continue,
+                continue;
             };
             self.save(wanted).await?;
             if self.mark_damage().await? {
