@@ -100,7 +100,7 @@ impl Cli {
         };
         logging::init_from(format, if daemon { "info" } else { "warn" });
         match self.command {
-            Command::Repo(command) => command.run(cancel).await,
+            Command::Repo(command) => Box::pin(command.run(cancel)).await,
             Command::Backup(command) => command.run(cancel).await,
             Command::Restore(command) => command.run(cancel).await,
             Command::Schedule(command) => command.run(cancel).await,
