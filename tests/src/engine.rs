@@ -81,8 +81,20 @@ impl Engine {
             pack_bytes,
             ..InitOptions::default()
         };
+        Self::init_as(store, &key_file(), options)
+    }
+
+    /// Makes a repository in `store`.
+    ///
+    /// # Errors
+    /// As for [`Repository::init`].
+    pub fn init_as(
+        store: Arc<dyn ObjectStore>,
+        unlock: &Unlock,
+        options: InitOptions,
+    ) -> Result<Self> {
         let runtime = runtime();
-        let repository = runtime.block_on(Repository::init(store, &key_file(), options))?;
+        let repository = runtime.block_on(Repository::init(store, unlock, options))?;
         Ok(Self::over(runtime, repository))
     }
 
@@ -96,8 +108,16 @@ impl Engine {
     /// # Errors
     /// As for [`Repository::open`].
     pub fn open(store: Arc<dyn ObjectStore>) -> Result<Self> {
+        Self::open_as(store, &key_file())
+    }
+
+    /// Opens the repository in `store` with something else than [`KEY`].
+    ///
+    /// # Errors
+    /// As for [`Repository::open`].
+    pub fn open_as(store: Arc<dyn ObjectStore>, unlock: &Unlock) -> Result<Self> {
         let runtime = runtime();
-        let repository = runtime.block_on(Repository::open(store, &key_file()))?;
+        let repository = runtime.block_on(Repository::open(store, unlock))?;
         Ok(Self::over(runtime, repository))
     }
 

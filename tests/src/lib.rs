@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod between;
 mod engine;
 pub mod kube_api;
 mod node;
@@ -18,13 +19,14 @@ mod tree;
 mod wait;
 mod watched;
 
+pub use between::{Before, Between, StopAfter};
 pub use engine::{Engine, KEY, copy_store, key_file};
 pub use node::{Node, Pod};
 pub use place::quick_dir;
 pub use program::{Daemon, Orlop, Output, free_port, program, repository_root};
 pub use random::Random;
 pub use record::{Record, assert_identical};
-pub use require::{is_root, postgres_bin, require};
+pub use require::{is_root, postgres_bin, python, require};
 pub use service::Machine;
 pub use tree::{Content, Meta, Step, Tree, What, any_step, any_tree, any_tree_as_root, sample};
 pub use wait::{eventually, eventually_within};

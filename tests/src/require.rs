@@ -1,6 +1,10 @@
 //! What a machine may lack: a test that needs it says so and is skipped, unless the run insists.
 
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
 
 /// Whether this process runs as root.
 pub fn is_root() -> bool {
@@ -28,7 +32,21 @@ fn has_cluster() -> bool {
     is_set("KUBE_BIN") && is_set("KUBECONFIG")
 }
 
-/// Whether this machine has `what`: `root`, `postgres` or `cluster`. If it has not, the line `skipped: needs …`
+/// A Python that has what the second reader of the format (`tests/reader`) needs; `None` if there is none.
+pub fn python() -> Option<&'static Path> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let has = |python: &Path| {
+        let imports = "import argon2, cryptography, zstandard";
+        let run = Command::new(python).args(["-c", imports]).output();
+        run.is_ok_and(|output| output.status.success())
+    };
+    // The system's comes first: another one may be there without the system's modules.
+    let all = ["/usr/bin/python3", "python3"].map(PathBuf::from);
+    let found = FOUND.get_or_init(|| all.into_iter().find(|python| has(python)));
+    found.as_deref()
+}
+
+/// Whether this machine has `what`: `root`, `postgres`, `python` or `cluster`. If it has not, the line `skipped: needs …`
 /// is printed.
 ///
 /// # Panics
@@ -37,6 +55,7 @@ pub fn require(what: &str) -> bool {
     let present = match what {
         "root" => is_root(),
         "postgres" => postgres_bin().is_some(),
+        "python" => python().is_some(),
         "cluster" => has_cluster(),
         _ => panic!("no machine is asked for {what:?}"),
     };

@@ -15,11 +15,10 @@ use bytes::Bytes;
 use orlop_agent::backup::{BackupError, BackupReport};
 use orlop_core::{Issue, Monitor, NoMonitor, Progress, SnapshotId};
 use orlop_repository::{
-    BeginWrite, ChunkId, CollectOptions, CommitRequest, Committer, Error, Location, ObjectStore,
-    ReadGrant, Repository, Result, SessionId, SnapshotInfo, SnapshotState, WriteGrant,
+    CollectOptions, Error, ObjectStore, Repository, Result, SnapshotInfo, SnapshotState,
     store::{Durability, FaultyStore, MemoryStore, ObjectInfo, Plan, Put},
 };
-use orlop_tests::{Engine, Random, Record};
+use orlop_tests::{Before, Between, Engine, Random, Record, StopAfter};
 use tokio_util::sync::CancellationToken;
 
 /// Some packs of the tests' repositories, which have 1 MiB.
@@ -150,7 +149,7 @@ fn an_incremental_backup_goes_on_from_its_checkpoint_and_then_from_the_whole_sna
     }
     std::thread::sleep(Duration::from_millis(50));
     for stop_at in [1, 2] {
-        let stopped = Arc::new(Stopping::new(&engine, stop_at));
+        let stopped = Arc::new(Between::new(&engine, StopAfter(stop_at)));
         let engine = Engine::open(store.clone())
             .unwrap()
             .with_checkpoints(EVERY / 2)
@@ -191,76 +190,6 @@ fn an_incremental_backup_goes_on_from_its_checkpoint_and_then_from_the_whole_sna
     engine.assert_sound();
     let listed: Vec<_> = snapshots(&engine).iter().map(|info| info.id).collect();
     assert_eq!(listed, [first.snapshot, report.snapshot]);
-}
-
-/// Passes everything on to a repository; what comes before a commit is up to `before`.
-struct Between<F> {
-    repository: Arc<Repository>,
-    /// Given the number of the commit from 1 and whether it is a checkpoint.
-    before: F,
-    commits: AtomicU64,
-}
-
-#[async_trait]
-trait Before: Send + Sync {
-    async fn commit(&self, repository: &Repository, number: u64, partial: bool) -> Result<()>;
-}
-
-#[async_trait]
-impl<F: Before> Committer for Between<F> {
-    async fn begin_write(&self, request: BeginWrite) -> Result<WriteGrant> {
-        self.repository.begin_write(request).await
-    }
-
-    async fn begin_read(&self, snapshot: SnapshotId) -> Result<ReadGrant> {
-        self.repository.begin_read(snapshot).await
-    }
-
-    async fn locate(
-        &self,
-        session: SessionId,
-        ids: &[ChunkId],
-        fresh: bool,
-    ) -> Result<Vec<Option<Location>>> {
-        self.repository.locate(session, ids, fresh).await
-    }
-
-    async fn commit(&self, session: SessionId, request: CommitRequest) -> Result<SnapshotId> {
-        let number = self.commits.fetch_add(1, SeqCst) + 1;
-        let partial = request.state == SnapshotState::Partial;
-        self.before
-            .commit(&self.repository, number, partial)
-            .await?;
-        self.repository.commit(session, request).await
-    }
-
-    async fn end(&self, session: SessionId) -> Result<()> {
-        self.repository.end(session).await
-    }
-}
-
-/// Ends the backup, as a crash would, when it has made so many checkpoints.
-struct StopAfter(u64);
-type Stopping = Between<StopAfter>;
-
-impl Stopping {
-    fn new(engine: &Engine, checkpoints: u64) -> Self {
-        Self {
-            repository: Arc::clone(engine.repository()),
-            before: StopAfter(checkpoints),
-            commits: 0.into(),
-        }
-    }
-}
-
-#[async_trait]
-impl Before for StopAfter {
-    async fn commit(&self, _: &Repository, number: u64, partial: bool) -> Result<()> {
-        if number > self.0 || !partial {
-            return Err(Error::Invalid("the test stops it".to_owned()));
-        }
-        Ok(())
-    }
 }
 
 /// Collects with no patience at all before the first commits, so that they are shut out.
@@ -311,11 +240,7 @@ fn shut_out(
 ) -> (Arc<MemoryStore>, Result<BackupReport, BackupError>, usize) {
     let store = Arc::new(MemoryStore::new());
     let engine = Engine::init(store.clone()).unwrap();
-    let committer = Arc::new(Between {
-        repository: Arc::clone(engine.repository()),
-        before: Collecting { times },
-        commits: 0.into(),
-    });
+    let committer = Arc::new(Between::new(&engine, Collecting { times }));
     let ears = Arc::new(Ears::default());
     let engine = engine
         .with_checkpoints(EVERY)
@@ -468,7 +393,7 @@ fn a_checkpoint_is_listed_and_never_chosen() {
     fill(volume.path(), 8);
     let store = Arc::new(MemoryStore::new());
     let engine = Engine::init(store.clone()).unwrap();
-    let stopped = Arc::new(Stopping::new(&engine, 4));
+    let stopped = Arc::new(Between::new(&engine, StopAfter(4)));
     let engine = engine.with_checkpoints(EVERY / 4).with_committer(stopped);
     engine.try_backup(volume.path()).unwrap_err();
     let listed = snapshots(&engine);
