@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::{now_ms, sleep, uptime},
+    config::Feature,
     error::{Error, Result},
     mark::Marked,
     mistake::{Mistake, makes},
@@ -78,6 +79,7 @@ struct Collector<'r> {
 
 impl Collector<'_> {
     async fn run(&mut self) -> Result<()> {
+        self.repository.prove_feature(Feature::Maintain)?;
         self.report.dry_run = self.options.dry_run;
         if self.options.dry_run {
             let gathered = self.gather().await?;

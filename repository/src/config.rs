@@ -10,6 +10,8 @@ use crate::{
 
 /// The format that this program writes; it may still change while it is 0.
 pub const FORMAT: u32 = 0;
+/// The oldest format that this program reads: the two before its own, as far as they were released.
+const OLDEST: u32 = 0;
 /// Name of the object.
 pub(crate) const NAME: &str = "repo.cfg";
 const MAGIC: &[u8; 8] = b"ORLOPCFG";
@@ -118,6 +120,42 @@ impl From<Capabilities> for StoreCapabilities {
     }
 }
 
+/// What a repository may need features for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Feature {
+    /// Anything at all.
+    Read,
+    /// Entries of the log, and what they name.
+    Write,
+    /// Collection, and whatever else removes or replaces objects.
+    Maintain,
+}
+
+/// Features that this program has, of each kind: none yet.
+const KNOWN: [&str; 0] = [];
+
+impl Feature {
+    /// Proves that this program has all features that `config` asks for.
+    ///
+    /// # Errors
+    /// [`Error::UnknownFeature`].
+    pub(crate) fn prove(self, config: &Config, store: &str) -> Result<()> {
+        let (needed, purpose) = match self {
+            Self::Read => (&config.read_features, "to be read"),
+            Self::Write => (&config.write_features, "to be written to"),
+            Self::Maintain => (&config.maintain_features, "to be collected"),
+        };
+        match needed.iter().find(|one| !KNOWN.contains(&one.as_str())) {
+            None => Ok(()),
+            Some(feature) => Err(Error::UnknownFeature {
+                store: store.to_owned(),
+                purpose,
+                feature: feature.clone(),
+            }),
+        }
+    }
+}
+
 impl Config {
     /// `magic ‖ format ‖ length ‖ protobuf ‖ MAC`, the MAC under the maintenance key.
     pub(crate) fn encode_signed(&self, mac_key: &Key) -> Vec<u8> {
@@ -144,11 +182,20 @@ impl Config {
         let word = |at: usize| {
             u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
         };
-        if word(8) > FORMAT {
-            return Err(Error::NewerFormat {
-                store: store.to_owned(),
-                found: word(8),
-                known: FORMAT,
+        let found = word(8);
+        if !(OLDEST..=FORMAT).contains(&found) {
+            return Err(if found > FORMAT {
+                Error::NewerFormat {
+                    store: store.to_owned(),
+                    found,
+                    known: FORMAT,
+                }
+            } else {
+                Error::OlderFormat {
+                    store: store.to_owned(),
+                    found,
+                    oldest: OLDEST,
+                }
             });
         }
         if word(12) as usize != bytes.len() - 48 || bytes.len() > 1 << 16 {
@@ -156,13 +203,12 @@ impl Config {
         }
         let config =
             Self::decode(&bytes[16..bytes.len() - 32]).map_err(|e| fail(&e.to_string()))?;
-        if let Some(feature) = config.read_features.first() {
-            return Err(Error::UnknownFeature {
-                store: store.to_owned(),
-                feature: feature.clone(),
-            });
-        }
-        if config.id.len() != 16 || config.read_public_key.len() != 32 || config.suite != 1 {
+        Feature::Read.prove(&config, store)?;
+        if config.format != found
+            || config.id.len() != 16
+            || config.read_public_key.len() != 32
+            || config.suite != 1
+        {
             return Err(fail("a field is out of range"));
         }
         if config.pack_bytes < 1 << 16 || config.pack_bytes > 1 << 30 {
@@ -219,3 +265,6 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

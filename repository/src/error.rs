@@ -119,13 +119,27 @@ pub enum Error {
         /// Newest format that is understood.
         known: u32,
     },
+    /// The repository is of a format that is not read any more.
+    #[error(
+        "the repository at {store} has format {found}, this program reads {oldest} and later: restore from it with the orlop that made it, and back up into a new one (`orlop repo init`)"
+    )]
+    OlderFormat {
+        /// The store.
+        store: String,
+        /// Format of the repository.
+        found: u32,
+        /// Oldest format that is understood.
+        oldest: u32,
+    },
     /// The repository needs a feature that this program lacks.
     #[error(
-        "the repository at {store} needs the feature {feature:?} that this program lacks: use a newer orlop"
+        "the repository at {store} needs the feature {feature:?} {purpose}, and this program lacks it: use a newer orlop"
     )]
     UnknownFeature {
         /// The store.
         store: String,
+        /// What is not done: `to be read`, `to be written to` or `to be collected`.
+        purpose: &'static str,
         /// Name of the feature.
         feature: String,
     },

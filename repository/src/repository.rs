@@ -29,7 +29,7 @@ use segments::IndexState;
 
 use crate::{
     clock::now_ms,
-    config::{self, ChunkProfile, Config},
+    config::{self, ChunkProfile, Config, Feature},
     error::{Error, Result},
     keys::{KeyRing, Unlock, WrappedKey},
     log::{self, Appender},
@@ -425,12 +425,21 @@ impl Repository {
         format!("{domain}/{}", self.keys.pseudonym("lineage", &lineage.0))
     }
 
+    /// Proves that this program has the features that the repository asks for.
+    ///
+    /// # Errors
+    /// [`Error::UnknownFeature`].
+    pub(crate) fn prove_feature(&self, feature: Feature) -> Result<()> {
+        feature.prove(&self.config, &self.store.description())
+    }
+
     /// Appends an entry to the log, see [`Appender::append`].
     pub(crate) async fn append(
         &self,
         state: &mut LogState,
         make: impl FnMut(&LogState) -> Result<Option<Body>> + Send,
     ) -> Result<Option<u64>> {
+        self.prove_feature(Feature::Write)?;
         let appender = Appender {
             store: &*self.store,
             mac_key: &self.keys.mac(),

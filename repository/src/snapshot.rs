@@ -374,6 +374,9 @@ fn parse(keys: &KeyRing, name: &str, bytes: &[u8]) -> Result<(SnapshotObject, Re
     if object.encoded_len() != bytes.len() {
         return Err(fail("it holds bytes that belong to nothing"));
     }
+    if object.format > crate::config::FORMAT {
+        return Err(fail("it is of a newer format: use a newer orlop"));
+    }
     let aad = record_aad(name, object.format, &object.sealed_root, &object.capsule);
     let record = seal::open_vec(&keys.records(), &aad, &object.record)
         .ok_or_else(|| fail("it cannot be opened: some of its bytes were changed"))?;

@@ -392,7 +392,10 @@ impl Repository {
         match appended {
             Ok(Some(session)) => Ok(session),
             Ok(None) => Err(Error::Cancelled),
-            Err(Error::NeedsExclusive { .. }) => Ok(UNLOGGED | u64::from_le_bytes(random_bytes()?)),
+            // Who may not write can still read.
+            Err(Error::NeedsExclusive { .. } | Error::UnknownFeature { .. }) => {
+                Ok(UNLOGGED | u64::from_le_bytes(random_bytes()?))
+            }
             Err(error @ (Error::Store { .. } | Error::Full { .. })) => {
                 tracing::warn!(
                     %error,
