@@ -35,6 +35,8 @@ mod repository;
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod malformed;
 
 mod check;
 mod collect;

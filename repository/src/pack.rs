@@ -259,6 +259,9 @@ impl Ending {
         let fail = |reason: &str| Error::damaged(name, reason);
         let trailer = seal::open_vec(session_key, TRAILER_AAD, trailer)
             .ok_or_else(|| fail("its trailer cannot be opened"))?;
+        if trailer.len() + seal::OVERHEAD != TRAILER {
+            return Err(fail("its trailer makes no sense"));
+        }
         let word = |at: usize| {
             u32::from_le_bytes([
                 trailer[at],
@@ -295,21 +298,22 @@ pub(crate) fn open_table(
     let fail = |reason: &str| Error::damaged(name, reason);
     let table = seal::open_vec(session_key, TABLE_AAD, sealed)
         .ok_or_else(|| fail("its table cannot be opened"))?;
+    let senseless = || fail("its table makes no sense");
     let mut at = HEADER as u64;
-    table
-        .chunks_exact(ENTRY)
-        .map(|entry| {
-            let entry =
-                TableEntry::decode(entry).ok_or_else(|| fail("its table makes no sense"))?;
-            let begins = u64::from(entry.offset) == at;
-            at += u64::from(entry.len);
-            if begins && at <= place.offset {
-                Ok(entry)
-            } else {
-                Err(fail("its table makes no sense"))
-            }
-        })
-        .collect()
+    let mut entries = Vec::with_capacity(table.len() / ENTRY);
+    for entry in table.chunks(ENTRY) {
+        let entry = TableEntry::decode(entry).ok_or_else(senseless)?;
+        if u64::from(entry.offset) != at {
+            return Err(senseless());
+        }
+        at += u64::from(entry.len);
+        entries.push(entry);
+    }
+    if at == place.offset {
+        Ok(entries)
+    } else {
+        Err(senseless())
+    }
 }
 
 #[cfg(test)]
