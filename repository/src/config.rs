@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The format that this program writes; it may still change while it is 0.
-pub const FORMAT: u32 = 0;
+pub const FORMAT: u32 = 1;
 /// The oldest format that this program reads: the two before its own, as far as they were released.
 const OLDEST: u32 = 0;
 /// Name of the object.

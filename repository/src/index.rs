@@ -181,37 +181,37 @@ impl Segment {
         pack::scrub(name, bytes)?;
         let body = seal::open_vec(session_key, AAD, &bytes[16..])
             .ok_or_else(|| fail("it cannot be opened"))?;
-        let parse = || -> Option<Self> {
-            let word = |at: usize| {
-                Some(u32::from_le_bytes(body.get(at..at + 4)?.try_into().ok()?) as usize)
-            };
-            let mut at = 4;
-            let mut packs = Vec::new();
-            for _ in 0..word(0)? {
-                let len = usize::from(*body.get(at)?);
-                at += 1 + len;
-                let text = std::str::from_utf8(body.get(at - len..at)?).ok()?;
-                let plain_data = u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?);
-                at += 8;
-                packs.push(PackEntry {
-                    name: text.into(),
-                    plain_data,
-                });
-            }
-            let count = word(at)?;
-            let rest = body.get(at + 4..)?;
-            if rest.len() != count.checked_mul(RECORD)? {
-                return None;
-            }
-            let records: Vec<Record> = rest
-                .chunks_exact(RECORD)
-                .map(Record::decode)
-                .collect::<Option<_>>()?;
-            let sane =
-                records.is_sorted() && records.iter().all(|r| (r.pack as usize) < packs.len());
-            sane.then_some(Self { packs, records })
-        };
-        parse().ok_or_else(|| fail("it makes no sense"))
+        Self::parse(&body).ok_or_else(|| fail("it makes no sense"))
+    }
+
+    /// The opened body of a segment; `None` if it breaks the format.
+    pub(crate) fn parse(body: &[u8]) -> Option<Self> {
+        let word =
+            |at: usize| Some(u32::from_le_bytes(body.get(at..at + 4)?.try_into().ok()?) as usize);
+        let mut at = 4;
+        let mut packs = Vec::new();
+        for _ in 0..word(0)? {
+            let len = usize::from(*body.get(at)?);
+            at += 1 + len;
+            let text = std::str::from_utf8(body.get(at - len..at)?).ok()?;
+            let plain_data = u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?);
+            at += 8;
+            packs.push(PackEntry {
+                name: text.into(),
+                plain_data,
+            });
+        }
+        let count = word(at)?;
+        let rest = body.get(at + 4..)?;
+        if rest.len() != count.checked_mul(RECORD)? {
+            return None;
+        }
+        let records: Vec<Record> = rest
+            .chunks_exact(RECORD)
+            .map(Record::decode)
+            .collect::<Option<_>>()?;
+        let sane = records.is_sorted() && records.iter().all(|r| (r.pack as usize) < packs.len());
+        sane.then_some(Self { packs, records })
     }
 }
 

@@ -71,7 +71,7 @@ async fn an_unknown_write_feature_forbids_writing_and_lets_read() {
     assert_lacks(&error, "to be written to");
     assert_lacks(&collect(&repository).await.unwrap_err(), "to be written to");
     let check = repository.check(
-        crate::CheckOptions { read_data: true },
+        crate::CheckOptions::data(),
         Arc::new(NoMonitor),
         CancellationToken::new(),
     );

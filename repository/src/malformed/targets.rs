@@ -6,7 +6,7 @@ use orlop_core::{Lineage, SnapshotId, VolumeRef};
 
 use crate::{
     config::Config,
-    frame::{Decoder, Encoder, FrameKind},
+    frame::{Decoder, Encoder, FrameKind, Level},
     golden::stored,
     index::Segment,
     keys::{KeyRing, Unlock, WrappedKey},
@@ -78,7 +78,7 @@ fn configuration() -> Vec<Target> {
     let signed = config.encode_signed(&key(3));
     let fields = signed[16..signed.len() - 32].to_vec();
     let unlock = Unlock::KeyFile(vec![4; 32]);
-    let (name, wrapped) = WrappedKey::wrap(&key(5), &unlock, 0).unwrap();
+    let (name, wrapped) = WrappedKey::wrap(&[key(5)], &unlock, "", 0).unwrap();
     let head = signed[..12].to_vec();
     let opens = {
         let unlock = unlock.clone();
@@ -136,7 +136,11 @@ fn a_pack() -> pack::FinishedPack {
     let mut encoder = Encoder::new().unwrap();
     for text in [&b"short"[..], &[b'x'; 9000]] {
         let secret = Secret::of(&key(1), text);
-        pack.push(encoder.encode(FrameKind::Data, &secret, text).unwrap());
+        pack.push(
+            encoder
+                .encode(FrameKind::Data, &secret, text, Level::default())
+                .unwrap(),
+        );
     }
     pack.finish(&key(2)).unwrap()
 }
@@ -178,7 +182,7 @@ fn packs() -> Vec<Target> {
 fn decodes(secret: &Secret, frame: &[u8]) -> bool {
     let name = || "test".to_owned();
     let mut decoder = Decoder::new().unwrap();
-    let decoded = decoder.decode(&name, FrameKind::Data, secret, Some(&key(1)), frame);
+    let decoded = decoder.decode(&name, FrameKind::Data, secret, &[key(1)], frame);
     decoded.is_ok()
 }
 
@@ -187,7 +191,7 @@ fn frames() -> Vec<Target> {
     let secret = Secret::of(&key(1), &text);
     let frame = Encoder::new()
         .unwrap()
-        .encode(FrameKind::Data, &secret, &text)
+        .encode(FrameKind::Data, &secret, &text, Level::default())
         .unwrap()
         .bytes;
     let aad = move |head: &[u8]| [&[0; 4], head, secret.id().as_bytes()].concat();
@@ -233,7 +237,7 @@ fn snapshots() -> Vec<Target> {
         refs: secret,
     };
     let volume_key = keys.volume("n", &lineage);
-    let capsule = snapshot::seal_capsule(&volume_key, &roots).unwrap();
+    let capsule = snapshot::seal_capsule(volume_key.newest(), &roots).unwrap();
     let request = CommitRequest {
         volume: volume.clone(),
         lineage: lineage.clone(),
@@ -243,17 +247,18 @@ fn snapshots() -> Vec<Target> {
         tags: vec!["tag".to_owned()],
         parent: Some(SnapshotId::from_bytes([4; 16])),
         state: snapshot::SnapshotState::Complete,
-        sealed_root: snapshot::seal_root(keys.read_public(), &secret, &volume).unwrap(),
+        sealed_root: snapshot::seal_root(&keys.read_public(), &secret, &volume).unwrap(),
         capsule: capsule.clone(),
         refs_root: secret,
         segments: Vec::new(),
         stats: snapshot::SnapshotStats::default(),
+        origin: None,
     };
     let name = format!("s/d/l/{}", SnapshotId::from_bytes([3; 16]));
-    let object = snapshot::encode(&keys, &name, 7, &request).unwrap();
+    let object = snapshot::encode(&keys, &name, 7, 0, &request).unwrap();
     let refset = snapshot::encode_refset(&keys, "r/d/l/x", "n", &lineage, &secret).unwrap();
     let part = seal::open_vec(&keys.records(), b"orlop 2026 v0 refsetr/d/l/x", &refset).unwrap();
-    let opened = seal::open_vec(&volume_key, b"orlop 2026 v0 capsule", &capsule).unwrap();
+    let opened = seal::open_vec(volume_key.newest(), b"orlop 2026 v0 capsule", &capsule).unwrap();
     let root = [&[0x0a, 32][..], &[9; 32], b"\x12\x05n/p/v"].concat();
     let (ring, of_root, of_refset, of_part) = (keys.clone(), keys.clone(), keys.clone(), keys);
     let of_capsule = volume_key.clone();
@@ -264,15 +269,15 @@ fn snapshots() -> Vec<Target> {
         }),
         open("snapshot-root", root, move |part| {
             let to = of_root.read_public();
-            let sealed = seal::seal_to(to, b"orlop 2026 v0 root", part).unwrap();
+            let sealed = seal::seal_to(&to, b"orlop 2026 v0 root", part).unwrap();
             snapshot::open_root(&of_root, &sealed, &volume).is_some()
         }),
         sealed("capsule", capsule, move |bytes| {
-            snapshot::open_capsule(&of_capsule, id, bytes).is_ok()
+            snapshot::open_capsule(of_capsule.all(), id, bytes).is_ok()
         }),
         open("capsule-roots", opened, move |part| {
-            let sealed = seal::seal(&volume_key, b"orlop 2026 v0 capsule", part).unwrap();
-            snapshot::open_capsule(&volume_key, id, &sealed).is_ok()
+            let sealed = seal::seal(volume_key.newest(), b"orlop 2026 v0 capsule", part).unwrap();
+            snapshot::open_capsule(volume_key.all(), id, &sealed).is_ok()
         }),
         sealed("refset", refset, move |bytes| {
             snapshot::decode_refset(&of_refset, "r/d/l/x", bytes).is_ok()

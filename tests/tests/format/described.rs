@@ -1,12 +1,17 @@
 //! Snapshots and entries as lines of JSON: what this program reads, in the words of the second reader.
 
+use std::fmt::Write as _;
+
 use orlop_core::SnapshotId;
 use orlop_repository::{Content, Entry, EntryKind, EntryStatus, ReadSession, SnapshotInfo};
 use orlop_tests::Engine;
 use serde_json::{Value, json};
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn kind(kind: EntryKind) -> &'static str {

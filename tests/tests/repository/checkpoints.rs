@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use orlop_agent::backup::{BackupError, BackupReport};
-use orlop_core::{Issue, Monitor, NoMonitor, Progress, SnapshotId};
+use orlop_core::{Issue, Monitor, NoMonitor, Progress};
 use orlop_repository::{
     CollectOptions, Error, ObjectStore, Repository, Result, SnapshotInfo, SnapshotState,
     store::{Durability, FaultyStore, MemoryStore, ObjectInfo, Plan, Put},
