@@ -214,6 +214,15 @@ mod tests {
         })
     }
 
+    #[test]
+    fn other_directories_have_another_fingerprint() {
+        let of = |mounts: &[Mount]| fingerprint(mounts);
+        let one = [nfs("default", "/a")];
+        assert_eq!(of(&one), of(&one.clone()));
+        assert_ne!(of(&one), of(&[nfs("default", "/b")]));
+        assert_ne!(of(&one), of(&[]));
+    }
+
     fn apply(mut deployment: Value, patch: &Value) -> Value {
         let change = &patch["spec"]["template"]["spec"];
         for part in ["volumes", "containers"] {

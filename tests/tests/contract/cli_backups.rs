@@ -175,7 +175,7 @@ pub(crate) async fn remove(client: &Client, backup: &str) {
     let request = go::object(
         "DeleteBackupRequest",
         &metadata,
-        json!({"backupName": backup}),
+        &json!({"backupName": backup}),
     );
     let requests = format!("{VELERO}/deletebackuprequests");
     let made = client.create(&requests, &request).await;

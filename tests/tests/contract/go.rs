@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// An object of Velero's; `rest` has what else its metadata says.
-pub(crate) fn object(kind: &str, metadata: &Value, spec: Value) -> Value {
+pub(crate) fn object(kind: &str, metadata: &Value, spec: &Value) -> Value {
     let mut object = json!({
         "kind": kind, "apiVersion": "velero.io/v1",
         "metadata": {"namespace": "velero", "creationTimestamp": null},
@@ -19,21 +19,21 @@ pub(crate) fn backup(metadata: &Value, spec: &Value) -> Value {
         "metadata": {}, "ttl": "0s", "hooks": {}, "csiSnapshotTimeout": "0s", "itemOperationTimeout": "0s",
     });
     merge(&mut whole, spec);
-    object("Backup", metadata, whole)
+    object("Backup", metadata, &whole)
 }
 
 /// A restore.
 pub(crate) fn restore(metadata: &Value, spec: &Value) -> Value {
     let mut whole = json!({"hooks": {}, "itemOperationTimeout": "0s"});
     merge(&mut whole, spec);
-    object("Restore", metadata, whole)
+    object("Restore", metadata, &whole)
 }
 
 /// A schedule.
 pub(crate) fn schedule(metadata: &Value, cron: &str, template: &Value) -> Value {
     let template = backup(&json!({}), template)["spec"].clone();
     let spec = json!({"template": template, "schedule": cron, "useOwnerReferencesInBackup": false});
-    object("Schedule", metadata, spec)
+    object("Schedule", metadata, &spec)
 }
 
 /// Puts the entries of `more` over those of `base`.

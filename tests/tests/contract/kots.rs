@@ -15,7 +15,7 @@ pub(crate) struct Volume {
     pub(crate) name: String,
     pub(crate) pod: String,
     pub(crate) namespace: String,
-    pub(crate) volume: String,
+    pub(crate) of_pod: String,
     pub(crate) total: i64,
     pub(crate) done: i64,
     /// Divided as whole numbers, so 0 or 100.
@@ -50,7 +50,7 @@ pub(crate) fn volume(object: &Value) -> Volume {
         name: text(&object["metadata"]["name"]),
         pod: text(&pod["name"]),
         namespace: text(&pod["namespace"]),
-        volume: text(&object["spec"]["volume"]),
+        of_pod: text(&object["spec"]["volume"]),
         total,
         done,
         percent: if total > 0 { done / total * 100 } else { 0 },

@@ -151,7 +151,7 @@ pub(crate) async fn delete(client: &Client, backup: &str) {
         let request = go::object(
             "DeleteBackupRequest",
             &json!({"name": one}),
-            json!({"backupName": one}),
+            &json!({"backupName": one}),
         );
         client
             .create(&format!("{VELERO}/deletebackuprequests"), &request)

@@ -82,7 +82,7 @@ async fn volumes(world: &World, client: &Client) {
         (
             &*volume.pod,
             &*volume.namespace,
-            &*volume.volume,
+            &*volume.of_pod,
             &*volume.phase
         ),
         ("db-0", &*app.namespace, "data", "Completed")

@@ -211,7 +211,7 @@ async fn progress(world: &World, client: &Client) {
         (
             &*volume.pod,
             &*volume.namespace,
-            &*volume.volume,
+            &*volume.of_pod,
             &*volume.phase
         ),
         ("db-0", &*app.namespace, "data", "Completed")

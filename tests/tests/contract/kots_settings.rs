@@ -139,14 +139,23 @@ pub(crate) const ROWS: &[Row] = &[
     ),
 ];
 
+/// What becomes of the Secret.
+enum Keys {
+    /// This is its content.
+    Put(String),
+    /// The provider needs none, and what another has left stays.
+    Keep,
+    /// It is taken away, so that the role of the node counts.
+    Remove,
+}
+
 /// What somebody has chosen on the page.
 struct Choice<'a> {
     provider: &'a str,
     bucket: &'a str,
     prefix: &'a str,
     config: Value,
-    /// The new content of the Secret; `None` takes it away.
-    keys: Option<String>,
+    keys: Keys,
     /// KOTS does not restart when it expects the plugin of directories to do so.
     restarts: bool,
 }
@@ -172,9 +181,11 @@ async fn until_replaced(client: &Client, before: &Pods) {
             tokio::time::sleep(POLL).await;
         }
     };
-    if tokio::time::timeout(PATIENCE, looking).await.is_err() {
-        panic!("the page waits for ever: coordinator new: {coordinator}, agents new: {agents}");
-    }
+    let seen = tokio::time::timeout(PATIENCE, looking).await;
+    assert!(
+        seen.is_ok(),
+        "the page waits for ever: coordinator new: {coordinator}, agents new: {agents}"
+    );
 }
 
 /// What is saved at present.
@@ -201,8 +212,9 @@ async fn put_keys(client: &Client, keys: &str) {
 async fn save(client: &Client, choice: &Choice<'_>) {
     let mut location = location(client).await;
     match &choice.keys {
-        Some(keys) => put_keys(client, keys).await,
-        None => drop(client.delete(SECRET).await),
+        Keys::Put(keys) => put_keys(client, keys).await,
+        Keys::Keep => {}
+        Keys::Remove => drop(client.delete(SECRET).await),
     }
     location["spec"]["provider"] = json!(choice.provider);
     location["spec"]["config"] = choice.config.clone();
@@ -342,7 +354,7 @@ async fn save_first(world: &World, client: &Client) {
         bucket: "bench",
         prefix: "first",
         config: spec["config"].clone(),
-        keys: Some(keys(s3::ACCESS_KEY, s3::SECRET_KEY)),
+        keys: Keys::Put(keys(s3::ACCESS_KEY, s3::SECRET_KEY)),
         restarts: true,
     };
     save(client, &choice).await;
@@ -528,7 +540,7 @@ async fn aws(world: &World, client: &Client) {
         bucket: "bench",
         prefix: "aws",
         config: json!({"region": "eu-central-1", "s3Url": endpoint}),
-        keys: Some(keys(s3::ACCESS_KEY, "another secret")),
+        keys: Keys::Put(keys(s3::ACCESS_KEY, "another secret")),
         restarts: true,
     };
     save(client, &choice).await;
@@ -541,7 +553,7 @@ async fn aws(world: &World, client: &Client) {
     );
     let before = pods(client).await;
     let choice = Choice {
-        keys: Some(keys(s3::ACCESS_KEY, s3::SECRET_KEY)),
+        keys: Keys::Put(keys(s3::ACCESS_KEY, s3::SECRET_KEY)),
         ..choice
     };
     save(client, &choice).await;
@@ -568,7 +580,7 @@ async fn other(world: &World, client: &Client) {
         bucket: "bench",
         prefix: "second",
         config: world.location_spec("second")["config"].clone(),
-        keys: Some(keys(s3::ACCESS_KEY, s3::SECRET_KEY)),
+        keys: Keys::Put(keys(s3::ACCESS_KEY, s3::SECRET_KEY)),
         restarts: true,
     };
     save(client, &choice).await;
@@ -593,7 +605,7 @@ async fn internal(world: &World, client: &Client) {
         bucket: "bench",
         prefix: "",
         config,
-        keys: Some(keys(s3::ACCESS_KEY, s3::SECRET_KEY)),
+        keys: Keys::Put(keys(s3::ACCESS_KEY, s3::SECRET_KEY)),
         restarts: true,
     };
     save(client, &choice).await;
@@ -673,8 +685,7 @@ async fn directory(world: &World, client: &Client, directory: &Directory) {
         bucket: "velero-lvp-0f1e2d3c4b5a",
         prefix: "",
         config,
-        // Nothing of a provider of before is needed.
-        keys: None,
+        keys: Keys::Keep,
         restarts: directory.restarts,
     };
     save(client, &choice).await;
@@ -722,7 +733,7 @@ async fn unsupported(
         bucket: "a-bucket",
         prefix: "",
         config,
-        keys: keys.map(str::to_owned),
+        keys: keys.map_or(Keys::Remove, |keys| Keys::Put(keys.to_owned())),
         restarts: true,
     };
     save(client, &choice).await;

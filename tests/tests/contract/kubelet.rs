@@ -135,10 +135,9 @@ impl Kubelet {
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
-        for program in [self.agent.take(), self.coordinator.take()] {
-            if let Some(program) = program {
-                program.end().await;
-            }
+        let programs = [self.agent.take(), self.coordinator.take()];
+        for program in programs.into_iter().flatten() {
+            program.end().await;
         }
         for (_, _, wait) in self.waiting.into_values() {
             wait.abort();

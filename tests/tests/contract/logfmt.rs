@@ -47,7 +47,7 @@ pub(crate) fn read(log: &str) -> Result<Page, String> {
         let record = record(line).map_err(|why| format!("{why}: {line}"))?;
         let text = |key: &str| record.get(key).cloned().unwrap_or_default();
         let key = ["namespace", "name", "hookPhase", "hookSource", "hookType"]
-            .map(|key| text(key))
+            .map(text)
             .join("/");
         let message = text("msg");
         if message == "running exec hook" {

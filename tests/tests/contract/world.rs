@@ -137,7 +137,7 @@ impl World {
         let location = go::object(
             "BackupStorageLocation",
             &json!({"name": "default"}),
-            world.location_spec("first"),
+            &world.location_spec("first"),
         );
         client
             .create(&format!("{VELERO}/backupstoragelocations"), &location)
