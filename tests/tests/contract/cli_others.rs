@@ -160,7 +160,7 @@ async fn location(world: &World, client: &Client) {
     let mut spec = world.location_spec("beside");
     spec["default"] = json!(false);
     spec["accessMode"] = json!("ReadWrite");
-    let made = go::object("BackupStorageLocation", &json!({"name": asked}), spec);
+    let made = go::object("BackupStorageLocation", &json!({"name": asked}), &spec);
     client.create(&locations, &made).await;
     let tried = client.phase(&path, &["Available"]).await;
     assert!(tried["status"]["lastValidationTime"].is_string());

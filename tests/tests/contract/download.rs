@@ -38,7 +38,7 @@ pub(crate) async fn url(client: &Client, kind: &str, of: &str) -> String {
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let name = format!("{of}-{:08x}-{number:x}", std::process::id());
     let target = json!({"target": {"kind": kind, "name": of}});
-    let request = go::object("DownloadRequest", &json!({"name": name}), target);
+    let request = go::object("DownloadRequest", &json!({"name": name}), &target);
     client
         .create(&format!("{VELERO}/downloadrequests"), &request)
         .await;
