@@ -105,6 +105,7 @@ impl From<Chunking> for v1::Chunking {
             Chunking::Auto => Self::Unspecified,
             Chunking::Page => Self::Page,
             Chunking::Content => Self::Content,
+            Chunking::Fine => Self::Fine,
         }
     }
 }
@@ -115,6 +116,7 @@ impl From<v1::Chunking> for Chunking {
             v1::Chunking::Unspecified => Self::Auto,
             v1::Chunking::Page => Self::Page,
             v1::Chunking::Content => Self::Content,
+            v1::Chunking::Fine => Self::Fine,
         }
     }
 }

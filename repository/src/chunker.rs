@@ -39,6 +39,10 @@ impl Chunker {
         for (slot, eight) in gear.iter_mut().zip(bytes.chunks_exact(8)) {
             *slot = u64::from_le_bytes(eight.try_into().expect("chunks of eight"));
         }
+        Self::with_table(gear, sizes)
+    }
+
+    fn with_table(gear: Box<[u64; 256]>, sizes: ChunkProfile) -> Self {
         let gear_shifted = Box::new(gear.map(|g| g << 1));
         // Normalised chunking of level 2: two bits more before the aim, two fewer after it.
         let bits = sizes.avg.ilog2() as usize;
@@ -76,6 +80,24 @@ impl Chunker {
     /// [`WARM`] bytes count; none at the beginning of what is chunked.
     pub fn scan(&self, before: &[u8], block: &[u8]) -> Candidates {
         scan::scan(self, before, block)
+    }
+
+    /// One that cuts into chunks of a quarter of the size, as far as there can be so small ones. It uses the same
+    /// table.
+    #[must_use]
+    pub fn finer(&self) -> Self {
+        let ChunkProfile { min, avg, max } = self.sizes;
+        let quarter = ChunkProfile {
+            min: min / 4,
+            avg: avg / 4,
+            max: max / 4,
+        };
+        Self::with_table(self.gear.clone(), quarter.validate().unwrap_or(self.sizes))
+    }
+
+    /// Smallest chunk in bytes, but for the last one.
+    pub fn min(&self) -> usize {
+        self.sizes.min as usize
     }
 
     /// Largest chunk in bytes.
@@ -133,6 +155,17 @@ mod tests {
             .map(|line| line.parse().unwrap())
             .collect();
         assert_eq!(found, pinned);
+    }
+
+    #[test]
+    fn a_finer_one_makes_quarters() {
+        let chunker = Chunker::new(&Key::from_bytes([1; 32]), ChunkProfile::GENERAL);
+        let finer = chunker.finer();
+        assert_eq!((finer.min(), finer.max()), (64 << 10, 1 << 20));
+        let found = lengths(&finer, &noise(42, 12 << 20));
+        assert!((30..80).contains(&found.len()), "{}", found.len());
+        // There are none of less than 64 bytes.
+        assert_eq!(small().finer().min(), 64);
     }
 
     proptest! {

@@ -1,12 +1,12 @@
-//! How a large file is cut: by its content, or at fixed places if it is a database's, whose pages change where
-//! they lie.
+//! How a large file is cut: by its content, in small chunks if it is an image of a disk, or at fixed places if it is
+//! a database's, whose pages change where they lie.
 //!
 //! A wrong guess costs room, never bytes: a reader is told where each chunk is, not how it was cut.
 
 use std::fs::File;
 
 use orlop_core::Chunking;
-use orlop_repository::{Extent, ParentEntry, WriteSession};
+use orlop_repository::{Chunker, Extent, ParentEntry, WriteSession};
 
 use super::{feed::parent_of, read::Reading};
 
@@ -19,56 +19,97 @@ const SAMPLES: u64 = 8;
 /// What is read of a page: more than any header.
 const HEADER: usize = 64;
 
-/// Whether a file of that size is cut at fixed places.
-pub(super) fn has_pages(
-    chunking: Chunking,
-    session: &WriteSession,
-    found: Option<&ParentEntry>,
-    reading: &Reading,
-    (file, size): (&File, u64),
-) -> bool {
-    match chunking {
-        Chunking::Page => true,
-        Chunking::Content => false,
-        Chunking::Auto if size < SIZE_MIN => false,
-        // The same file is cut in the same way again, or nothing of it would be known.
-        Chunking::Auto => of_parent(session, found)
-            .unwrap_or_else(|| look_paged(size, |at, into| reading.fill(file, into, at).ok())),
-    }
+/// Names of images of disks end so.
+const IMAGES: [&[u8]; 8] = [
+    b".raw", b".img", b".qcow2", b".vmdk", b".vdi", b".vhd", b".vhdx", b".vma",
+];
+
+/// How a file is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// By its content.
+    Content,
+    /// By its content, in small chunks.
+    Fine,
+    /// At multiples of [`PAGE_CHUNK`].
+    Page,
 }
 
-/// How the parent cut it; `None` if that does not show.
-fn of_parent(session: &WriteSession, found: Option<&ParentEntry>) -> Option<bool> {
-    let entry = parent_of(session, found)?;
-    if entry.size < SIZE_MIN {
-        return None;
-    }
-    match session.first_extents(&entry) {
-        Ok(extents) => were_pages(&extents),
-        Err(error) => {
-            tracing::debug!(%error, "the parent's extents cannot be read: the file is judged anew");
-            None
+impl Class {
+    /// What finds the cuts; `None` for fixed places.
+    pub(super) fn chunker(self, session: &WriteSession) -> Option<&Chunker> {
+        match self {
+            Self::Content => Some(session.chunker()),
+            Self::Fine => Some(session.finer_chunker()),
+            Self::Page => None,
         }
     }
-}
 
-/// Whether these extents, the first ones of a file, were cut at fixed places; `None` if there are too few.
-fn were_pages(extents: &[Extent]) -> Option<bool> {
-    let (mut at, mut whole, mut other) = (0_u64, 0, 0);
-    for extent in extents {
-        if let Extent::Data { len, .. } = extent {
-            if u64::from(*len) == PAGE_CHUNK && at.is_multiple_of(PAGE_CHUNK) {
-                whole += 1;
-            } else if u64::from(*len) > PAGE_CHUNK {
-                other += 1;
+    /// That of an open file of so many bytes.
+    pub(super) fn of(
+        (chunking, session): (Chunking, &WriteSession),
+        (name, found): (&[u8], Option<&ParentEntry>),
+        (file, size): (&File, u64),
+        reading: &Reading,
+    ) -> Self {
+        match chunking {
+            Chunking::Page => Self::Page,
+            Chunking::Content => Self::Content,
+            Chunking::Fine => Self::Fine,
+            Chunking::Auto if size < SIZE_MIN => Self::Content,
+            // The same file is cut in the same way again, or nothing of it would be known.
+            Chunking::Auto => Self::of_parent(session, found).unwrap_or_else(|| {
+                if look_paged(size, |at, into| reading.fill(file, into, at).ok()) {
+                    Self::Page
+                } else if IMAGES.iter().any(|end| name.ends_with(end)) {
+                    Self::Fine
+                } else {
+                    Self::Content
+                }
+            }),
+        }
+    }
+
+    /// How the parent cut it; `None` if that does not show.
+    fn of_parent(session: &WriteSession, found: Option<&ParentEntry>) -> Option<Self> {
+        let entry = parent_of(session, found)?;
+        if entry.size < SIZE_MIN {
+            return None;
+        }
+        let (min, fine_max) = (session.chunker().min(), session.finer_chunker().max());
+        match session.first_extents(&entry) {
+            Ok(extents) => Self::of_extents(&extents, min, fine_max),
+            Err(error) => {
+                tracing::debug!(%error, "the parent's extents cannot be read: the file is judged anew");
+                None
             }
         }
-        at += extent.len();
     }
-    match (whole, other) {
-        (_, 1..) => Some(false),
-        (4.., 0) => Some(true),
-        _ => None,
+
+    /// How these extents were cut, the first ones of a file, if there are enough of them. Of chunks cut by content
+    /// `min` is the smallest, of small ones `fine_max` the largest.
+    fn of_extents(extents: &[Extent], min: usize, fine_max: usize) -> Option<Self> {
+        let (mut at, mut pages, mut data) = (0_u64, 0, 0);
+        let (mut has_small, mut has_large) = (false, false);
+        for (number, extent) in extents.iter().enumerate() {
+            if let Extent::Data { len, .. } = extent {
+                let size = *len as usize;
+                data += 1;
+                pages += u32::from(u64::from(*len) == PAGE_CHUNK && at.is_multiple_of(PAGE_CHUNK));
+                // The last one before a hole, or of all, may be as small as it likes.
+                let goes_on = matches!(extents.get(number + 1), Some(Extent::Data { .. }));
+                has_small |= goes_on && size < min;
+                has_large |= size > fine_max;
+            }
+            at += extent.len();
+        }
+        match data {
+            _ if has_large => Some(Self::Content),
+            4.. if pages * 2 > data => Some(Self::Page),
+            4.. if has_small => Some(Self::Fine),
+            4.. => Some(Self::Content),
+            _ => None,
+        }
     }
 }
 
@@ -226,17 +267,22 @@ mod tests {
     fn how_a_file_was_cut_shows_in_its_extents() {
         let secret = Secret::of(&Key::from_bytes([1; 32]), b"");
         let data = |len| Extent::Data { secret, len };
+        let class = |extents: &[Extent]| Class::of_extents(extents, 256 << 10, 1 << 20);
         let page = PAGE_CHUNK as u32;
         let pages = vec![data(page); 5];
-        assert_eq!(were_pages(&pages), Some(true));
-        assert_eq!(were_pages(&pages[..3]), None);
+        assert_eq!(class(&pages), Some(Class::Page));
+        assert_eq!(class(&pages[..3]), None);
         let shifted = [vec![data(page - 4096), Extent::Hole(4096)], pages.clone()].concat();
-        assert_eq!(were_pages(&shifted), Some(true));
+        assert_eq!(class(&shifted), Some(Class::Page));
         assert_eq!(
-            were_pages(&[pages, vec![data(page + 2)]].concat()),
-            Some(false)
+            class(&[pages, vec![data(2 << 20)]].concat()),
+            Some(Class::Content)
         );
-        assert_eq!(were_pages(&[data(1 << 20)]), Some(false));
-        assert_eq!(were_pages(&[Extent::Zero(1 << 30)]), None);
+        assert_eq!(class(&[data(2 << 20)]), Some(Class::Content));
+        assert_eq!(class(&[Extent::Zero(1 << 30)]), None);
+        let fine = [300_000, 100_000, 80_000, 900_000].map(data);
+        assert_eq!(class(&fine), Some(Class::Fine));
+        let content = [300_000, 400_000, 500_000, 80_000].map(data);
+        assert_eq!(class(&content), Some(Class::Content));
     }
 }

@@ -21,7 +21,7 @@ use rustix::{
 use super::{
     BackupError,
     blocks::Chunk,
-    class::has_pages,
+    class::Class,
     detect::is_stable,
     job::{Finished, Future, Help, Member, promise},
     read::expect_all,
@@ -36,8 +36,8 @@ const RETRY_MAX: u64 = 64 << 20;
 const RETRIES: u32 = 2;
 /// Holes that are told apart; what follows is read as data.
 const MAX_HOLES: u32 = 1 << 20;
-/// Bytes of small chunks that are stored together.
-const TOGETHER: usize = 1 << 20;
+/// Bytes of chunks that are stored together.
+const TOGETHER: usize = 512 << 10;
 
 /// What a worker stores with.
 type Tools<'a, 's> = (&'a mut Writer<'s>, &'a mut Scratch);
@@ -103,14 +103,17 @@ fn read_file(
     let (file, mut stat) = member.dir.open_file(&member.name, &member.stat)?;
     pool.tally.opened.fetch_add(1, Relaxed);
     expect_all(&file);
-    let found = member.found.as_ref();
-    let of_file = (&file, stat.size);
-    let paged = has_pages(pool.chunking, pool.session, found, &pool.reading, of_file);
+    let class = Class::of(
+        (pool.chunking, pool.session),
+        (&member.name, member.found.as_ref()),
+        (&file, stat.size),
+        &pool.reading,
+    );
     let reader = Reader {
         pool,
         file: Arc::new(file),
         held: Arc::default(),
-        paged,
+        class,
     };
     let mut tries = 0;
     let (content, size, stable) = loop {
@@ -143,7 +146,7 @@ struct Reader<'a, 'p> {
     file: Arc<File>,
     /// Its blocks in memory.
     held: Arc<AtomicUsize>,
-    paged: bool,
+    class: Class,
 }
 
 impl Reader<'_, '_> {
@@ -173,7 +176,7 @@ impl Reader<'_, '_> {
             at = begin;
             if begin < end {
                 let of_file = (&self.file, &self.held);
-                let stream = Stream::new(self.pool, of_file, (begin, end), self.paged);
+                let stream = Stream::new(self.pool, of_file, (begin, end), self.class);
                 at = stream.run(writer, scratch, &mut pending)?;
                 if at < end {
                     break;
@@ -186,13 +189,12 @@ impl Reader<'_, '_> {
 }
 
 impl Pending {
-    /// Stores a chunk, by an idle worker if there is one; `small` ones some at a time.
+    /// Stores a chunk, by an idle worker if there is one; small ones some at a time.
     pub(super) fn push(
         &mut self,
         pool: &Pool<'_>,
         tools: Tools<'_, '_>,
         chunk: Chunk,
-        small: bool,
     ) -> Result<(), BackupError> {
         if chunk.is_zero() {
             let zero = Extent::Zero(chunk.len() as u64);
@@ -202,7 +204,7 @@ impl Pending {
         }
         self.gathered_bytes += chunk.len();
         self.gathered.push(chunk);
-        if small && self.gathered_bytes < TOGETHER {
+        if self.gathered_bytes < TOGETHER {
             return Ok(());
         }
         self.flush(pool, tools)

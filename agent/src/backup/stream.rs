@@ -21,7 +21,7 @@ use orlop_repository::{Candidates, Cutter, WARM, Window, Writer};
 use super::{
     BackupError,
     blocks::{Block, Chunk, Permit},
-    class::PAGE_CHUNK,
+    class::{Class, PAGE_CHUNK},
     job::{Future, Help, promise},
     large::{Failure, Pending},
     work::{Pool, Scratch},
@@ -46,8 +46,7 @@ pub(super) struct Scan {
     len: usize,
     /// Bytes before it that its hash needs.
     warm: usize,
-    /// It is not cut by content.
-    paged: bool,
+    class: Class,
     permit: Permit,
 }
 
@@ -59,7 +58,7 @@ impl Scan {
             at,
             len,
             warm,
-            paged,
+            class,
             permit,
         } = self;
         let read = |buffer: &mut [u8]| {
@@ -68,10 +67,8 @@ impl Scan {
             done.map_err(|errno| ScanError::Unreadable(errno.raw_os_error()))
         };
         let block = permit.fill(warm, len, read)?;
-        let candidates = (!paged).then(|| {
-            let chunker = pool.session.chunker();
-            chunker.scan(block.before(warm), block.bytes())
-        });
+        let chunker = class.chunker(pool.session);
+        let candidates = chunker.map(|chunker| chunker.scan(block.before(warm), block.bytes()));
         let short = block.bytes().len() < len;
         Ok(Scanned {
             block,
@@ -186,7 +183,7 @@ pub(super) struct Stream<'a, 'p> {
     end: u64,
     /// Up to where blocks are asked for.
     next: u64,
-    paged: bool,
+    class: Class,
     ahead: VecDeque<Future<Result<Scanned, ScanError>>>,
     uncut: Uncut,
     /// Up to where blocks have come, from the beginning of the range.
@@ -201,17 +198,16 @@ impl<'a, 'p> Stream<'a, 'p> {
         pool: &'a Pool<'p>,
         (file, held): (&'a Arc<File>, &'a Arc<AtomicUsize>),
         (begin, end): (u64, u64),
-        paged: bool,
+        class: Class,
     ) -> Self {
-        let cuts = if paged {
-            Cuts::Pages {
+        let cuts = match class.chunker(pool.session) {
+            Some(chunker) => Cuts::Content(Cutter::new(chunker)),
+            None => Cuts::Pages {
                 offset: begin % PAGE_CHUNK,
                 start: 0,
                 known: 0,
                 ended: false,
-            }
-        } else {
-            Cuts::Content(Cutter::new(pool.session.chunker()))
+            },
         };
         Self {
             pool,
@@ -219,7 +215,7 @@ impl<'a, 'p> Stream<'a, 'p> {
             begin,
             end,
             next: begin,
-            paged,
+            class,
             ahead: VecDeque::new(),
             uncut: Uncut::default(),
             known: 0,
@@ -241,7 +237,7 @@ impl<'a, 'p> Stream<'a, 'p> {
                     return Err(BackupError::Cancelled.into());
                 }
                 let chunk = self.uncut.take(from, len);
-                pending.push(self.pool, (writer, scratch), chunk, self.paged)?;
+                pending.push(self.pool, (writer, scratch), chunk)?;
                 pending.drain(self.pool, (writer, scratch), self.pool.queued_max())?;
                 self.ask(writer, scratch)?;
             }
@@ -291,17 +287,16 @@ impl<'a, 'p> Stream<'a, 'p> {
         let at = self.next;
         let len = (self.end - at).min(self.pool.blocks.block_bytes as u64) as usize;
         self.next += len as u64;
-        let warm = if self.paged {
-            0
-        } else {
-            (at - self.begin).min(WARM as u64) as usize
+        let warm = match self.class {
+            Class::Page => 0,
+            Class::Content | Class::Fine => (at - self.begin).min(WARM as u64) as usize,
         };
         Scan {
             file: Arc::clone(self.file),
             at,
             len,
             warm,
-            paged: self.paged,
+            class: self.class,
             permit,
         }
     }

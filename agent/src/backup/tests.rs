@@ -449,6 +449,25 @@ fn a_database_is_known_and_stays_what_it_was() {
 }
 
 #[test]
+fn an_image_of_a_disk_is_cut_finely() {
+    let bench = Bench::new();
+    let bytes = noise(9 << 20);
+    fs::write(bench.path("disk.img"), &bytes).unwrap();
+    let mut expected = Vec::new();
+    let mut rest = bytes.as_slice();
+    while !rest.is_empty() {
+        let len = bench.session.finer_chunker().cut(rest);
+        expected.push(len as i64);
+        rest = &rest[len..];
+    }
+    for workers in [1, 3] {
+        let (entry, read) = bench.round(workers, Chunking::Auto, "disk.img");
+        assert_eq!(shape(&entry), expected, "{workers}");
+        assert!(read == bytes);
+    }
+}
+
+#[test]
 fn files_are_read_no_faster_than_the_limit_says() {
     use std::{num::NonZeroU64, time::Instant};
     let bench = Bench::new();

@@ -10,7 +10,7 @@ pub const ON_ERROR: &str = "orlop.io/on-error";
 /// Annotation of ours on a pod: `true` ends a hook whose time is over. Velero leaves it running.
 pub const HOOK_KILL: &str = "orlop.io/hook-kill";
 
-/// Annotation of ours on a pod: how the large files of its volumes are cut, `page`, `content` or `auto`.
+/// Annotation of ours on a pod: how the large files of its volumes are cut: `page`, `fine`, `content` or `auto`.
 pub const CHUNKING: &str = "orlop.io/chunking";
 
 /// How the large files of the pod's volumes are cut.

@@ -86,6 +86,10 @@ fn one(chunker: &Chunker, mut hash: u64, bytes: &[u8], base: usize, found: &mut 
 }
 
 /// Scans four quarters at once: each step of one waits for its step before, four keep the processor busy.
+#[allow(
+    clippy::needless_bitwise_bool,
+    reason = "one branch for four lanes, hardly ever taken"
+)]
 fn four(chunker: &Chunker, before: &[u8], block: &[u8], lane: usize, found: &mut Vec<Place>) {
     let quarter = |n: usize| &block[n * lane..(n + 1) * lane];
     let warmed = |n: usize| warm(chunker, &block[n * lane - WARM..n * lane]);

@@ -112,7 +112,8 @@ pub struct WriteSession {
     pub(super) handle: Handle,
     pub(super) packer: Packer,
     pub(super) pages: Arc<PageReader>,
-    pub(super) chunker: Chunker,
+    chunker: Chunker,
+    finer: Chunker,
     pub(super) bundle_key: Key,
     pub(super) digest_key: Key,
     /// The newest first; all but the last are checkpoints.
@@ -194,6 +195,7 @@ impl WriteSession {
             grant.session,
             handle.clone(),
         )?;
+        let chunker = Chunker::new(keys.domain.newest(), grant.chunks);
         Ok(Self {
             packer: Packer::new(
                 &grant,
@@ -203,7 +205,8 @@ impl WriteSession {
                 cancel,
             ),
             pages: Arc::new(pages),
-            chunker: Chunker::new(keys.domain.newest(), grant.chunks),
+            finer: chunker.finer(),
+            chunker,
             bundle_key: keys.domain.newest().derive("bundle boundaries", &[]),
             digest_key: keys.domain.newest().derive("small file digest", &[]),
             committer,
@@ -293,6 +296,11 @@ impl WriteSession {
     /// The chunker of the domain.
     pub fn chunker(&self) -> &Chunker {
         &self.chunker
+    }
+
+    /// The one for files of which little changes here and there.
+    pub fn finer_chunker(&self) -> &Chunker {
+        &self.finer
     }
 
     /// Whether a bundle of at least 768 KiB ends before the entry of this name.

@@ -47,7 +47,7 @@ pub(crate) struct BackupArgs {
     #[arg(long, value_name = "SIZE|TIME", value_parser = parse_every)]
     checkpoint_every: Option<CheckpointEvery>,
     /// How large files are cut: auto as the snapshot before has them, and new ones by what they look like; page at
-    /// fixed places, for databases and images of disks; content by their content
+    /// fixed places, for databases; fine in small chunks, for images of disks; content by their content
     #[arg(long, value_name = "WAY", default_value_t)]
     chunking: Chunking,
     #[command(flatten)]
