@@ -219,7 +219,7 @@ impl Check {
         self.go_on()?;
         let covered = self.covered(&self.loaded.coverage);
         if self.options.depth.reads_data()
-            && let Err(error) = self.repository.tidy_coverage(RECORDS).await
+            && let Err(error) = self.repository.tidy_coverage(RECORDS, false).await
         {
             tracing::warn!(%error, "the records of checks are not joined");
         }
@@ -243,7 +243,7 @@ impl Check {
     fn covered(&self, coverage: &Coverage) -> Covered {
         let packs = self.packs();
         let mut covered = Covered {
-            since_ms: Some(now_ms()),
+            since_ms: (!packs.is_empty()).then(now_ms),
             ..Covered::default()
         };
         for (name, size) in &packs {

@@ -59,7 +59,7 @@ impl Repository {
         collector.run().await?;
         // Records of packs that are gone go too. They are hints: that they cannot be joined now is no failure.
         if !options.dry_run
-            && let Err(error) = self.tidy_coverage(1).await
+            && let Err(error) = self.tidy_coverage(1, true).await
         {
             tracing::warn!(%error, "the records of checks are not joined");
         }

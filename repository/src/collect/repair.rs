@@ -203,6 +203,6 @@ impl Repair<'_> {
         if !self.learnt.is_empty() {
             self.repository().save_coverage(&self.learnt).await?;
         }
-        self.repository().tidy_coverage(1).await
+        self.repository().tidy_coverage(1, true).await
     }
 }

@@ -80,11 +80,12 @@ impl Repository {
         Ok(names)
     }
 
-    /// Puts one record in the place of all, without packs that are gone, if there are more than `most` or
-    /// some pack is gone. What others write meanwhile stays.
+    /// Puts one record in the place of all, without packs that are gone, if there are more than `most`, or, with
+    /// `clean`, if some pack is gone or a record cannot be read; such records are then removed. What others write
+    /// meanwhile stays.
     ///
     /// Cut short it leaves records that say the same twice.
-    pub(crate) async fn tidy_coverage(&self, most: usize) -> Result<()> {
+    pub(crate) async fn tidy_coverage(&self, most: usize, clean: bool) -> Result<()> {
         let Loaded {
             mut coverage,
             names,
@@ -95,13 +96,15 @@ impl Repository {
             packs.filter_map(|(_, name, _)| pack_key(name)).collect()
         });
         let stale = coverage.retain(|key| there.contains(key));
-        if names.len() <= most && !stale && damaged.is_empty() {
+        let untidy = clean && (stale || !damaged.is_empty());
+        if names.len() <= most && !untidy {
             return Ok(());
         }
         if !coverage.is_empty() {
             self.save_coverage(&coverage).await?;
         }
-        let damaged = damaged.into_iter().filter_map(|error| match error {
+        let damaged = damaged.into_iter().filter(|_| clean);
+        let damaged = damaged.filter_map(|error| match error {
             Error::Damaged { name, .. } => Some(name),
             _ => None,
         });

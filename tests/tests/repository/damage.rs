@@ -177,6 +177,8 @@ fn a_missing_object_is_named() {
     for name in names
         .iter()
         .filter(|name| !name.starts_with("keys/") && Some(*name) != last)
+        // That a record of checks is gone costs only what it knew.
+        .filter(|name| !name.starts_with("v/"))
     {
         let copy = copy_store(&*store);
         let engine = Engine::open(store.clone()).unwrap();
