@@ -120,7 +120,12 @@ impl Repository {
         roots.push(prepared.map_or_else(Key::random, Ok)?);
         let mut made = Vec::with_capacity(kept.len());
         for Kept { unlock, label } in &kept {
-            made.push(self.wrap_for(unlock, label, roots.clone()).await?);
+            // A rotation that was cut short may have made it.
+            let name = match holding(objects, unlock, &roots).await {
+                Some(name) => name,
+                None => self.wrap_for(unlock, label, roots.clone()).await?,
+            };
+            made.push(name);
         }
         self.keys.learn(roots);
         let begun = self.begin_epoch().await;
@@ -302,6 +307,21 @@ impl Repository {
         .await?;
         Ok(named)
     }
+}
+
+/// The key object that holds just these root keys for `unlock`.
+async fn holding(objects: &[KeyObject], unlock: &Unlock, roots: &[Key]) -> Option<String> {
+    for object in objects
+        .iter()
+        .filter(|object| object.epochs() == roots.len())
+    {
+        if let Ok(Some(held)) = object.unwrap(unlock).await
+            && held == roots
+        {
+            return Some(object.name.clone());
+        }
+    }
+    None
 }
 
 /// What is to open the repository from now on, the first of `unlocks` first.
