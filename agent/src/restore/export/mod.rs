@@ -63,7 +63,7 @@ pub fn export(
                     .iter()
                     .any(|path| above(path).any(|above| above == entry.path)))
     };
-    for entry in session.entries_in(select.scope()) {
+    for entry in session.entries_in(select.scope().entry(b"")) {
         if cancel.is_cancelled() {
             return Err(RestoreError::Cancelled);
         }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use orlop_agent::restore::{self, Selection};
 use orlop_core::Monitor;
 use orlop_repository::SnapshotState;
@@ -23,6 +23,9 @@ use crate::{
 
 /// What the repository looks like on disk: enough to write a reader from.
 const DOCUMENTATION: &str = include_str!("../../../../docs/format.md");
+
+/// The option that names the repository, as clap knows it.
+const REPOSITORY: &str = "repository";
 
 /// How a snapshot is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -55,10 +58,34 @@ pub(crate) struct ExportArgs {
 }
 
 /// The repository, which the documentation does not need.
-#[derive(Debug, Args)]
+#[derive(Debug)]
 struct OptionalRepo {
-    #[command(flatten)]
     repo: Option<RepoArgs>,
+}
+
+impl Args for OptionalRepo {
+    fn augment_args(command: Command) -> Command {
+        RepoArgs::augment_args(command).mut_arg(REPOSITORY, |arg| arg.required(false))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        RepoArgs::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for OptionalRepo {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = matches.contains_id(REPOSITORY);
+        let repo = given.then(|| RepoArgs::from_arg_matches(matches));
+        Ok(Self {
+            repo: repo.transpose()?,
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 impl ExportArgs {
