@@ -134,7 +134,12 @@ impl Artifacts for ArtifactsService {
     ) -> Result<Response<v1::CreateDownloadUrlResponse>, Status> {
         let request = request.into_inner();
         let wanted = wanted(request.kind, request.name, request.location)?;
-        let location = wanted.location(&self.0).map_err(refused)?;
+        // Who serves the URL says what is not there: whoever asks for the log of a backup that was refused, perhaps for
+        // its location, must not wait for a URL.
+        let location = match wanted.location(&self.0) {
+            Err(Refusal::NotFound { .. }) => wanted.location.clone(),
+            known => known.map_err(refused)?,
+        };
         let made = self.0.downloads.url(wanted.kind, &wanted.name, &location);
         let (url, expires_ms) = made.map_err(refused)?;
         Ok(Response::new(v1::CreateDownloadUrlResponse {

@@ -18,7 +18,7 @@ pub(crate) const CORE: &str = "/api/v1/namespaces/velero";
 pub(crate) const APPS: &str = "/apis/apps/v1/namespaces/velero";
 
 /// How long anything may take.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 /// How often KOTS looks.
 const POLL: Duration = Duration::from_millis(50);
 

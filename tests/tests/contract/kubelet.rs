@@ -83,23 +83,33 @@ fn local() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], orlop_tests::free_port()))
 }
 
-/// Runs a command of a hook here, with the pod's directory in the place of `/data`.
+/// Runs a command of a hook here, with the pod's directory in the place of `/data`. A `sleep` before it holds up the answer
+/// and nothing else.
 fn exec(api: &KubeApi, dir: &Path, call: &ExecCall) -> ExecReply {
     let Some(pod) = api.get("pods", &call.namespace, &call.pod) else {
         return ExecReply::error("the pod is gone");
     };
     let data = volume_dir(dir, meta(&pod, "uid"), "data");
-    let words: Vec<String> = call
+    let mut words: Vec<String> = call
         .command
         .iter()
         .map(|word| word.replace("/data", data.to_str().unwrap()))
         .collect();
-    match Command::new(&words[0]).args(&words[1..]).output() {
+    let mut delay = Duration::ZERO;
+    if let Some(script) = words.last_mut()
+        && let Some(rest) = script.strip_prefix("sleep ")
+    {
+        let (seconds, rest) = rest.split_once("; ").unwrap_or((rest, "true"));
+        delay = Duration::from_secs(seconds.parse().unwrap());
+        *script = rest.to_owned();
+    }
+    let reply = match Command::new(&words[0]).args(&words[1..]).output() {
         Ok(output) => ExecReply::exit(output.status.code().unwrap_or(137))
             .stdout(output.stdout)
             .stderr(output.stderr),
         Err(error) => ExecReply::error(&error.to_string()),
-    }
+    };
+    reply.after(delay)
 }
 
 impl Kubelet {
