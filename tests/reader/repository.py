@@ -12,7 +12,7 @@ from damage import Damage, Refused
 from sealing import derive, derive_key_pair, u32, u64, unseal, unseal_from
 from wire import Message
 
-FORMAT = 0
+FORMAT = 1
 READ_FEATURES = set()
 STATES = {1: "complete", 2: "partial", 3: "inconsistent"}
 HASHED = re.compile(r"^(.*/)?([0-9a-f]{64})\.([0-9]+)$")
@@ -47,17 +47,15 @@ class Repository:
         self.directory = directory
         config = self.object("repo.cfg")
         self.config = self._parse_config(config)
-        root = self._unlock(passphrase, key_file)
-        self.root = root
-        self.maintenance = derive(root, "maintenance")
+        held = self._unlock(passphrase, key_file)
+        self.maintenance = derive(held[0][0], "maintenance")
         self.mac_key = derive(self.maintenance, "mac")
         self.records = derive(self.maintenance, "records")
-        self.private, public = derive_key_pair(derive(root, "read"))
         if hashing.mac(self.mac_key, config[:-32]) != config[-32:]:
             raise Damage("repo.cfg", "its authentication code is wrong")
-        if self.config.bytes(4, 32) != public:
-            raise Damage("repo.cfg", "its public key belongs to another repository")
+        self.epochs = [self.config.bytes(4, 32)]
         self._read_log()
+        self._choose(held)
         self._read_index()
         self._packs = {}
 
@@ -95,13 +93,16 @@ class Repository:
         return derive(self.maintenance, "session", u64(number))
 
     def domain(self, namespace):
-        return derive(self.root, "domain", namespace.encode(), u32(0))
+        """The domain keys of all epochs, the newest first."""
+        parts = ("domain", namespace.encode())
+        return [derive(root, *parts, u32(e)) for e, root in reversed(list(enumerate(self.roots)))]
 
     def volume(self, namespace, lineage):
-        return derive(self.root, "volume", namespace.encode(), lineage.encode())
+        parts = ("volume", namespace.encode(), lineage.encode())
+        return [derive(root, *parts) for root in reversed(self.roots)]
 
     def refs(self, namespace, lineage):
-        return derive(self.maintenance, "refs", namespace.encode(), lineage.encode())
+        return [derive(self.maintenance, "refs", namespace.encode(), lineage.encode())]
 
     def pseudonym(self, kind, name):
         return derive(self.maintenance, "pseudonym", kind.encode(), name.encode())[:10].hex()
@@ -123,7 +124,7 @@ class Repository:
         return config
 
     def _unlock(self, passphrase, key_file):
-        names = self.list("keys")
+        names, held = self.list("keys"), []
         for name in names:
             data = self.object(name)
             if hashing.hash(data)[:16].hex() != name.split("/")[1]:
@@ -139,18 +140,33 @@ class Repository:
                 wrapping = derive(hashing.hash(key_file), "key file", salt)
             else:
                 continue
+            aad = b"orlop 2026 v0 wrapped root key"
+            aad += b"\0" + key.bytes(8) if key.bytes(8) else b""
             try:
-                root = unseal(wrapping, b"orlop 2026 v0 wrapped root key", key.bytes(6), name)
+                roots = unseal(wrapping, aad, key.bytes(6), name)
             except Damage:
                 continue
-            if len(root) == 32:
-                return root
+            if len(roots) % 32 == 0 and 1 <= len(roots) // 32 <= 256:
+                held.append([roots[at : at + 32] for at in range(0, len(roots), 32)])
+        if held:
+            return held
         raise Refused(f"none of {len(names)} keys opens with that passphrase or key file")
+
+    def _choose(self, held):
+        """The root keys of the object that knows those of all epochs."""
+        for roots in held:
+            pairs = [derive_key_pair(derive(root, "read")) for root in roots[: len(self.epochs)]]
+            if [public for _, public in pairs] == self.epochs:
+                self.roots = roots[: len(pairs)]
+                self.privates = [private for private, _ in pairs]
+                return
+        raise Refused("that passphrase or key file does not open what was stored last: its key was replaced")
 
     # The log
 
     def _read_log(self):
         self.snapshots, self.segments, self.dead, self.entries = {}, [], set(), 0
+        self.damaged, self.pins = set(), {}
         previous = b""
         for number, name in enumerate(self.list("log"), 1):
             if name != f"log/{number:016}":
@@ -164,17 +180,27 @@ class Repository:
             if entry.uint(1) != number or entry.bytes(2) != previous:
                 raise Damage(name, "it does not follow the entry before it")
             kinds = [n for n in entry.fields if n > 3]
-            if len(kinds) != 1 or not 4 <= kinds[0] <= 13:
+            if len(kinds) != 1 or not 4 <= kinds[0] <= 15:
                 raise Damage(name, "its kind is unknown")
             self._follow(kinds[0], entry, name)
             previous, self.entries = hashing.hash(data), number
 
     def _follow(self, kind, entry, name):
         if kind == 6:
+            self.pins.pop(entry.uint(6), None)
             return
         body = entry.message(kind)
-        if kind == 5:
+        if kind == 4:
+            self.pins[entry.uint(1)] = set(body.texts(4))
+        elif kind == 8:
+            for session in body.uints(1):
+                self.pins.pop(session, None)
+        elif kind == 5:
             session, snapshot, partial = body.uint(1), body.text(2), body.uint(5)
+            if self.pins.get(session, set()) & self.damaged:
+                self.damaged.add(snapshot)
+            if not partial:
+                self.pins.pop(session, None)
             volume = snapshot.rpartition("/")[0]
             for old, (of, _, was_partial) in list(self.snapshots.items()):
                 same = old.rpartition("/")[0] == volume
@@ -190,8 +216,25 @@ class Repository:
             removed = set(body.texts(3))
             self.segments = [s for s in self.segments if s not in removed] + body.texts(2)
             self.dead -= set(body.texts(4))
+            self.damaged = (self.damaged | set(body.texts(5))) - set(body.texts(6))
         elif kind == 12:
             self.dead.update(o for o in body.texts(3) if o[:2] in ("p/", "m/"))
+        elif kind == 14:
+            if body.uint(1) != len(self.epochs):
+                raise Damage(name, "its epoch is not the next one")
+            self.epochs.append(body.bytes(2, 32))
+        elif kind == 15:
+            for pair in body.messages(2):
+                self._rename(pair.text(1), pair.text(2), name)
+
+    def _rename(self, old, new, name):
+        if old not in self.snapshots:
+            raise Damage(name, "it seals a snapshot anew that is not there")
+        self.snapshots[new] = self.snapshots.pop(old)
+        for names in (self.damaged, *self.pins.values()):
+            if old in names:
+                names.discard(old)
+                names.add(new)
 
     # The index
 
@@ -268,19 +311,19 @@ class Repository:
             raise Damage(name, "its frames do not end where its table begins")
         return out
 
-    def chunk(self, secret, kind, key):
-        """The plaintext of the chunk of that content secret."""
+    def chunk(self, secret, kind, keys):
+        """The plaintext of the chunk of that content secret, which was made with one of `keys`."""
         id = hashing.kdf("orlop 2026 v0 chunk id", secret)
         failed = Damage(f"chunk {id.hex()}", "the index has no place for it")
         for place in self.index.get(id[:16], ()):
             try:
                 frame = self.pack(place.pack)[place.offset : place.offset + place.length]
-                return self._open_frame(frame, place, id, secret, kind, key)
+                return self._open_frame(frame, place, id, secret, kind, keys)
             except Damage as error:
                 failed = error
         raise failed
 
-    def _open_frame(self, frame, place, id, secret, kind, key):
+    def _open_frame(self, frame, place, id, secret, kind, keys):
         what = f"{place.pack}, chunk {id.hex()}"
         if len(frame) < 6 + 28 or len(frame) != place.length or frame[0] != kind or place.kind != kind:
             raise Damage(what, "there is no frame of that kind")
@@ -298,7 +341,7 @@ class Repository:
                 raise Damage(what, str(error)) from None
         elif frame[1] != 0:
             raise Damage(what, "its codec is unknown")
-        if len(body) != length or hashing.mac(key, body) != secret:
+        if len(body) != length or all(hashing.mac(key, body) != secret for key in keys):
             raise Damage(what, "its content is not what its secret was made of")
         return body
 
@@ -313,7 +356,10 @@ class Repository:
         aad += hashing.hash(message.bytes(4)) + name.encode()
         r = Message(unseal(self.records, aad, record, name), name)
         volume = "/".join(r.text(i) for i in (1, 2, 3))
-        root = Message(unseal_from(self.private, b"orlop 2026 v0 root", sealed, name), name)
+        epoch = r.uint(14)
+        if epoch >= len(self.privates):
+            raise Damage(name, "its root is sealed to a key that the log does not name")
+        root = Message(unseal_from(self.privates[epoch], b"orlop 2026 v0 root", sealed, name), name)
         if root.text(2) != volume:
             raise Damage(name, "its root was sealed for another volume")
         if r.uint(6) not in STATES:
@@ -322,14 +368,17 @@ class Repository:
         leaf = name.split("/")[-1]
         if name != f"s/{domain}/{lineage}/{leaf}":
             raise Damage(name, "its name is of another volume")
+        id, state = leaf.split("-")[0], STATES[r.uint(6)]
+        if name in self.damaged and state == "complete":
+            state = "inconsistent"
         stats = r.message(11)
         counts = ("files", "dirs", "others", "logical_bytes", "uploaded_bytes", "warnings", "errors")
         info = {
-            "id": leaf,
+            "id": id,
             "volume": volume,
             "lineage": r.text(4),
             "time_ms": r.int(5),
-            "state": STATES[r.uint(6)],
+            "state": state,
             "parent": base32(r.bytes(7)) if r.bytes(7) else None,
             "backup": r.text(8),
             "node": r.text(9),
@@ -338,7 +387,7 @@ class Repository:
             "session": r.uint(12),
         }
         refset = self.snapshots[name][1]
-        return Snapshot(name, leaf, refset, root.bytes(1, 32), message.bytes(4), info)
+        return Snapshot(name, id, refset, root.bytes(1, 32), message.bytes(4), info)
 
     def all_snapshots(self):
         return [self.open_snapshot(name) for name in self.snapshots]
@@ -348,8 +397,13 @@ class Repository:
         if data[:8] != b"ORLOPART":
             return data
         aad = b"orlop 2026 v0 artifact " + name.encode()
-        key = unseal_from(self.private, aad, data[8:88], name)
-        return unseal(key, aad, data[88:], name)
+        for private in self.privates:
+            try:
+                key = unseal_from(private, aad, data[8:88], name)
+            except Damage:
+                continue
+            return unseal(key, aad, data[88:], name)
+        raise Damage(name, "no READ key opens it")
 
 
 def base32(id):

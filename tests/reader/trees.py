@@ -23,7 +23,7 @@ class Tree:
         self.domain = repository.domain(namespace)
         self.volume = repository.volume(namespace, lineage)
         self.refs = repository.refs(namespace, lineage)
-        self.digests = derive(self.domain, "small file digest")
+        self.digests = [derive(key, "small file digest") for key in self.domain]
 
     # Entries
 
@@ -63,9 +63,9 @@ class Tree:
         if expected is not None and (not leaf or (leaf[0]["path"], len(leaf)) != expected):
             raise Damage(self.what, "a leaf does not hold what the node above it says")
 
-    def page(self, secret, kind, key):
+    def page(self, secret, kind, keys):
         """A page's letter and its message."""
-        data = self.repository.chunk(secret, kind, key)
+        data = self.repository.chunk(secret, kind, keys)
         if data[:1] not in (b"L", b"N"):
             raise Damage(self.what, "a page is neither leaf nor node")
         return data[:1], Message(data[1:], self.what)
@@ -165,8 +165,7 @@ class Tree:
 
     def verify(self):
         """Reads everything of the snapshot and compares its trees; the number of entries."""
-        capsule = unseal(self.volume, b"orlop 2026 v0 capsule", self.snapshot.capsule, self.what)
-        capsule = Message(capsule, self.what)
+        capsule = Message(self.capsule(), self.what)
         if capsule.bytes(1, 32) != self.snapshot.root:
             raise Damage(self.what, "its capsule and its root name different manifests")
         needed, count = set(), 0
@@ -175,7 +174,9 @@ class Tree:
             content = b"".join(self.content(entry)) if entry["kind"] == "file" else b""
             if entry["status"] == "unreadable":
                 continue
-            if entry["digest"] and hashing.mac(self.digests, content)[:16] != entry["digest"]:
+            if entry["digest"] and all(
+                hashing.mac(key, content)[:16] != entry["digest"] for key in self.digests
+            ):
                 raise Damage(self.what, f"{entry['path']!r} has another digest")
             for kind, *values in self.all_extents(entry):
                 if kind in (0, 1):
@@ -205,6 +206,15 @@ class Tree:
         ours = [(e["path"], e["kind"], tuple(e["mtime"])) for e in self.leaf(page)]
         if ours != self.stat(stat):
             raise Damage(self.what, "manifest and sidecar tell of different entries")
+
+    def capsule(self):
+        """What the next backup of the lineage needs, sealed with the volume key of some epoch."""
+        for key in self.volume:
+            try:
+                return unseal(key, b"orlop 2026 v0 capsule", self.snapshot.capsule, self.what)
+            except Damage:
+                continue
+        raise Damage(self.what, "its capsule cannot be opened")
 
     def stat(self, m):
         """Path, kind and mtime of the entries of a sidecar leaf."""
