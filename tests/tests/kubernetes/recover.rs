@@ -45,7 +45,12 @@ fn begin(connection: &Connection) -> tokio::task::JoinHandle<Result<(), InstallE
 }
 
 async fn applied(server: &KubeApi) {
-    until(|| server.get("daemonsets", "velero", "node-agent").is_some()).await;
+    until(|| {
+        server
+            .get("daemonsets.apps", "velero", "node-agent")
+            .is_some()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -70,7 +75,10 @@ async fn a_password_that_opens_nothing_ends_an_installation_at_once() {
     let work = begin(&connection);
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(!work.is_finished());
-    for (kind, name) in [("deployments", "velero"), ("daemonsets", "node-agent")] {
+    for (kind, name) in [
+        ("deployments.apps", "velero"),
+        ("daemonsets.apps", "node-agent"),
+    ] {
         server.edit(kind, "velero", name, |object| {
             object["status"] = json!({
                 "observedGeneration": object["metadata"]["generation"], "updatedReplicas": 1, "availableReplicas": 1,

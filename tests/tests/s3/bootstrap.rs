@@ -66,15 +66,18 @@ impl World {
 
     fn is_empty(&self) -> bool {
         self.cluster.list("secrets", "velero").is_empty()
-            && self.cluster.list("deployments", "velero").is_empty()
+            && self.cluster.list("deployments.apps", "velero").is_empty()
     }
 
     /// Does what the coordinator, the agents and the controller of a real cluster would.
     fn comes_up(&self) {
         eventually("the agents are applied", || {
-            self.cluster.get("daemonsets", "velero", "node-agent")
+            self.cluster.get("daemonsets.apps", "velero", "node-agent")
         });
-        for (kind, name) in [("deployments", "velero"), ("daemonsets", "node-agent")] {
+        for (kind, name) in [
+            ("deployments.apps", "velero"),
+            ("daemonsets.apps", "node-agent"),
+        ] {
             self.cluster.edit(kind, "velero", name, |object| {
                 object["status"] = json!({
                     "observedGeneration": object["metadata"]["generation"], "updatedReplicas": 1,
