@@ -7,9 +7,11 @@ use orlop_repository::{
     Copier, CopyReport, Error, Result, SnapshotState,
     store::{FaultyStore, MemoryStore, Plan},
 };
-use orlop_tests::{Engine, Record, Tree, any_tree, sample};
+use orlop_tests::{Engine, Record, Tree, any_tree, copy_store, sample};
 use proptest::{prelude::*, test_runner::TestRunner};
 use tokio_util::sync::CancellationToken;
+
+use crate::incremental::rest;
 
 /// A runtime for the one who copies between two.
 struct Bench {
@@ -58,6 +60,7 @@ fn a_copy_is_the_snapshot_and_a_second_one_costs_what_is_new() {
     let volume = orlop_tests::quick_dir();
     let bench = Bench::new();
     sample(volume.path(), 71, 4 << 20);
+    rest();
     let first = bench.from.backup(volume.path()).snapshot;
     let before = Record::of(volume.path());
     let copied = bench.copy(first);
@@ -74,6 +77,7 @@ fn a_copy_is_the_snapshot_and_a_second_one_costs_what_is_new() {
     let middle = table.len() / 2;
     table[middle] ^= 1;
     fs::write(volume.path().join("base/16384/table"), &table).unwrap();
+    rest();
     let second = bench.from.backup(volume.path()).snapshot;
     let now = Record::of(volume.path());
     let next = bench.copy(second);
@@ -168,10 +172,17 @@ fn a_copy_that_breaks_off_goes_on_from_its_checkpoint() {
     let from = Engine::in_memory();
     let snapshot = from.backup(volume.path()).snapshot;
     let record = Record::of(volume.path());
-    let store = Arc::new(MemoryStore::new());
-    Engine::init(store.clone()).unwrap();
-    let faulty = Arc::new(FaultyStore::new(store.clone(), Plan::PutsFrom(30)));
-    let bench = Bench::between(from, Engine::open(faulty).unwrap());
+    let empty = Arc::new(MemoryStore::new());
+    Engine::init(empty.clone()).unwrap();
+    let counting = Arc::new(FaultyStore::new(copy_store(&*empty), Plan::Never));
+    let bench = Bench::between(from, Engine::open(counting.clone()).unwrap());
+    let mut copier = bench.copier().unwrap().with_checkpoints(1);
+    copy(&mut copier, snapshot).unwrap();
+    // The commit of the whole is not reached.
+    let store = copy_store(&*empty);
+    let plan = Plan::PutsFrom(counting.puts() - 2);
+    let faulty = Arc::new(FaultyStore::new(store.clone(), plan));
+    let bench = Bench::between(bench.from, Engine::open(faulty).unwrap());
     let mut copier = bench.copier().unwrap().with_checkpoints(1);
     let error = copy(&mut copier, snapshot).unwrap_err();
     assert!(error.to_string().contains("cannot write"), "{error}");

@@ -10,7 +10,7 @@ use orlop_core::VolumeRef;
 use orlop_tests::{Engine, Record, sample};
 
 /// Times as young as the backup itself are not trusted: the volume rests for more than a clock tick.
-fn rest() {
+pub(crate) fn rest() {
     std::thread::sleep(Duration::from_millis(50));
 }
 

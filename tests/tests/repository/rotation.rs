@@ -12,6 +12,8 @@ use orlop_repository::{
 use orlop_tests::{Engine, Record, copy_store, key_file, sample};
 use tokio_util::sync::CancellationToken;
 
+use crate::incremental::rest;
+
 fn other_key() -> Unlock {
     Unlock::KeyFile(b"another key of the tests, longer".to_vec())
 }
@@ -114,6 +116,7 @@ fn unchanged_files_keep_what_they_have_and_new_data_is_of_the_new_epoch() {
     let (volume, store) = (orlop_tests::quick_dir(), Arc::new(MemoryStore::new()));
     let engine = Engine::init(store.clone()).unwrap();
     sample(volume.path(), 62, 1 << 20);
+    rest();
     let first = engine.backup(volume.path());
     let before = Record::of(volume.path());
     engine.wait(rotate(engine.repository())).unwrap();
@@ -283,6 +286,7 @@ fn a_backup_that_began_with_old_keys_is_committed_for_the_new_ones() {
     sample(volume.path(), 63, 1 << 20);
     elsewhere.backup(volume.path());
     fs::write(volume.path().join("new"), "new").unwrap();
+    rest();
     let engine = Engine::open(store.clone()).unwrap();
     let committer = Rotated {
         inner: Arc::clone(engine.repository()),
