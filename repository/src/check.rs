@@ -119,6 +119,8 @@ struct Check {
     sizes: HashMap<String, u64>,
     objects: u64,
     marked: Marked,
+    /// Snapshots of which it cannot be told what they need.
+    unmarked: HashSet<SnapshotId>,
     loaded: Loaded,
     found: Mutex<Found>,
     /// Bytes of packs that were read.
@@ -142,6 +144,7 @@ impl Check {
             sizes: HashMap::new(),
             objects: 0,
             marked: Marked::default(),
+            unmarked: HashSet::new(),
             loaded: Loaded::default(),
             found: Mutex::default(),
             read: AtomicU64::new(0),
@@ -190,13 +193,16 @@ impl Check {
         self.check_segments(&state.segments).await?;
         self.go_on()?;
         let mut marked = Marked::default();
+        let mut hurt = HashSet::new();
         let mut broken = |broken: BrokenRefs| {
+            hurt.extend(broken.snapshot);
             let object = object_of(&broken.error);
             self.found(&object, DamageKind::DamagedSnapshot, None, broken.snapshot);
         };
         mark(&self.repository, &self.commits, &mut marked, &mut broken).await?;
         self.marked = marked;
-        self.check_places();
+        self.unmarked = hurt;
+        self.check_places().await?;
         self.go_on()
     }
 

@@ -41,8 +41,10 @@ fn fill_many(volume: &Path) {
     for n in 0..30 {
         let dir = volume.join(format!("dir-{n:02}"));
         fs::create_dir(&dir).unwrap();
-        for file in 0..200 {
-            fs::write(dir.join(format!("file-{file:03}")), format!("{n} {file}")).unwrap();
+        for file in 0..100 {
+            // Small enough to be in the manifest itself.
+            let bytes = Random::new(n * 1000 + file).bytes(90);
+            fs::write(dir.join(format!("file-{file:03}")), bytes).unwrap();
         }
     }
 }

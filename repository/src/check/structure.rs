@@ -1,5 +1,7 @@
 //! Whether all that tells of packs can be read, and tells of packs that are there.
 
+use std::collections::BTreeMap;
+
 use futures_util::future::join_all;
 
 use super::{Check, CheckDepth, DamageKind, object_of};
@@ -138,8 +140,10 @@ impl Check {
         Ok(())
     }
 
-    /// Every needed chunk is indexed and, where that is looked at, in a pack that exists and is long enough.
-    pub(super) fn check_places(&self) {
+    /// Every needed chunk is indexed and, where that is looked at, every pack is there and long enough.
+    pub(super) async fn check_places(&self) -> Result<()> {
+        // What the index names is there, needed or not: a backup may build upon it at any time.
+        let mut ends: BTreeMap<String, u64> = BTreeMap::new();
         let shallow = self.options.depth == CheckDepth::Structure;
         self.repository.with_index(|index| {
             for prefix in &self.marked.ids {
@@ -147,18 +151,29 @@ impl Check {
                     self.found(&hex(prefix), DamageKind::MissingChunk, Some(*prefix), None);
                     continue;
                 };
-                if shallow {
-                    continue;
-                }
                 let end = u64::from(place.offset) + u64::from(place.len);
-                let kind = match self.sizes.get(&place.pack) {
-                    None => DamageKind::MissingPack,
-                    Some(size) if *size < end => DamageKind::DamagedPack,
-                    Some(_) => continue,
-                };
-                self.found(&place.pack, kind, Some(*prefix), None);
+                let size = self.sizes.get(&place.pack).copied().unwrap_or_default();
+                if !shallow && size < end {
+                    let known = ends.entry(place.pack).or_default();
+                    *known = (*known).max(end);
+                }
+            }
+            for (_, name, _) in index.packs().filter(|_| !shallow) {
+                if !self.sizes.contains_key(&**name) {
+                    ends.entry(name.to_string()).or_default();
+                }
             }
         });
+        for (name, end) in ends {
+            // It may be newer than the listing.
+            let kind = match self.repository.store().stat(&name).await? {
+                None => DamageKind::MissingPack,
+                Some(info) if info.size < end => DamageKind::DamagedPack,
+                Some(_) => continue,
+            };
+            self.found(&name, kind, None, None);
+        }
+        Ok(())
     }
 }
 

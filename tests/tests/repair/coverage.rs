@@ -42,12 +42,10 @@ fn samples_cover_everything_in_as_many_rounds_across_processes() {
                 "only a part is read"
             );
             read += report.bytes;
-            assert_eq!(
-                report.covered.since_ms.is_some(),
-                round == 5,
-                "round {round}"
-            );
             let covered = report.covered;
+            let all = covered.read_bytes == covered.total_bytes;
+            assert_eq!(covered.since_ms.is_some(), all, "round {round}");
+            assert!(all || round < 5, "after five fifths all is covered");
             assert_eq!(covered.read_bytes, read.min(covered.total_bytes));
         }
         let engine = Engine::open(store.clone()).unwrap();
