@@ -397,13 +397,14 @@ class Repository:
         if data[:8] != b"ORLOPART":
             return data
         aad = b"orlop 2026 v0 artifact " + name.encode()
-        for private in self.privates:
+        for private in reversed(self.privates):
             try:
                 key = unseal_from(private, aad, data[8:88], name)
-            except Damage:
+            except Damage as error:
+                failed = error
                 continue
             return unseal(key, aad, data[88:], name)
-        raise Damage(name, "no READ key opens it")
+        raise failed
 
 
 def base32(id):

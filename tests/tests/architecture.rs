@@ -64,7 +64,7 @@ const BOUNDARIES: [(&str, &[&str]); 15] = [
     ("aws-lc-rs", &["orlop-repository", "orlop-runtime"]),
     ("kube", &["orlop-kubernetes"]),
     ("k8s-openapi", &["orlop-kubernetes"]),
-    ("tar", &["orlop-kubernetes"]),
+    ("tar", &["orlop-agent", "orlop-kubernetes"]),
     ("walkdir", &["orlop-agent", "orlop-repository"]),
     ("nix", &["orlop-agent", "orlop-repository"]),
     ("rustix", &["orlop-agent", "orlop-repository"]),

@@ -1,3 +1,5 @@
+//! Records of checks: they add up in any order, and one that is no record is refused.
+
 use proptest::prelude::*;
 
 use super::*;
