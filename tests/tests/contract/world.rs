@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    client::{CORE, Client, VELERO},
+    client::{CORE, Client, VELERO, phase},
     go,
     kubelet::Kubelet,
 };
@@ -142,12 +142,18 @@ impl World {
         client
             .create(&format!("{VELERO}/backupstoragelocations"), &location)
             .await;
-        client
-            .phase(
-                &format!("{VELERO}/backupstoragelocations/default"),
-                &["Available"],
-            )
-            .await;
+        let path = format!("{VELERO}/backupstoragelocations/default");
+        // A repository is made, which takes long where a machine is slow; a look that failed is repeated after a minute.
+        for _ in 0..5 {
+            let tried = client.phase(&path, &["Available", "Unavailable"]).await;
+            if phase(&tried) == "Available" {
+                break;
+            }
+            let last = tried["status"]["lastValidationTime"].clone();
+            let is_newer = |one: &Value| one["status"]["lastValidationTime"] != last;
+            client.until("is tried again", &path, is_newer).await;
+        }
+        client.phase(&path, &["Available"]).await;
         world
     }
 
