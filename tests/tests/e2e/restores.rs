@@ -68,7 +68,7 @@ fn the_database_of_the_guide_comes_back_as_it_was_in_a_cluster() {
 }
 
 #[test]
-fn the_dump_of_the_guide_is_loaded_by_a_hook_in_a_cluster() {
+fn the_dump_of_the_guide_is_loaded_as_its_annotation_says_in_a_cluster() {
     let Some(_installation) = shared() else {
         return;
     };
@@ -76,26 +76,7 @@ fn the_dump_of_the_guide_is_loaded_by_a_hook_in_a_cluster() {
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
     let space = postgres("dump");
-    let load = json!([
-        "/bin/bash",
-        "-c",
-        "psql -U $POSTGRES_USER -f /backup/backup.sql"
-    ]);
-    let annotations = json!({
-        "post.hook.restore.velero.io/command": load.to_string(),
-        "post.hook.restore.velero.io/wait-for-ready": "true",
-    });
-    let patch = json!({"metadata": {"annotations": annotations}}).to_string();
-    kubectl(&[
-        "-n",
-        "postgres",
-        "patch",
-        "pod",
-        "postgresql-0",
-        "--type=merge",
-        "-p",
-        &patch,
-    ]);
+    // Its annotation says how.
     let name = own("dump-back");
     let spec = json!({"includedNamespaces": ["postgres"], "ttl": "1h"});
     assert_eq!(backup(&name, &spec)["status"]["phase"], "Completed");

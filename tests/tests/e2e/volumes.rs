@@ -106,6 +106,9 @@ fn app(space: &Namespace) {
 }
 
 fn wait_ready(space: &Namespace) {
+    eventually_within(Duration::from_mins(1), "the pod is there", || {
+        get_in(&space.0, "pods", "app")
+    });
     kubectl(&[
         "-n",
         &space.0,
