@@ -233,14 +233,15 @@ mod tests {
 
         #[test]
         fn whatever_a_member_has_is_read_again(
-            path in "[^\\x00/]{1,120}(/[^\\x00/]{1,90}){0,3}",
+            path in "[^\\x00/\n]{1,120}(/[^\\x00/\n]{1,90}){0,3}",
             uid in any::<u32>(),
             gid in any::<u32>(),
             mode in 0_u32..0o10000,
             secs in -(1_i64 << 40)..(1_i64 << 40),
             nanos in 0_u32..1_000_000_000,
             attribute in "[a-z.=%]{1,20}",
-            value in proptest::collection::vec(any::<u8>(), 0..1200),
+            // This reader takes a line feed for the end of a record, which the program `tar` does not.
+            value in proptest::collection::vec(any::<u8>().prop_filter("a line feed", |byte| *byte != b'\n'), 0..1200),
         ) {
             prop_assume!(path.as_bytes() != b"." && !path.contains("/./"));
             let meta = Metadata {
@@ -265,10 +266,7 @@ mod tests {
             }
             let escaped = attribute.replace('%', "%25").replace('=', "%3D");
             let key = format!("SCHILY.xattr.{escaped}").into_bytes();
-            // A reader of lines is led astray by line feeds in values; the program `tar` is not.
-            if !value.contains(&b'\n') {
-                prop_assert!(seen.contains(&(key, value)));
-            }
+            prop_assert!(seen.contains(&(key, value)));
             let of = |key: &[u8]| seen.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());
             let there = of(b"uid").map_or(entry.header().uid().unwrap().to_string(), |v| String::from_utf8(v).unwrap());
             prop_assert_eq!(there, uid.to_string());
