@@ -206,10 +206,12 @@ impl Repository {
                     .await?
             };
             if session & UNLOGGED != 0 {
-                return Err(Error::Invalid(
-                    "the log of the repository cannot be written: nothing was sealed anew"
-                        .to_owned(),
-                ));
+                return Err(Error::Store {
+                    action: "write",
+                    name: "the log".to_owned(),
+                    store: self.store().description(),
+                    source: std::io::Error::other("nothing was sealed anew: rotate again"),
+                });
             }
             let sealed = self.reseal_in(session, &mut report, monitor, cancel).await;
             match sealed {
