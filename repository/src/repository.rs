@@ -7,12 +7,12 @@ mod committer;
 mod forget;
 mod key_objects;
 mod lookup;
+mod open;
 mod rotate;
 mod segments;
 
 use std::{
     collections::HashMap,
-    path::Path,
     sync::{Arc, Mutex as StdMutex, OnceLock, RwLock},
 };
 
@@ -21,6 +21,7 @@ use orlop_core::{Lineage, SnapshotId, VolumeRef};
 use tokio::sync::{Mutex, MutexGuard};
 
 pub use key_objects::KeyInfo;
+pub use open::InitOptions;
 pub use rotate::{RotateOptions, RotateReport};
 
 use adopt::Adoption;
@@ -29,35 +30,17 @@ use segments::IndexState;
 
 use crate::{
     clock::now_ms,
-    config::{self, ChunkProfile, Config, Feature},
+    config::{self, Config, Feature},
     error::{Error, Result},
-    keys::{KeyRing, Unlock, WrappedKey},
+    keys::KeyRing,
     log::{self, Appender},
     order::Order,
     protocol::{Body, CommitBody, LogState},
-    secret::{Key, hex, random_bytes},
+    secret::hex,
     session::SessionId,
     snapshot::{self, OpenedSnapshot},
-    store::{CachedStore, Capabilities, Durability, ObjectStore, Put},
+    store::{Capabilities, ObjectStore},
 };
-
-/// How a new repository is laid out.
-#[derive(Debug, Clone, Copy)]
-pub struct InitOptions {
-    /// Sizes of chunks.
-    pub chunks: ChunkProfile,
-    /// Size at which a pack is closed, in bytes.
-    pub pack_bytes: u32,
-}
-
-impl Default for InitOptions {
-    fn default() -> Self {
-        Self {
-            chunks: ChunkProfile::GENERAL,
-            pack_bytes: 16 << 20,
-        }
-    }
-}
 
 /// An open repository. Any number of processes may have it open, and write to it, at once.
 pub struct Repository {
@@ -77,189 +60,6 @@ pub struct Repository {
 const UNLOGGED: u64 = 1 << 63;
 
 impl Repository {
-    /// Makes a repository in an empty store and opens it.
-    ///
-    /// # Errors
-    /// There is one already, the store holds other things, or it failed.
-    pub async fn init(
-        store: Arc<dyn ObjectStore>,
-        unlock: &Unlock,
-        options: InitOptions,
-    ) -> Result<Arc<Self>> {
-        let place = store.description();
-        if store.stat(config::NAME).await?.is_some() {
-            return Err(Error::RepositoryExists { store: place });
-        }
-        if store.list("").await?.iter().any(|object| {
-            !["keys/", "probe/"]
-                .iter()
-                .any(|p| object.name.starts_with(p))
-        }) {
-            return Err(Error::NotEmpty { store: place });
-        }
-        let capabilities = store.probe().await?;
-        if let Some(found) = capabilities {
-            store.set_capabilities(found);
-        }
-        let chunks = options.chunks.validate()?;
-        let root = Key::random()?;
-        let keys = KeyRing::new(root.clone());
-        let config = Config {
-            format: config::FORMAT,
-            id: random_bytes::<16>()?.to_vec(),
-            created_ms: now_ms(),
-            read_public_key: keys.first_public().to_vec(),
-            suite: 1,
-            chunk_min: chunks.min,
-            chunk_avg: chunks.avg,
-            chunk_max: chunks.max,
-            pack_bytes: options.pack_bytes,
-            capabilities: capabilities.map(Into::into),
-            ..Config::default()
-        };
-        let given = unlock.clone();
-        let wrap = move || WrappedKey::wrap(&[root], &given, "", now_ms());
-        let (name, wrapped) = blocking(wrap).await?;
-        // The key first: a configuration without a key would be a repository that nobody can open.
-        store
-            .put(&name, vec![wrapped.into()], Durability::Now)
-            .await?;
-        let signed = config.encode_signed(&keys.mac());
-        match store
-            .put(config::NAME, vec![signed.into()], Durability::Now)
-            .await?
-        {
-            Put::Created => {
-                let repository = Self::assemble(store, config, keys);
-                repository.note_opened(&name, unlock);
-                Ok(repository)
-            }
-            Put::Exists => {
-                store.delete(&name).await?;
-                Err(Error::RepositoryExists { store: place })
-            }
-        }
-    }
-
-    /// Opens a repository and reads its log and index.
-    ///
-    /// # Errors
-    /// There is none, `unlock` does not open it, it is of a newer format, or it is damaged.
-    pub async fn open(store: Arc<dyn ObjectStore>, unlock: &Unlock) -> Result<Arc<Self>> {
-        Self::open_cached(store, unlock, None).await
-    }
-
-    /// Opens a repository with copies of its metadata below `cache`, which may be shared by repositories.
-    ///
-    /// # Errors
-    /// As [`Self::open`]; [`Error::RolledBack`].
-    pub async fn open_cached(
-        mut store: Arc<dyn ObjectStore>,
-        unlock: &Unlock,
-        cache: Option<&Path>,
-    ) -> Result<Arc<Self>> {
-        let place = store.description();
-        let bytes = match store.get(config::NAME).await {
-            Err(e) if e.is_not_found() => return Err(Error::NoRepository { store: place }),
-            other => other?,
-        };
-        let config = Config::decode_unverified(&bytes, &place)?;
-        let cache = cache.map(|root| root.join(hex(&config.id)));
-        if let Some(directory) = &cache {
-            store = Arc::new(CachedStore::new(store, directory.clone()));
-        }
-        let objects = key_objects::read(&*store).await?;
-        let mut failed = None;
-        for object in &objects {
-            let roots = match object.unwrap(unlock).await {
-                Ok(Some(roots)) => roots,
-                Ok(None) => continue,
-                // One damaged key must not hide another that opens.
-                Err(error) if objects.len() > 1 => {
-                    tracing::warn!(%error, "a key cannot be used");
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let keys = KeyRing::with_roots(roots);
-            // A key of an init that was cut short opens with the same password and fits nothing.
-            if let Err(error) = Config::verify(&bytes, &keys.mac()) {
-                failed.get_or_insert(error);
-                continue;
-            }
-            if config.read_public_key != keys.first_public() {
-                return Err(Error::damaged(
-                    config::NAME,
-                    "its public key belongs to another repository",
-                ));
-            }
-            store.set_capabilities(config.capabilities());
-            let repository = Self::assemble(Arc::clone(&store), config.clone(), keys);
-            repository.note_opened(&object.name, unlock);
-            match repository.refresh().await {
-                // A key of before a rotation, or of one that came too late: there may be a newer one.
-                Err(error @ Error::LeftBehind { .. }) => {
-                    failed = Some(error);
-                    continue;
-                }
-                other => other?,
-            }
-            match cache {
-                Some(cache) => repository.prove_cache(&cache).await?,
-                None => repository.prove_no_gap().await?,
-            }
-            return Ok(repository);
-        }
-        Err(failed.unwrap_or(Error::WrongKey {
-            what: unlock.what(),
-            keys: objects.len(),
-            store: place,
-        }))
-    }
-
-    /// Proves that the log in the store is the one of which copies were read, and no shorter.
-    async fn prove_cache(&self, cache: &Path) -> Result<()> {
-        let state = self.state.lock().await;
-        if state.next == 1 {
-            return Ok(());
-        }
-        let name = log::object_name(state.next - 1);
-        let same = match self.store.get_fresh(&name).await {
-            Ok(bytes) => blake3::hash(&bytes).as_bytes().as_slice() == state.last_hash,
-            Err(error) if error.is_not_found() => false,
-            Err(error) => return Err(error),
-        };
-        if same {
-            Ok(())
-        } else {
-            Err(Error::RolledBack {
-                name,
-                store: self.store.description(),
-                cache: cache.display().to_string(),
-            })
-        }
-    }
-
-    /// Proves that the log does not go on behind its end: an entry that is missing must not be written anew.
-    async fn prove_no_gap(&self) -> Result<()> {
-        let end = self.state.lock().await.next;
-        match self.store.get(&log::object_name(end + 1)).await {
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(error),
-            // It may have been appended just now.
-            Ok(_) => {
-                self.refresh().await?;
-                if self.state.lock().await.next > end {
-                    return Ok(());
-                }
-                Err(Error::damaged(
-                    log::object_name(end),
-                    "it is missing, and there are entries behind it",
-                ))
-            }
-        }
-    }
-
     pub(crate) fn assemble(
         store: Arc<dyn ObjectStore>,
         config: Config,

@@ -18,6 +18,7 @@ mod promises;
 mod reader;
 mod repairer;
 mod resealer;
+mod setup;
 mod shared;
 mod world;
 mod writer;
@@ -29,8 +30,9 @@ use explore::{Found, Order, explore};
 use reader::Reader;
 use repairer::Repairer;
 use resealer::Resealer;
+use setup::{Bug, Setup};
 use shared::Shared;
-use world::{Bug, Setup, World};
+use world::World;
 use writer::Writer;
 
 use super::{BeginBody, Body, CommitBody, ForgetBody};

@@ -4,7 +4,10 @@ mod deletion;
 
 use std::collections::BTreeSet;
 
-use super::world::{Bug, Ids, Steps, World};
+use super::{
+    setup::Bug,
+    world::{Ids, Steps, World},
+};
 use crate::protocol::{Body, CondemnBody, DoneBody, FenceBody, IndexBody, LeaderBody};
 
 #[derive(Clone, PartialEq, Eq, Hash)]

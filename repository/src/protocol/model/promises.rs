@@ -4,8 +4,9 @@ use std::rc::Rc;
 
 use super::{
     collector::Collector,
+    setup::Setup,
     shared::Shared,
-    world::{Ids, Setup, Steps, World},
+    world::{Ids, Steps, World},
 };
 use crate::protocol::{Body, FenceBody, Standing};
 

@@ -1,6 +1,9 @@
 //! A reader: one of a snapshot, or one of everything that there is.
 
-use super::world::{Bug, Steps, World};
+use super::{
+    setup::Bug,
+    world::{Steps, World},
+};
 use crate::protocol::{BeginBody, Body, SessionKind};
 
 #[derive(Clone, PartialEq, Eq, Hash)]

@@ -1,7 +1,10 @@
 //! A repairer, step by step as `repair.rs` does it: it knows of a pack that is lost, marks the snapshots that need it,
 //! and takes it out of the index.
 
-use super::world::{Bug, Steps, World};
+use super::{
+    setup::Bug,
+    world::{Steps, World},
+};
 use crate::protocol::{
     Body, CondemnBody, DeletingBody, DoneBody, FenceBody, IndexBody, LeaderBody,
 };

@@ -1,6 +1,9 @@
 //! Who seals snapshots anew: stores the objects that take the place of all, and then names them.
 
-use super::world::{Bug, Flying, Steps, World};
+use super::{
+    setup::Bug,
+    world::{Flying, Steps, World},
+};
 use crate::protocol::{BeginBody, Body, Replaced, ResealBody, SessionKind};
 
 #[derive(Clone, PartialEq, Eq, Hash)]

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use super::{At, Collector, Plan};
 use crate::protocol::{
     Body, DeletingBody, FenceBody, IndexBody, Standing,
-    model::world::{Bug, Flying, Ids, Steps, World},
+    model::{
+        setup::Bug,
+        world::{Flying, Ids, Steps, World},
+    },
     rescued,
 };
 
