@@ -20,6 +20,15 @@ pub(crate) struct RefsPage {
 }
 
 impl RefsPage {
+    /// The page that a refset names: it holds what no page of the tree does, the ids of the two root pages.
+    pub(crate) fn top(manifest: &Secret, sidecar: &Secret, refs: Secret) -> Self {
+        let mut top = Self::default();
+        top.add_id(&manifest.id());
+        top.add_id(&sidecar.id());
+        top.children.push(refs);
+        top
+    }
+
     pub(crate) fn add_id(&mut self, id: &ChunkId) {
         let prefix = id.prefix();
         if self.ids.last() != Some(&prefix) {

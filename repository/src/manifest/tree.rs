@@ -220,10 +220,7 @@ impl TreeBuilder {
                 }
             }
         };
-        let mut top = RefsPage::default();
-        top.add_id(&root.manifest.id());
-        top.add_id(&root.sidecar.id());
-        top.children.push(root.refs);
+        let mut top = RefsPage::top(&root.manifest, &root.sidecar, root.refs);
         let top = sink.store_page(FrameKind::Refs, &top.encode())?;
         Ok((
             TreeRoots {

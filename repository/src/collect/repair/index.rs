@@ -11,7 +11,7 @@ use crate::{
     pack::{PackClass, TableEntry},
     protocol::{Body, CommitBody, IndexBody},
     repository::Repository,
-    secret::{Prefix, Secret},
+    secret::{Key, Prefix, Secret},
     snapshot::{self, open_capsule},
     store::Durability,
     walk::is_loss,
@@ -111,10 +111,39 @@ impl Repair<'_> {
                 continue;
             }
             let (keys, name) = (&repository.keys, &commit.refset);
-            let bytes = snapshot::encode_refset(keys, name, namespace, lineage, &roots.refs)?;
+            let mut page = RefsPage::top(&roots.manifest, &roots.sidecar, roots.refs);
+            let top = Secret::of(&keys.refs(namespace, lineage), &page.encode());
+            if repository.with_index(|index| index.find(&top.id().prefix()).is_none()) {
+                let (mut encoder, mut mover) = (Encoder::new()?, Mover::default());
+                let key = keys.refs(namespace, lineage);
+                self.keep_page(&mut page, &key, &mut encoder, &mut mover)
+                    .await?;
+                self.collector.finish_move(mover).await?;
+            }
+            let bytes = snapshot::encode_refset(keys, name, namespace, lineage, &top)?;
             repository.put_again(name, bytes).await?;
         }
         Ok(())
+    }
+
+    /// Stores a reference page with what is moved; the answer is its secret.
+    async fn keep_page(
+        &self,
+        page: &mut RefsPage,
+        key: &Key,
+        encoder: &mut Encoder,
+        mover: &mut Mover,
+    ) -> Result<Secret> {
+        let plain = page.encode();
+        let secret = Secret::of(key, &plain);
+        let frame = encoder.encode(FrameKind::Refs, &secret, &plain, Level::default())?;
+        if let Some(entry) = TableEntry::of_frame(secret.id(), &frame.bytes) {
+            let kept = self
+                .collector
+                .keep_frame(PackClass::Meta, &entry, &frame.bytes, mover);
+            kept.await?;
+        }
+        Ok(secret)
     }
 
     /// Gives a snapshot reference pages of its own, for what it still has. They take the place of those that tell
@@ -147,16 +176,8 @@ impl Repair<'_> {
         let top = loop {
             let mut level = Vec::with_capacity(pages.len());
             for mut page in pages {
-                let plain = page.encode();
-                let secret = Secret::of(&key, &plain);
-                let frame = encoder.encode(FrameKind::Refs, &secret, &plain, Level::default())?;
-                if let Some(entry) = TableEntry::of_frame(secret.id(), &frame.bytes) {
-                    let (class, collector) = (PackClass::Meta, &self.collector);
-                    collector
-                        .keep_frame(class, &entry, &frame.bytes, &mut mover)
-                        .await?;
-                }
-                level.push(secret);
+                let kept = self.keep_page(&mut page, &key, &mut encoder, &mut mover);
+                level.push(kept.await?);
             }
             if let [top] = level[..] {
                 break top;
