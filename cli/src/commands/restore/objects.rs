@@ -106,7 +106,7 @@ mod tests {
         let text = String::from_utf8(object.clone()).unwrap();
         assert_eq!(
             text,
-            r#"{"apiVersion":"velero.io/v1","kind":"Restore","spec":{"backupName":"b1","includedNamespaces":["shop"],"excludedResources":["secrets"],"namespaceMapping":{"shop":"shop-2"},"labelSelector":{"matchExpressions":[{"key":"canary","operator":"DoesNotExist"}],"matchLabels":{"app":"web"}},"hooks":{},"existingResourcePolicy":"update"}}"#
+            r#"{"apiVersion":"velero.io/v1","kind":"Restore","spec":{"backupName":"b1","includedNamespaces":["shop"],"excludedResources":["secrets"],"namespaceMapping":{"shop":"shop-2"},"labelSelector":{"matchExpressions":[{"key":"canary","operator":"DoesNotExist"}],"matchLabels":{"app":"web"}},"existingResourcePolicy":"update"}}"#
         );
         let read: orlop_kubernetes::velero::Restore = serde_json::from_slice(&object).unwrap();
         assert_eq!(read.spec.backup_name, "b1");
