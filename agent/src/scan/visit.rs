@@ -49,7 +49,7 @@ pub struct WalkStats {
 pub trait Visitor {
     /// One entry of `dir`, directories included, the root not, in manifest order: all entries of a
     /// directory by name, then the listing of each of its directories. `Break` ends the walk with
-    /// [`ScanError::Cancelled`].
+    /// `ScanError::Cancelled`.
     fn entry(&mut self, dir: &Arc<Directory>, name: &[u8], stat: &FileStat) -> ControlFlow<()>;
 
     /// Something that is not, or not wholly, walked; the walk goes on.
