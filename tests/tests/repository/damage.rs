@@ -26,7 +26,9 @@ fn names(store: &MemoryStore) -> Vec<String> {
         .build()
         .unwrap();
     let objects = runtime.block_on(store.list("")).unwrap();
-    objects.into_iter().map(|object| object.name).collect()
+    let names = objects.into_iter().map(|object| object.name);
+    // Each check joins the records of those before it; what becomes of damaged ones is tried with the repairs.
+    names.filter(|name| !name.starts_with("v/")).collect()
 }
 
 fn get(store: &MemoryStore, name: &str) -> Bytes {
@@ -177,8 +179,6 @@ fn a_missing_object_is_named() {
     for name in names
         .iter()
         .filter(|name| !name.starts_with("keys/") && Some(*name) != last)
-        // That a record of checks is gone costs only what it knew.
-        .filter(|name| !name.starts_with("v/"))
     {
         let copy = copy_store(&*store);
         let engine = Engine::open(store.clone()).unwrap();

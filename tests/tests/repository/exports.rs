@@ -43,7 +43,12 @@ fn tar(at: &Path, args: &[&str], archive: &Path) -> String {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && said.is_empty(), "tar: {said}");
+    // It wonders about times before 1970, and sets them.
+    let is_known = |line: &str| line.contains("implausibly old time stamp");
+    assert!(
+        output.status.success() && said.lines().all(is_known),
+        "tar: {said}"
+    );
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
