@@ -63,7 +63,8 @@ pub(crate) enum RepoCommand {
     Key(key::KeyCommand),
     /// Copy snapshots into another repository
     Copy(copy::CopyArgs),
-    /// Write a snapshot to stdout as a tar archive
+    /// Write a snapshot to stdout as a tar archive; take it out with tar's --delay-directory-restore, so that
+    /// directories keep their times
     Export(export::ExportArgs),
     /// Look for entries in all snapshots
     Find(find::FindArgs),
