@@ -63,7 +63,8 @@ impl Scan {
         } = self;
         let read = |buffer: &mut [u8]| {
             let done = pool.reading.fill(&file, buffer, at - warm as u64);
-            pool.limit_read(done.unwrap_or(0) as u64);
+            // What precedes the block was counted with the block before it.
+            pool.limit_read(done.unwrap_or(0).saturating_sub(warm) as u64);
             done.map_err(|errno| ScanError::Unreadable(errno.raw_os_error()))
         };
         let block = permit.fill(warm, len, read)?;

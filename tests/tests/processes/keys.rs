@@ -170,7 +170,8 @@ fn an_archive_is_read_by_tar_and_may_be_cut_off() {
     fs::create_dir(at.join("D")).unwrap();
     shell(
         at,
-        "$ORLOP repo export -q latest | tar -x -p --xattrs --xattrs-include='*' -C D -f -",
+        "$ORLOP repo export -q latest | tar -x -p --delay-directory-restore --xattrs \
+            --xattrs-include='*' -C D -f -",
     );
     assert_identical(&before, &at.join("D"));
     let cut = shell(at, "$ORLOP repo export -q latest | head -c 1000 | wc -c");

@@ -88,10 +88,10 @@ fn what_is_in_the_way_of_a_new_directory_stays_as_it_is() {
     let directory = tempfile::tempdir().unwrap();
     let (machine, _server, pod, snapshot) = backed_up(&directory);
     let outside = tempfile::tempdir().unwrap();
-    symlink(outside.path(), pod.path.join("link")).unwrap();
+    symlink(outside.path(), pod.path.join("way")).unwrap();
     fs::create_dir(pod.path.join("full")).unwrap();
     fs::write(pod.path.join("full/x"), "x").unwrap();
-    for name in ["link", "full"] {
+    for name in ["way", "full"] {
         let refused = restore(
             &machine,
             &snapshot,

@@ -58,8 +58,16 @@ pub(crate) fn mode_to_wire(mode: RestoreMode) -> i32 {
     v1::RestoreMode::from(mode).into()
 }
 
-/// `BACKUP-20260131140000`, or `restore-20260131140000` if there is no backup.
+/// `BACKUP-20260131140000`, or `restore-20260131140000123` if there is no backup: volumes are restored one after the
+/// other by scripts, which take less than a second for each.
 pub(crate) fn made_up_name(backup: Option<&str>) -> String {
-    let now = jiff::Timestamp::now().strftime("%Y%m%d%H%M%S");
-    format!("{}-{now}", backup.unwrap_or("restore"))
+    let now = jiff::Timestamp::now();
+    match backup {
+        Some(backup) => format!("{backup}-{}", now.strftime("%Y%m%d%H%M%S")),
+        None => format!(
+            "restore-{}{:03}",
+            now.strftime("%Y%m%d%H%M%S"),
+            now.subsec_millisecond()
+        ),
+    }
 }
