@@ -57,7 +57,8 @@ impl Committer for Browser {
         let session = UNLOGGED | u64::from_le_bytes(random_bytes()?);
         let name = {
             let state = self.0.newest_state().await?;
-            self.0.named(&state, snapshot)?
+            // One that is forgotten is there as long as somebody builds upon it, and a check reads it too.
+            self.0.name_among(&mut state.needed(), snapshot)?
         };
         self.0.grant_read(session, snapshot, &name).await
     }

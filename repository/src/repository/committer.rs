@@ -11,7 +11,7 @@ use super::{Repository, UNLOGGED};
 use crate::{
     error::{Error, Result},
     mark::snapshot_id,
-    protocol::{BeginBody, Body, LogState, SessionKind},
+    protocol::{BeginBody, Body, CommitBody, LogState, SessionKind},
     secret::{ChunkId, random_bytes},
     session::{
         BeginWrite, CommitRequest, Committer, Location, Parent, ReadGrant, SessionId, WriteGrant,
@@ -237,7 +237,15 @@ impl Repository {
 
     /// The object of a snapshot.
     pub(super) fn named(&self, state: &LogState, snapshot: SnapshotId) -> Result<String> {
-        let mut commits = state.snapshots.iter();
+        self.name_among(&mut state.snapshots.iter(), snapshot)
+    }
+
+    /// The object of one of these snapshots.
+    pub(super) fn name_among(
+        &self,
+        commits: &mut dyn Iterator<Item = &CommitBody>,
+        snapshot: SnapshotId,
+    ) -> Result<String> {
         let found = commits.find(|commit| snapshot_id(commit) == Some(snapshot));
         let name = found.map(|commit| commit.snapshot.clone());
         name.ok_or_else(|| self.no_snapshot(&snapshot.to_string()))
