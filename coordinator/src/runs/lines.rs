@@ -74,7 +74,8 @@ pub(super) fn run_line(run: &Run) -> (LogLevel, Option<TaskId>, String) {
             LogLevel::Error,
             format!("{kind} failed: {}", run.failure_reason),
         ),
-        RunPhase::Canceled => (LogLevel::Warning, format!("{kind} canceled")),
+        // Clients show it as failed, and look for the reason among the errors.
+        RunPhase::Canceled => (LogLevel::Error, format!("{kind} canceled")),
         RunPhase::Deleting => (LogLevel::Info, format!("{kind} is being deleted")),
     };
     (level, None, message)

@@ -170,7 +170,7 @@ impl Runs {
             }
             // So is its log: the line that says how it ended is told when the record is durable.
             let (mut level, task, text) = run_line(&document.run);
-            if document.run.errors() > 0 {
+            if document.run.errors_of_parts() > 0 {
                 // Each of them has a line; this one sums them up and is not one more.
                 level = LogLevel::Info;
             }

@@ -204,8 +204,10 @@ fn canceling_stops_what_runs_and_waits_for_it() {
     assert_eq!(run.phase, RunPhase::Running);
     let actions = run.apply(finished(A, Outcome::Canceled), 3);
     assert_eq!(actions, [Action::Acknowledge(A), Action::Record]);
+    assert_eq!(run.errors(), 0);
     let _ = run.apply(Event::Recorded, 4);
     assert_eq!(run.phase, RunPhase::Canceled);
+    assert_eq!((run.errors(), run.errors_of_parts()), (1, 0));
 }
 
 #[test]

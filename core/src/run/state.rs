@@ -257,8 +257,18 @@ impl Run {
         tasks + self.noted_warnings
     }
 
-    /// Errors of all tasks, hooks, and others; a failed task or hook counts as one.
+    /// Errors as its log has them: those of its parts. A run that has not brought what was asked for without any of them, as
+    /// one that was cancelled, is an error itself.
     pub fn errors(&self) -> u64 {
+        let falls_short = matches!(
+            self.phase,
+            RunPhase::PartiallyFailed | RunPhase::Failed | RunPhase::Canceled
+        );
+        self.errors_of_parts().max(falls_short.into())
+    }
+
+    /// Errors of all tasks, hooks, and others; a failed task or hook counts as one.
+    pub fn errors_of_parts(&self) -> u64 {
         let failed = self
             .tasks
             .iter()
