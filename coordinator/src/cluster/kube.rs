@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     BackupPlan, Cluster, ContainerState, Directory, HookEnd, Located, ObjectsRequest,
-    PlannedObjects, PlannedVolume, PodState, RestoreSink, RestoredPod, Target,
+    PlannedObjects, PlannedVolume, PodState, RestoreSink, RestoredPod, Target, lost::lost_volumes,
 };
 use crate::runs::{Refusal, with_sources};
 
@@ -162,9 +162,12 @@ impl Cluster for KubeCluster {
             total: plan.objects,
             done: plan.objects,
         };
+        let volumes: Vec<PlannedVolume> = plan.volumes.into_iter().map(planned).collect();
+        let lost = lost_volumes(&self.connection, &backup, &volumes).await?;
         kept.keep();
         Ok(BackupPlan {
-            volumes: plan.volumes.into_iter().map(planned).collect(),
+            volumes,
+            lost,
             skipped,
             pods: plan.pods,
             objects: Some(PlannedObjects { file, counts }),

@@ -2,6 +2,7 @@
 
 mod directory;
 mod kube;
+mod lost;
 mod objects;
 mod target;
 
@@ -117,6 +118,8 @@ pub(crate) trait Cluster: Send + Sync {
 pub(crate) struct BackupPlan {
     /// Volumes to back up.
     pub(crate) volumes: Vec<PlannedVolume>,
+    /// Volumes that this backup took when it was begun before, and that are no more: they are failed from the start.
+    pub(crate) lost: Vec<PlannedVolume>,
     /// Volumes of the pods concerned that are left out, each with the reason.
     pub(crate) skipped: Vec<(VolumeRef, String)>,
     /// Pods with hooks.

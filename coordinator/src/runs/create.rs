@@ -7,7 +7,10 @@ use std::{
 
 use orlop_core::{
     SnapshotId, TaskId, VolumeRef,
-    run::{BackupSpec, Event, NewPod, NewTask, RestoreEvent, RestoreSpec, Run, RunKind, RunSpec},
+    run::{
+        BackupSpec, Event, NewPod, NewTask, Outcome, RestoreEvent, RestoreSpec, Run, RunKind,
+        RunSpec,
+    },
 };
 use orlop_proto::v1::LogLevel;
 use orlop_repository::{SnapshotInfo, SnapshotState};
@@ -22,10 +25,16 @@ use crate::{
 /// How long agents may take to look for volumes before an older inventory is used.
 const INVENTORY_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Why a volume fails that the backup took when it was begun before.
+const LOST: &str = "it is not there any more: its pod has gone since the backup was first begun, before the coordinator was \
+                    restarted without its state";
+
 /// A run that was planned.
 struct Plan {
     location: String,
     tasks: Vec<NewTask>,
+    /// Tasks, among the others, whose volumes are no more.
+    lost: Vec<TaskId>,
     skipped: Vec<(VolumeRef, String)>,
     pods: Vec<NewPod>,
     objects: Option<PlannedObjects>,
@@ -40,6 +49,7 @@ impl Plan {
         Self {
             location,
             tasks: Vec::new(),
+            lost: Vec::new(),
             skipped: Vec::new(),
             pods: Vec::new(),
             objects: None,
@@ -170,6 +180,13 @@ impl Runs {
             };
             table.apply(key, noted, now);
         }
+        for task in plan.lost {
+            let outcome = Outcome::Failed {
+                message: LOST.to_owned(),
+                retry: false,
+            };
+            table.apply(key, Event::Finished { task, outcome }, now);
+        }
         let document = table.document(key).cloned();
         document
             .map(|document| (document, true))
@@ -192,9 +209,14 @@ impl Runs {
             place: planned.place,
             source: None,
         };
+        let lost: Vec<NewTask> = plan.lost.into_iter().map(task).collect();
+        let mut tasks: Vec<NewTask> = plan.volumes.into_iter().map(task).collect();
+        let ids = lost.iter().map(|task| task.id).collect();
+        tasks.extend(lost);
         Ok(Plan {
             location,
-            tasks: plan.volumes.into_iter().map(task).collect(),
+            tasks,
+            lost: ids,
             skipped: plan.skipped,
             pods: plan.pods,
             objects: plan.objects,
@@ -234,6 +256,7 @@ impl Runs {
         Ok(Plan {
             location,
             tasks: tasks.into_values().collect(),
+            lost: Vec::new(),
             skipped: Vec::new(),
             pods: Vec::new(),
             objects: None,
