@@ -6,6 +6,7 @@
 
 mod between;
 mod engine;
+mod gate;
 pub mod kube_api;
 mod node;
 mod place;
@@ -21,6 +22,7 @@ mod watched;
 
 pub use between::{Before, Between, StopAfter};
 pub use engine::{Engine, KEY, copy_store, key_file};
+pub use gate::Gate;
 pub use node::{Node, Pod};
 pub use place::quick_dir;
 pub use program::{Daemon, Orlop, Output, free_port, program, repository_root};

@@ -9,6 +9,8 @@
 
 #[path = "contract/cli_backups.rs"]
 mod cli_backups;
+#[path = "contract/cli_files.rs"]
+mod cli_files;
 #[path = "contract/cli_others.rs"]
 mod cli_others;
 #[path = "contract/cli_restores.rs"]
@@ -19,8 +21,12 @@ mod client;
 mod download;
 #[path = "contract/go.rs"]
 mod go;
+#[path = "contract/holds.rs"]
+mod holds;
 #[path = "contract/kots.rs"]
 mod kots;
+#[path = "contract/kots_actions.rs"]
+mod kots_actions;
 #[path = "contract/kots_backups.rs"]
 mod kots_backups;
 #[path = "contract/kots_detail.rs"]
@@ -29,10 +35,18 @@ mod kots_detail;
 mod kots_detection;
 #[path = "contract/kots_restores.rs"]
 mod kots_restores;
+#[path = "contract/kots_saving.rs"]
+mod kots_saving;
 #[path = "contract/kots_settings.rs"]
 mod kots_settings;
+#[path = "contract/kots_storages.rs"]
+mod kots_storages;
 #[path = "contract/kubelet.rs"]
 mod kubelet;
+#[path = "contract/kubelet_applications.rs"]
+mod kubelet_applications;
+#[path = "contract/kubelet_programs.rs"]
+mod kubelet_programs;
 #[path = "contract/logfmt.rs"]
 mod logfmt;
 #[path = "contract/phases.rs"]
@@ -47,22 +61,23 @@ mod world;
 use rows::Row;
 
 /// All rows, by the tests that run them.
-const ROOMS: [&[Row]; 9] = [
+const ROOMS: [&[Row]; 11] = [
     kots_detection::ROWS,
     kots_backups::ROWS,
     kots_detail::ROWS,
     kots_restores::ROWS,
     kots_settings::ROWS,
+    kots_storages::ROWS,
     phases::ROWS,
     cli_backups::ROWS,
+    cli_files::ROWS,
     cli_restores::ROWS,
     cli_others::ROWS,
 ];
 
 /// Two tests for the rows of a room: one in memory, one in the cluster at hand.
 macro_rules! rooms {
-    ($($(#[$attribute:meta])* $room:ident: $in_memory:ident, $in_a_cluster:ident;)*) => {$(
-        $(#[$attribute])*
+    ($($room:ident: $in_memory:ident, $in_a_cluster:ident;)*) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
         async fn $in_memory() {
             runner::in_memory($room::ROWS).await;
@@ -79,13 +94,12 @@ rooms! {
     kots_detection: kots_finds_the_installation, kots_finds_the_installation_in_a_cluster;
     kots_backups: kots_makes_and_deletes_backups, kots_makes_and_deletes_backups_in_a_cluster;
     kots_detail: kots_shows_backups, kots_shows_backups_in_a_cluster;
-    #[ignore = "some of its rows must meet a moment that passes too fast on a busy machine"]
     kots_restores: kots_restores_backups, kots_restores_backups_in_a_cluster;
-    #[ignore = "some of its rows must meet a moment that passes too fast on a busy machine"]
     kots_settings: kots_saves_settings, kots_saves_settings_in_a_cluster;
-    #[ignore = "some of its rows must meet a moment that passes too fast on a busy machine"]
+    kots_storages: kots_saves_each_kind_of_storage, kots_saves_each_kind_of_storage_in_a_cluster;
     phases: phases_are_those_that_clients_know, phases_are_those_that_clients_know_in_a_cluster;
     cli_backups: the_velero_command_handles_backups, the_velero_command_handles_backups_in_a_cluster;
+    cli_files: the_velero_command_fetches_files, the_velero_command_fetches_files_in_a_cluster;
     cli_restores: the_velero_command_handles_restores, the_velero_command_handles_restores_in_a_cluster;
     cli_others: the_velero_command_handles_the_rest, the_velero_command_handles_the_rest_in_a_cluster;
 }

@@ -154,17 +154,31 @@ impl KubeApi {
         name: &str,
         change: impl FnOnce(&mut Value),
     ) -> Value {
+        let edited = self.edit_if_there(kind, namespace, name, change);
+        edited.unwrap_or_else(|| panic!("no {kind} {namespace}/{name}"))
+    }
+
+    /// As [`Self::edit`] for an object that somebody may have removed meanwhile: `None` then.
+    ///
+    /// # Panics
+    /// No such kind is served.
+    pub fn edit_if_there(
+        &self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+        change: impl FnOnce(&mut Value),
+    ) -> Option<Value> {
         let key = self.key(kind, namespace, name);
         self.change(|store| {
-            let old = store.get(&key).cloned();
-            let old = old.unwrap_or_else(|| panic!("no {key:?}"));
+            let old = store.get(&key).cloned()?;
             let mut object = Value::clone(&old);
             change(&mut object);
             let freed = has_finalizers(&old) && !has_finalizers(&object);
             if freed && let Some(kind) = store.kind_at(&key.place).cloned() {
-                return Value::clone(&put(store, &kind, &key, &old, object));
+                return Some(Value::clone(&put(store, &kind, &key, &old, object)));
             }
-            Value::clone(&store.set(key, object))
+            Some(Value::clone(&store.set(key, object)))
         })
     }
 

@@ -7,7 +7,6 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -21,6 +20,7 @@ use tokio_tungstenite::{
 };
 
 use super::{failure::Failure, lock, request::KubeRequest};
+use crate::Gate;
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -58,7 +58,7 @@ enum End {
 pub struct ExecReply {
     output: Vec<(u8, Bytes)>,
     echo: bool,
-    delay: Duration,
+    gate: Option<Gate>,
     end: End,
 }
 
@@ -67,7 +67,7 @@ impl ExecReply {
         Self {
             output: Vec::new(),
             echo: false,
-            delay: Duration::ZERO,
+            gate: None,
             end,
         }
     }
@@ -113,10 +113,10 @@ impl ExecReply {
         self
     }
 
-    /// The same, but the end comes later than the output.
+    /// The same, but the end comes once the gate is open.
     #[must_use]
-    pub fn after(mut self, delay: Duration) -> Self {
-        self.delay = delay;
+    pub fn held(mut self, gate: Gate) -> Self {
+        self.gate = Some(gate);
         self
     }
 }
@@ -264,8 +264,12 @@ async fn tell(socket: &mut Socket, call: &ExecCall, reply: ExecReply) -> io::Res
     if reply.echo {
         echo(socket).await?;
     }
-    let ended = tokio::time::sleep(reply.delay);
     let hangs = matches!(reply.end, End::Hang);
+    let ended = async {
+        if let Some(gate) = &reply.gate {
+            gate.pass().await;
+        }
+    };
     tokio::pin!(ended);
     loop {
         tokio::select! {

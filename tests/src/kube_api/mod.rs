@@ -64,6 +64,7 @@ pub use access::{AUDIENCE, KubeUser};
 pub use discovery::KUBERNETES_VERSION;
 pub use exec::{ExecCall, ExecReply};
 pub use faults::{KubeFault, KubeFaults};
+pub use pods::run_on;
 pub use request::KubeRequest;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -13,25 +13,7 @@ impl KubeApi {
     /// # Panics
     /// There is no such pod.
     pub fn run_pod(&self, namespace: &str, name: &str, node: &str) -> Value {
-        self.edit("pods", namespace, name, |pod| {
-            child(pod, "spec").insert("nodeName".to_owned(), node.into());
-            let running = json!({"running": {"startedAt": now()}});
-            let done = json!({"terminated": {
-                "exitCode": 0, "reason": "Completed", "startedAt": now(), "finishedAt": now(),
-            }});
-            let conditions = ["PodScheduled", "Initialized", "ContainersReady", "Ready"]
-                .map(|one| json!({"type": one, "status": "True", "lastTransitionTime": now()}));
-            pod["status"] = json!({
-                "phase": "Running",
-                "hostIP": "127.0.0.1",
-                "podIP": "127.0.0.1",
-                "qosClass": "BestEffort",
-                "startTime": now(),
-                "conditions": conditions,
-                "initContainerStatuses": statuses(pod, "spec.initContainers", &done),
-                "containerStatuses": statuses(pod, "spec.containers", &running),
-            });
-        })
+        self.edit("pods", namespace, name, |pod| run_on(pod, node))
     }
 
     /// Sets a pod's phase, such as `Pending` or `Failed`; it is then not ready.
@@ -49,6 +31,27 @@ impl KubeApi {
             }
         })
     }
+}
+
+/// Makes a pod one that runs on a node and is ready in all its containers; init containers are done.
+pub fn run_on(pod: &mut Value, node: &str) {
+    child(pod, "spec").insert("nodeName".to_owned(), node.into());
+    let running = json!({"running": {"startedAt": now()}});
+    let done = json!({"terminated": {
+        "exitCode": 0, "reason": "Completed", "startedAt": now(), "finishedAt": now(),
+    }});
+    let conditions = ["PodScheduled", "Initialized", "ContainersReady", "Ready"]
+        .map(|one| json!({"type": one, "status": "True", "lastTransitionTime": now()}));
+    pod["status"] = json!({
+        "phase": "Running",
+        "hostIP": "127.0.0.1",
+        "podIP": "127.0.0.1",
+        "qosClass": "BestEffort",
+        "startTime": now(),
+        "conditions": conditions,
+        "initContainerStatuses": statuses(pod, "spec.initContainers", &done),
+        "containerStatuses": statuses(pod, "spec.containers", &running),
+    });
 }
 
 fn statuses(pod: &Value, list: &str, state: &Value) -> Vec<Value> {

@@ -125,6 +125,10 @@ async fn answer(
             return Err(gone());
         }
         Some(S3Fault::Hang) => std::future::pending().await,
+        Some(S3Fault::Hold(gate)) => {
+            gate.pass().await;
+            Duration::ZERO
+        }
         Some(S3Fault::Slow(time)) => *time,
         _ => Duration::ZERO,
     };

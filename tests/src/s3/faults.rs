@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::Random;
+use crate::{Gate, Random};
 
 /// The kinds of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,6 +53,8 @@ pub enum S3Fault {
     HalfBody,
     /// It happens after this time.
     Slow(Duration),
+    /// It happens once the gate is open.
+    Hold(Gate),
     /// Nothing happens, and no answer comes.
     Hang,
 }

@@ -20,7 +20,7 @@ pub(crate) const APPS: &str = "/apis/apps/v1/namespaces/velero";
 /// How long anything may take.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 /// How often KOTS looks.
-const POLL: Duration = Duration::from_millis(50);
+pub(crate) const POLL: Duration = Duration::from_millis(50);
 
 /// What is as it is in a query of Go's.
 const IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC
@@ -144,6 +144,14 @@ impl Client {
         self.send("PUT", path, "application/json", Some(object))
             .await
             .ok()
+    }
+
+    /// The same; `None` if somebody has changed it since it was read.
+    pub(crate) async fn try_update(&self, path: &str, object: &Value) -> Option<Value> {
+        let answer = self
+            .send("PUT", path, "application/json", Some(object))
+            .await;
+        (answer.status != 409).then(|| answer.ok())
     }
 
     /// `Patch` with a merge patch.

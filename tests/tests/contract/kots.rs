@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    client::{Client, VELERO, phase},
+    client::{Client, PATIENCE, POLL, VELERO, phase},
     download,
     logfmt::{self, Page},
 };
@@ -83,6 +83,31 @@ impl Volume {
 pub(crate) async fn backup_volumes(client: &Client, backup: &str) -> Vec<Volume> {
     let path = format!("{VELERO}/podvolumebackups");
     volumes(client, &path, &format!("velero.io/backup-name={backup}")).await
+}
+
+/// Looks at the volumes of a backup until they are as they should be.
+pub(crate) async fn until_volumes(
+    client: &Client,
+    backup: &str,
+    what: &str,
+    are_they: impl Fn(&[Volume]) -> bool,
+) -> Vec<Volume> {
+    let mut last = Vec::new();
+    let looking = async {
+        loop {
+            last = backup_volumes(client, backup).await;
+            if are_they(&last) {
+                break;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    let looked = tokio::time::timeout(PATIENCE, looking).await;
+    assert!(
+        looked.is_ok(),
+        "waited in vain until {backup} {what}: {last:?}"
+    );
+    last
 }
 
 /// Those of a restore.

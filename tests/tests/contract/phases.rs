@@ -4,9 +4,9 @@ use serde_json::json;
 
 use super::{
     client::{Client, VELERO, name, phase},
-    download, go, kots, kots_backups, logfmt,
+    download, go, kots, kots_actions, logfmt,
     rows::{Place, Row, Who},
-    world::{Application, SMALL, World, own},
+    world::{Application, HELD, SMALL, World, own},
 };
 
 const WATCH: &str = "GET /apis/velero.io/v1/namespaces/velero/backups?allowWatchBookmarks=true&resourceVersion=*&watch=true";
@@ -109,21 +109,26 @@ async fn app<'a>(world: &'a World, command: &str) -> Application<'a> {
 }
 
 async fn new(world: &World, client: &Client) {
-    let app = app(world, "sleep 1").await;
-    let metadata = json!({"name": own("new"), "annotations": kots_backups::annotations("manual")});
+    let app = app(world, "true").await;
+    let metadata = json!({"name": own("new"), "annotations": kots_actions::annotations("manual")});
     let spec = json!({"includedNamespaces": [app.namespace], "storageLocation": "default"});
     let made = client.create(BACKUPS, &go::backup(&metadata, &spec)).await;
     assert_eq!(phase(&made), "");
     assert_eq!(kots::state(&made), "InProgress");
-    kots_backups::completed(client, name(&made)).await;
-    kots_backups::remove(client, name(&made)).await;
+    kots_actions::completed(client, name(&made)).await;
+    kots_actions::remove(client, name(&made)).await;
     app.remove().await;
 }
 
 async fn on_its_way(world: &World, client: &Client) {
-    let app = app(world, "sleep 1").await;
+    let app = app(world, HELD).await;
     let mut watch = client.watch(BACKUPS).await;
-    let backup = kots_backups::start(client, &app, &json!({})).await;
+    let backup = kots_actions::start(client, &app, &json!({})).await;
+    app.held().await;
+    client
+        .phase(&format!("{BACKUPS}/{backup}"), &["InProgress"])
+        .await;
+    app.let_go().await;
     let mut place = 0;
     loop {
         let object = watch.next().await;
@@ -144,14 +149,14 @@ async fn on_its_way(world: &World, client: &Client) {
         }
     }
     assert!(place >= 4, "it never was in progress");
-    kots_backups::remove(client, &backup).await;
+    kots_actions::remove(client, &backup).await;
     app.remove().await;
 }
 
 async fn volumes_first(world: &World, client: &Client) {
     let app = app(world, "true").await;
     let mut watch = client.watch(BACKUPS).await;
-    let backup = kots_backups::start(client, &app, &json!({})).await;
+    let backup = kots_actions::start(client, &app, &json!({})).await;
     loop {
         let object = watch.next().await;
         if name(&object) != backup {
@@ -167,38 +172,46 @@ async fn volumes_first(world: &World, client: &Client) {
             break;
         }
     }
-    kots_backups::remove(client, &backup).await;
+    kots_actions::remove(client, &backup).await;
     app.remove().await;
 }
 
 async fn has_log(world: &World, client: &Client, command: &str, last: &str) {
     let app = app(world, command).await;
-    let backup = kots_backups::start(client, &app, &json!({})).await;
+    let backup = kots_actions::start(client, &app, &json!({})).await;
     let ended = client
-        .phase(&format!("{BACKUPS}/{backup}"), &kots_backups::ENDED)
+        .phase(&format!("{BACKUPS}/{backup}"), &kots_actions::ENDED)
         .await;
     assert_eq!(phase(&ended), last, "{ended}");
     let page = kots::page(client, &backup).await;
     let errors = ended["status"]["errors"].as_u64().unwrap_or(0) as usize;
     assert_eq!(page.errors.len(), errors);
     assert_eq!(page.scripts.len(), 1);
-    kots_backups::remove(client, &backup).await;
+    kots_actions::remove(client, &backup).await;
     app.remove().await;
 }
 
 async fn failed(world: &World, client: &Client) {
-    let app = app(world, "sleep 5").await;
-    let backup = kots_backups::start(client, &app, &json!({})).await;
+    let app = app(world, HELD).await;
+    let backup = kots_actions::start(client, &app, &json!({})).await;
     let path = format!("{BACKUPS}/{backup}");
+    app.held().await;
     client.phase(&path, &["InProgress"]).await;
     let cancel = json!({"metadata": {"annotations": {"orlop.io/cancel": "true"}}});
     client.merge(&path, &cancel).await;
-    let ended = client.phase(&path, &kots_backups::ENDED).await;
+    // Its volume is given up while the hook is still at work.
+    let are_canceled = |volumes: &[kots::Volume]| volumes.iter().all(|one| one.phase == "Canceled");
+    kots::until_volumes(client, &backup, "is given up", are_canceled).await;
+    app.let_go().await;
+    let ended = client.phase(&path, &kots_actions::ENDED).await;
     assert_eq!((phase(&ended), kots::state(&ended)), ("Failed", "Failed"));
     assert!(ended["status"]["failureReason"].is_string());
     let page = kots::page(client, &backup).await;
-    assert!(!page.errors.is_empty(), "the page says why");
-    kots_backups::remove(client, &backup).await;
+    let errors = ended["status"]["errors"].as_u64().unwrap_or(0) as usize;
+    assert_eq!(page.errors.len(), errors);
+    let says_why = |(title, _): &logfmt::Problem| title.contains("canceled");
+    assert!(page.errors.iter().any(says_why), "{page:?}");
+    kots_actions::remove(client, &backup).await;
     app.remove().await;
 }
 
@@ -215,7 +228,7 @@ async fn invalid(world: &World, client: &Client) {
         let metadata = json!({"name": own("invalid")});
         let made = client.create(BACKUPS, &go::backup(&metadata, &spec)).await;
         let path = format!("{BACKUPS}/{}", name(&made));
-        let ended = client.phase(&path, &kots_backups::ENDED).await;
+        let ended = client.phase(&path, &kots_actions::ENDED).await;
         assert_eq!(
             (phase(&ended), kots::state(&ended)),
             ("FailedValidation", "Failed")
@@ -233,17 +246,17 @@ async fn invalid(world: &World, client: &Client) {
             }
             other => panic!("{other}: {}", String::from_utf8_lossy(&page.bytes)),
         }
-        kots_backups::remove(client, name(&made)).await;
+        kots_actions::remove(client, name(&made)).await;
     }
     app.remove().await;
 }
 
 async fn deleting(world: &World, client: &Client) {
     let app = app(world, "true").await;
-    let backup = kots_backups::start(client, &app, &json!({})).await;
-    kots_backups::completed(client, &backup).await;
+    let backup = kots_actions::start(client, &app, &json!({})).await;
+    kots_actions::completed(client, &backup).await;
     let mut watch = client.watch(BACKUPS).await;
-    kots_backups::delete(client, &backup).await;
+    kots_actions::delete(client, &backup).await;
     let phases = watch.phases(&backup, &["Deleting"]).await;
     assert!(
         phases

@@ -16,7 +16,7 @@ use orlop_kubernetes::{
 use orlop_tests::{
     kube_api::KubeApi,
     require,
-    s3::{self, S3Fault, S3Op, S3Server},
+    s3::{self, S3Server},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     client::{CORE, Client, VELERO, phase},
     go,
+    holds::{Hold, NodeGates},
     kubelet::Kubelet,
 };
 
@@ -34,8 +35,8 @@ pub(crate) const SMALL: usize = 24 * 5_000;
 /// One that takes a while.
 pub(crate) const LARGE: usize = 24 * (4 << 20);
 
-/// How long an upload takes that is slow.
-const SLOW: Duration = Duration::from_millis(1500);
+/// A command for hooks that waits until [`Application::let_go`].
+pub(crate) const HELD: &str = "touch /tmp/held; until test -e /tmp/let-go; do sleep 1; done";
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 /// In a real cluster those that replace pods of the installation are alone.
@@ -45,6 +46,7 @@ static INSTALLATION: RwLock<()> = RwLock::new(());
 pub(crate) struct Memory {
     pub(crate) api: Arc<KubeApi>,
     pub(crate) s3: S3Server,
+    gates: Arc<NodeGates>,
     kubelet: JoinHandle<()>,
     stop: CancellationToken,
     dir: TempDir,
@@ -116,7 +118,8 @@ impl World {
             api.put(object);
         }
         let connection = Connection::to_url(&api.url(), None).unwrap();
-        let kubelet = Kubelet::new(&api, dir.path());
+        let gates = Arc::new(NodeGates::default());
+        let kubelet = Kubelet::new(&api, dir.path(), &gates);
         let stop = CancellationToken::new();
         let kubelet = tokio::spawn(kubelet.run(stop.clone()));
         let config = kube::Config::new(api.url().parse().unwrap());
@@ -126,6 +129,7 @@ impl World {
             memory: Some(Memory {
                 api,
                 s3,
+                gates,
                 kubelet,
                 stop,
                 dir,
@@ -202,25 +206,29 @@ impl World {
         })
     }
 
-    /// Makes uploads of data slow, or no longer. A real store is slow enough by itself.
-    pub(crate) fn slow_uploads(&self, slow: bool) {
-        self.slow(S3Op::Put, slow);
+    /// Holds uploads of data: a volume that is [`LARGE`] is read in part then, and no backup ends.
+    pub(crate) fn hold_uploads(&self) -> Hold<'_> {
+        self.memory()
+            .map_or_else(Hold::default, |memory| Hold::uploads(&memory.s3))
     }
 
-    /// The same for downloads.
-    pub(crate) fn slow_downloads(&self, slow: bool) {
-        self.slow(S3Op::Get, slow);
-    }
-
-    fn slow(&self, what: S3Op, slow: bool) {
-        let Some(memory) = self.memory() else {
-            return;
-        };
-        let faults = memory.s3.faults();
-        faults.clear();
-        if slow {
-            faults.add(what, "/p/", u64::MAX, S3Fault::Slow(SLOW));
+    /// Forgets what was uploaded, so that [`Self::hold_downloads`] is of what comes.
+    pub(crate) fn forget_uploads(&self) {
+        if let Some(memory) = self.memory() {
+            memory.s3.take_requests();
         }
+    }
+
+    /// Holds downloads of the data of large volumes that were uploaded since [`Self::forget_uploads`], pack by pack.
+    pub(crate) fn hold_downloads(&self) -> Hold<'_> {
+        self.memory()
+            .map_or_else(Hold::default, |memory| Hold::downloads(&memory.s3))
+    }
+
+    /// Holds new pods of the installation: those of before end, and no others come.
+    pub(crate) fn hold_starts(&self) -> Hold<'_> {
+        self.memory()
+            .map_or_else(Hold::default, |memory| Hold::starts(&memory.gates))
     }
 
     /// A new namespace with a pod `db-0` of the application `slug`, running, whose volume `data` has so many bytes.
@@ -330,6 +338,22 @@ impl Application<'_> {
             let path = format!("{pods}/{}", super::client::name(&pod));
             client.delete(&path).await;
             client.gone(&path).await;
+        }
+    }
+
+    /// Waits until a hook of `db-0` waits in [`HELD`].
+    pub(crate) async fn held(&self) {
+        match self.world.memory() {
+            Some(memory) => memory.gates.hook(&self.namespace, "db-0").met().await,
+            None => drop(self.exec("until test -e /tmp/held; do sleep 1; done").await),
+        }
+    }
+
+    /// Lets hooks of `db-0` go that are [`HELD`], this one and those to come.
+    pub(crate) async fn let_go(&self) {
+        match self.world.memory() {
+            Some(memory) => memory.gates.hook(&self.namespace, "db-0").open(),
+            None => drop(self.exec("touch /tmp/let-go").await),
         }
     }
 
