@@ -17,7 +17,7 @@ pub const AUTHORITY_SECRET: &str = "orlop-authority";
 /// The ConfigMap.
 pub const CA_CONFIG_MAP: &str = "orlop-ca";
 /// The certificates that agents check the coordinator by; where it is, the authority is there.
-const CA_FILE: &str = "ca.pem";
+pub(crate) const CA_FILE: &str = "ca.pem";
 
 /// Why the authority cannot be remembered.
 #[derive(Debug, thiserror::Error)]

@@ -36,4 +36,6 @@ pub mod lease;
 
 pub mod cluster_info;
 
+pub mod reach;
+
 pub mod install;

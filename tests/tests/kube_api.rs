@@ -18,6 +18,8 @@ mod discovery;
 mod exec;
 #[path = "kube_api/faults.rs"]
 mod faults;
+#[path = "kube_api/forward.rs"]
+mod forward;
 #[path = "kube_api/lists.rs"]
 mod lists;
 #[path = "kube_api/objects.rs"]

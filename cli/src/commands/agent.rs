@@ -13,7 +13,7 @@ use super::{
     standalone::{DiscoverArgs, MEMORY_BYTES},
 };
 use crate::{
-    client::{self, ClientArgs},
+    client::{self, ServerArgs},
     exit::Outcome,
     identity, node,
 };
@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(crate) struct AgentArgs {
     #[command(flatten)]
-    client: ClientArgs,
+    client: ServerArgs,
     #[command(flatten)]
     discover: DiscoverArgs,
     /// Name of this node (default: the host name)
@@ -61,7 +61,7 @@ impl AgentArgs {
                 return Ok(Outcome::Done);
             };
             let config = AgentConfig {
-                server: client::url(&self.client.server),
+                server: client::url(self.client.address()),
                 ca_pem: ca_pem.clone(),
                 token: TokenSource::File(self.client.token_path()?),
                 node: node.clone(),

@@ -20,12 +20,20 @@ pub(crate) mod standalone;
 mod status;
 mod volume;
 
+use std::time::Duration;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use orlop_runtime::logging::{self, LogFormat};
 use tokio_util::sync::CancellationToken;
 
-use crate::{demo, exit::Outcome};
+use crate::{
+    demo,
+    exit::{self, Outcome},
+};
+
+/// How long a verb that is interrupted may take to say where things stand.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Backs up and restores the volumes of Kubernetes pods, node by node
 #[derive(Debug, Parser)]
@@ -101,13 +109,13 @@ impl Cli {
         logging::init_from(format, if daemon { "info" } else { "warn" });
         match self.command {
             Command::Repo(command) => Box::pin(command.run(cancel)).await,
-            Command::Backup(command) => command.run(cancel).await,
-            Command::Restore(command) => command.run(cancel).await,
-            Command::Schedule(command) => command.run(cancel).await,
-            Command::Location(command) => command.run(cancel).await,
-            Command::Snapshot(command) => command.run(cancel).await,
-            Command::Volume(command) => command.run(cancel).await,
-            Command::Status(args) => args.run().await,
+            Command::Backup(command) => asking(command.run(cancel.clone()), &cancel).await,
+            Command::Restore(command) => asking(command.run(cancel.clone()), &cancel).await,
+            Command::Schedule(command) => asking(command.run(cancel.clone()), &cancel).await,
+            Command::Location(command) => asking(command.run(cancel.clone()), &cancel).await,
+            Command::Snapshot(command) => asking(command.run(cancel.clone()), &cancel).await,
+            Command::Volume(command) => asking(command.run(cancel.clone()), &cancel).await,
+            Command::Status(args) => asking(args.run(), &cancel).await,
             Command::Standalone(args) => args.run(cancel).await,
             Command::Coordinator(args) => args.run(cancel).await,
             Command::Agent(args) => args.run(cancel).await,
@@ -119,6 +127,26 @@ impl Cli {
             Command::Completions(args) => Ok(args.run()),
         }
     }
+}
+
+/// Ends a verb that asks a server and is interrupted, unless it soon ends by itself and says more.
+async fn asking(
+    verb: impl Future<Output = Result<Outcome>>,
+    cancel: &CancellationToken,
+) -> Result<Outcome> {
+    tokio::pin!(verb);
+    tokio::select! {
+        biased;
+        ended = &mut verb => return ended,
+        () = cancel.cancelled() => {}
+    }
+    let ended = tokio::time::timeout(LAST_WORDS, verb).await;
+    ended.unwrap_or_else(|_| {
+        Err(exit::failure(
+            exit::INTERRUPTED,
+            "interrupted before the server has answered",
+        ))
+    })
 }
 
 #[cfg(test)]

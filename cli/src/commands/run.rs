@@ -86,7 +86,11 @@ pub(crate) async fn wait(
     let mut shown = Shown::new(quiet);
     let mut failures = 0;
     loop {
-        let error = match watch(client, kind, name).await {
+        let watched = tokio::select! {
+            watched = watch(client, kind, name) => watched,
+            () = cancel.cancelled() => return Err(left(kind, name)),
+        };
+        let error = match watched {
             Ok(mut runs) => loop {
                 let next = tokio::select! {
                     next = runs.next() => next,

@@ -116,13 +116,15 @@ impl BootstrapShape {
 
 /// The commands that may follow: to restore the newest good backup, or to look at the restore.
 fn next(namespace: &str, backups: &[Backup], restore: Option<&AskedRestoreShape>) -> Vec<String> {
+    let at = match namespace {
+        "velero" => String::new(),
+        other => format!(" --orlop-namespace {other}"),
+    };
     if let Some(restore) = restore {
         let name = &restore.name;
         return vec![
             format!("velero -n {namespace} restore describe {name} --details"),
-            format!(
-                "kubectl -n {namespace} exec deployment/velero -- /orlop restore describe {name}"
-            ),
+            format!("orlop restore describe {name}{at}"),
         ];
     }
     let named = |backup: &&Backup| {
@@ -137,9 +139,7 @@ fn next(namespace: &str, backups: &[Backup], restore: Option<&AskedRestoreShape>
     };
     vec![
         format!("velero -n {namespace} restore create --from-backup {name} --wait"),
-        format!(
-            "kubectl -n {namespace} exec deployment/velero -- /orlop restore create --from-backup {name} --wait"
-        ),
+        format!("orlop restore create --from-backup {name} --wait{at}"),
         format!("kubectl kots restore --from-backup {name}     # of a KOTS instance"),
     ]
 }

@@ -327,7 +327,7 @@ fn a_bootstrap_lists_backups_and_what_may_follow() {
     let shape = BootstrapShape::new("velero", &backups, None);
     assert_eq!(
         json(&shape),
-        r#"{"namespace":"velero","backups":[{"name":"b1","phase":"Completed","started":"1970-01-01T00:00:01Z","completed":"1970-01-01T00:00:02Z","expires":null,"namespaces":["shop"],"warnings":1,"errors":2},{"name":"b2","phase":"Failed","started":"1970-01-01T00:00:01Z","completed":"1970-01-01T00:00:02Z","expires":null,"namespaces":["shop"],"warnings":1,"errors":2}],"restore":null,"next":["velero -n velero restore create --from-backup b1 --wait","kubectl -n velero exec deployment/velero -- /orlop restore create --from-backup b1 --wait","kubectl kots restore --from-backup b1     # of a KOTS instance"]}"#
+        r#"{"namespace":"velero","backups":[{"name":"b1","phase":"Completed","started":"1970-01-01T00:00:01Z","completed":"1970-01-01T00:00:02Z","expires":null,"namespaces":["shop"],"warnings":1,"errors":2},{"name":"b2","phase":"Failed","started":"1970-01-01T00:00:01Z","completed":"1970-01-01T00:00:02Z","expires":null,"namespaces":["shop"],"warnings":1,"errors":2}],"restore":null,"next":["velero -n velero restore create --from-backup b1 --wait","orlop restore create --from-backup b1 --wait","kubectl kots restore --from-backup b1     # of a KOTS instance"]}"#
     );
     assert!(shape.text().contains("--from-backup b1"));
     let restore = serde_json::json!({

@@ -1,7 +1,8 @@
 //! Who may call what: in front of every service, before a message is read.
 //!
 //! Everybody with the server's own token may everything. In a cluster a token of Kubernetes opens what its holder may
-//! do with Velero's objects in the coordinator's namespace; agents' services open to agents only, each for its own node.
+//! do with Velero's objects in the coordinator's namespace, and one of the account for clients all that clients call;
+//! agents' services open to agents only, each for its own node.
 
 use std::{
     convert::Infallible,
@@ -11,7 +12,10 @@ use std::{
 };
 
 use axum::http::{Request, Response};
-use orlop_kubernetes::access::{Identity, Reviewer, Right};
+use orlop_kubernetes::{
+    access::{Identity, Reviewer, Right},
+    reach::{CLIENT_ACCOUNT, CLIENT_AUDIENCE},
+};
 use tonic::{Code, Status, body::Body, server::NamedService};
 use tower::Service;
 
@@ -19,8 +23,8 @@ use super::auth::Auth;
 
 /// The audience that agents' tokens are made for.
 const AGENT_AUDIENCE: &str = "orlop.io/agent";
-/// The audience of all other tokens: the API server, by whatever name.
-const CLIENT_AUDIENCE: &str = "";
+/// The audience of tokens that are not made for us: the API server, by whatever name.
+const API_AUDIENCE: &str = "";
 /// The service account of agents.
 const AGENT_ACCOUNT: &str = "node-agent";
 /// Metadata that names the caller's node.
@@ -94,11 +98,19 @@ impl Gate {
             }
             return Ok(Some(ProvenNode(node)));
         }
-        let who = cluster
-            .identity(token, CLIENT_AUDIENCE)
-            .await?
-            .ok_or(refused)?;
-        cluster.client(&who, path).await?;
+        let made_for_us = cluster.identity(token, CLIENT_AUDIENCE).await?;
+        // Who may have such a token of that account is decided where it is given out.
+        let may_all = made_for_us
+            .as_ref()
+            .is_some_and(|who| cluster.is_for_clients(who));
+        let who = match made_for_us {
+            Some(who) => who,
+            None => cluster
+                .identity(token, API_AUDIENCE)
+                .await?
+                .ok_or(refused)?,
+        };
+        cluster.client(&who, may_all, path).await?;
         Ok(None)
     }
 }
@@ -127,12 +139,19 @@ impl ClusterGate {
         node.map_err(|error| unanswered(&error))
     }
 
-    async fn client(&self, who: &Identity, path: &str) -> Result<(), Status> {
+    fn is_for_clients(&self, who: &Identity) -> bool {
+        who.service_account() == Some((self.namespace.as_str(), CLIENT_ACCOUNT))
+    }
+
+    async fn client(&self, who: &Identity, may_all: bool, path: &str) -> Result<(), Status> {
         let Some((verb, resource)) = right_of(path) else {
             return Err(Status::permission_denied(
                 "only the coordinator's own token opens this call",
             ));
         };
+        if may_all {
+            return Ok(());
+        }
         let right = Right {
             verb: verb.to_owned(),
             group: "velero.io".to_owned(),

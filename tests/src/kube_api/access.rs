@@ -1,6 +1,6 @@
 //! Who may do what: tokens, and rules from the test or from the RBAC objects that are stored.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -139,6 +139,8 @@ struct Rule {
 #[derive(Debug, Default)]
 pub(super) struct Access {
     pub(super) required: bool,
+    /// How long tokens last that are asked for, if the server decides that.
+    pub(super) lifetime: Option<Duration>,
     tokens: BTreeMap<String, Token>,
     rules: Vec<Rule>,
 }

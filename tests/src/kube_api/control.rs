@@ -1,6 +1,6 @@
 //! What a test does to the server without asking it over the wire.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -271,6 +271,11 @@ impl KubeApi {
             expires: None,
         };
         lock(&self.shared.access).add_token(token, token_of);
+    }
+
+    /// Decides how long tokens last that are asked for, whatever the request says.
+    pub fn set_token_lifetime(&self, time: Duration) {
+        lock(&self.shared.access).lifetime = Some(time);
     }
 
     /// Makes a token unknown.

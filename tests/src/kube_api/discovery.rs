@@ -11,10 +11,11 @@ pub const KUBERNETES_VERSION: &str = "v1.33.4";
 
 /// What is further served of single kinds: path, kind of what is sent, verbs.
 #[rustfmt::skip]
-const SUBRESOURCES: [(&str, &str, &str, &[&str]); 6] = [
+const SUBRESOURCES: [(&str, &str, &str, &[&str]); 7] = [
     ("namespaces", "finalize", "Namespace", &["update"]),
     ("pods", "exec", "PodExecOptions", &["create", "get"]),
     ("pods", "log", "Pod", &["get"]),
+    ("pods", "portforward", "PodPortForwardOptions", &["create", "get"]),
     ("pods", "eviction", "Eviction", &["create"]),
     ("pods", "binding", "Binding", &["create"]),
     ("serviceaccounts", "token", "TokenRequest", &["create"]),

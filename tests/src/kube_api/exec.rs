@@ -156,12 +156,17 @@ impl Pods {
     }
 }
 
-/// Which protocol is spoken, of those that a client offers.
-pub(super) fn protocol(offered: &str) -> Result<&'static str, Failure> {
+/// The protocols that are spoken with commands.
+pub(super) const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
+
+/// Which of the protocols is spoken, of those that a client offers.
+pub(super) fn protocol(
+    known: &'static [&'static str],
+    offered: &str,
+) -> Result<&'static str, Failure> {
     let mut offered = offered.split(',').map(str::trim);
-    let known = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
     offered
-        .find_map(|one| known.into_iter().find(|known| *known == one))
+        .find_map(|one| known.iter().copied().find(|known| *known == one))
         .ok_or_else(|| {
             Failure::bad_request("unable to upgrade: unable to negotiate protocol: no match")
         })
@@ -242,13 +247,13 @@ fn scopeguard(count: &AtomicUsize) -> impl Drop {
     Guard(count)
 }
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
+pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
-fn broken(error: tokio_tungstenite::tungstenite::Error) -> io::Error {
+pub(super) fn broken(error: tokio_tungstenite::tungstenite::Error) -> io::Error {
     io::Error::other(error)
 }
 
-async fn send(socket: &mut Socket, channel: u8, content: &[u8]) -> io::Result<()> {
+pub(super) async fn send(socket: &mut Socket, channel: u8, content: &[u8]) -> io::Result<()> {
     let message = [&[channel], content].concat();
     socket.send(Message::binary(message)).await.map_err(broken)
 }

@@ -30,6 +30,7 @@ mod discovery;
 mod exec;
 mod failure;
 mod faults;
+mod forward;
 mod garbage;
 mod kind;
 mod list;

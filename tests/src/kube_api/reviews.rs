@@ -119,7 +119,8 @@ pub(super) fn request_token(
         let cause = Cause::invalid("spec.expirationSeconds", given, why);
         return Err(Failure::invalid(kind, &key.name, &[cause]));
     }
-    let seconds = seconds.unwrap_or(HOUR.as_secs());
+    let asked = seconds.unwrap_or(HOUR.as_secs());
+    let seconds = access.lifetime.map_or(asked, |time| time.as_secs());
     let expires = Timestamp::now() + SignedDuration::from_secs(seconds as i64);
     let mut audiences = strings(&request, "spec.audiences");
     if audiences.is_empty() {

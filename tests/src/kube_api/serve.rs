@@ -21,12 +21,12 @@ use super::{
     Shared,
     access::KubeUser,
     discovery::discover,
-    exec::{self, ExecCall},
+    exec,
     failure::Failure,
     faults::KubeFault,
-    lock,
+    forward, lock,
     request::{KubeRequest, Target},
-    verbs::{self, Answer},
+    verbs::{self, Answer, Switched},
 };
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -75,7 +75,7 @@ async fn respond(
         None => user
             .and_then(|user| route(&shared, &request, &user))
             .and_then(|answer| match answer {
-                Answer::Exec(call) => {
+                Answer::Switch(call) => {
                     let client = Client {
                         headers: &parts.headers,
                         upgrade,
@@ -161,7 +161,7 @@ fn written(answer: Answer) -> Response<Body> {
             response.headers_mut().insert(header::CONTENT_TYPE, kind);
             response
         }
-        Answer::Exec(_) => unreachable!("commands switch protocols"),
+        Answer::Switch(_) => unreachable!("the protocol is switched"),
     }
 }
 
@@ -172,10 +172,10 @@ struct Client<'a> {
     down: Arc<CancellationToken>,
 }
 
-/// Switches to a WebSocket, on which a command is then played.
+/// Switches to a WebSocket, on which a command is then played or ports are forwarded.
 fn switch(
     shared: &Arc<Shared>,
-    call: ExecCall,
+    call: Switched,
     client: Client<'_>,
 ) -> Result<Response<Body>, Failure> {
     let header = |name| {
@@ -185,13 +185,23 @@ fn switch(
     if !header(header::UPGRADE).eq_ignore_ascii_case("websocket") {
         return Err(Failure::bad_request("Upgrade request required"));
     }
-    let protocol = exec::protocol(header(header::SEC_WEBSOCKET_PROTOCOL))?;
+    let known: &[&str] = match call {
+        Switched::Exec(_) => &exec::PROTOCOLS,
+        Switched::Forward(_) => &forward::PROTOCOLS,
+    };
+    let protocol = exec::protocol(known, header(header::SEC_WEBSOCKET_PROTOCOL))?;
     let accept = derive_accept_key(header(header::SEC_WEBSOCKET_KEY).as_bytes());
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         if let Ok(upgraded) = client.upgrade.await {
+            let played = async {
+                match call {
+                    Switched::Exec(call) => exec::play(&shared.pods, call, upgraded).await,
+                    Switched::Forward(call) => forward::play(call, upgraded).await,
+                }
+            };
             tokio::select! {
-                () = exec::play(&shared.pods, call, upgraded) => {}
+                () = played => {}
                 () = client.down.cancelled() => {}
             }
         }

@@ -14,6 +14,7 @@ use super::{
     delete::{DeleteOptions, delete},
     exec::{self, ExecCall},
     failure::Failure,
+    forward::{self, ForwardCall},
     kind::Kind,
     list::list,
     lock,
@@ -36,7 +37,14 @@ pub(super) enum Answer {
     Object(u16, Value),
     Text(String),
     Watch(Chunks),
+    /// Over a WebSocket.
+    Switch(Switched),
+}
+
+/// What a WebSocket is for.
+pub(super) enum Switched {
     Exec(ExecCall),
+    Forward(ForwardCall),
 }
 
 /// A request that is understood.
@@ -127,7 +135,7 @@ impl Asked<'_> {
         let verb = target.verb(self.request);
         // Which of the two is asked for depends on the server's version: ours wants both.
         let verbs: &[&str] = match resource.as_str() {
-            "pods/exec" => &["get", "create"],
+            "pods/exec" | "pods/portforward" => &["get", "create"],
             _ => &[verb],
         };
         let store = self.shared.store();
@@ -269,7 +277,13 @@ impl Asked<'_> {
         match (group, self.kind.plural.as_str(), subresource, method) {
             ("", "pods", "exec", "GET" | "POST") => {
                 let pod = find(&self.shared.store(), &self.kind, &key)?;
-                Ok(Answer::Exec(exec::call(&pod, self.request)?))
+                let call = exec::call(&pod, self.request)?;
+                Ok(Answer::Switch(Switched::Exec(call)))
+            }
+            ("", "pods", "portforward", "GET" | "POST") => {
+                let pod = find(&self.shared.store(), &self.kind, &key)?;
+                let call = forward::call(&pod, self.request)?;
+                Ok(Answer::Switch(Switched::Forward(call)))
             }
             ("", "pods", "log", "GET") => {
                 find(&self.shared.store(), &self.kind, &key)?;

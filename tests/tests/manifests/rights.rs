@@ -1,4 +1,4 @@
-//! Who may do what: agents nothing, the coordinator no more than it needs.
+//! Who may do what: agents and clients nothing, the coordinator no more than it needs.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::{all, base, list, named, one, texts};
 const AUDIENCE: &str = "orlop.io/agent";
 
 #[test]
-fn no_role_is_bound_to_the_agents() {
+fn no_role_is_bound_to_agents_and_clients() {
     let bindings: Vec<_> = all()
         .into_iter()
         .filter(|object| object.kind().ends_with("RoleBinding"))
@@ -48,6 +48,18 @@ fn agents_have_a_token_for_the_coordinator_only() {
     assert_eq!(authority["optional"], true);
     let secrets = list(&spec["volumes"]).filter(|volume| volume["secret"].is_object());
     assert_eq!(secrets.count(), 0, "agents hold no keys to a store");
+}
+
+#[test]
+fn the_account_for_clients_is_known_by_its_name_and_no_pod_runs_as_it() {
+    let account = one("ServiceAccount", orlop_kubernetes::reach::CLIENT_ACCOUNT).value;
+    assert_eq!(account["automountServiceAccountToken"], false);
+    for object in base() {
+        if let Some(template) = object.template() {
+            let account = &template["spec"]["serviceAccountName"];
+            assert_ne!(*account, "orlop-client", "{}", object.title());
+        }
+    }
 }
 
 #[test]

@@ -17,8 +17,18 @@ pub(crate) struct InstallOptions {
     /// The cluster's kubeconfig (default: KUBECONFIG, or ~/.kube/config)
     #[arg(long, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig (default: its current one)
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
     /// Namespace; KOTS and the velero command look for this one
-    #[arg(short = 'n', long, value_name = "NAME", default_value = "velero")]
+    #[arg(
+        short = 'n',
+        long,
+        visible_alias = "orlop-namespace",
+        env = "ORLOP_NAMESPACE",
+        value_name = "NAME",
+        default_value = "velero"
+    )]
     pub(crate) namespace: String,
     /// The image, with a tag
     #[arg(long, value_name = "IMAGE", default_value = concat!("localhost/orlop:", env!("CARGO_PKG_VERSION")))]
@@ -55,7 +65,8 @@ impl InstallOptions {
 
     /// The way to the cluster.
     pub(crate) async fn connect(&self) -> Result<Connection> {
-        let connection = Connection::from_kubeconfig(self.kubeconfig.as_deref(), None).await;
+        let (file, context) = (self.kubeconfig.as_deref(), self.context.as_deref());
+        let connection = Connection::from_kubeconfig(file, context).await;
         let connection = connection.context("find the cluster")?;
         Ok(connection.with_namespace(&self.namespace))
     }
