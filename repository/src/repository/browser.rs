@@ -58,7 +58,7 @@ impl Committer for Browser {
         let name = {
             let state = self.0.newest_state().await?;
             // One that is forgotten is there as long as somebody builds upon it, and a check reads it too.
-            self.0.name_among(&mut state.needed(), snapshot)?
+            self.0.name_among(state.needed(), snapshot)?
         };
         self.0.grant_read(session, snapshot, &name).await
     }

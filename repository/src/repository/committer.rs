@@ -237,13 +237,13 @@ impl Repository {
 
     /// The object of a snapshot.
     pub(super) fn named(&self, state: &LogState, snapshot: SnapshotId) -> Result<String> {
-        self.name_among(&mut state.snapshots.iter(), snapshot)
+        self.name_among(state.snapshots.iter(), snapshot)
     }
 
     /// The object of one of these snapshots.
-    pub(super) fn name_among(
+    pub(super) fn name_among<'c>(
         &self,
-        commits: &mut dyn Iterator<Item = &CommitBody>,
+        mut commits: impl Iterator<Item = &'c CommitBody>,
         snapshot: SnapshotId,
     ) -> Result<String> {
         let found = commits.find(|commit| snapshot_id(commit) == Some(snapshot));
