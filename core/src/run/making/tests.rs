@@ -467,7 +467,7 @@ fn a_cancel_while_a_hook_waits_lets_go_of_it() {
     });
     assert!(story.run.is_idle());
     assert_eq!(story.close(), RunPhase::Canceled);
-    assert_eq!(story.run.errors(), 0);
+    assert_eq!(story.run.errors_of_parts(), 0);
 }
 
 #[test]
