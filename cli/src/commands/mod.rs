@@ -20,7 +20,7 @@ pub(crate) mod standalone;
 mod status;
 mod volume;
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -109,13 +109,25 @@ impl Cli {
         logging::init_from(format, if daemon { "info" } else { "warn" });
         match self.command {
             Command::Repo(command) => Box::pin(command.run(cancel)).await,
-            Command::Backup(command) => asking(command.run(cancel.clone()), &cancel).await,
-            Command::Restore(command) => asking(command.run(cancel.clone()), &cancel).await,
-            Command::Schedule(command) => asking(command.run(cancel.clone()), &cancel).await,
-            Command::Location(command) => asking(command.run(cancel.clone()), &cancel).await,
-            Command::Snapshot(command) => asking(command.run(cancel.clone()), &cancel).await,
-            Command::Volume(command) => asking(command.run(cancel.clone()), &cancel).await,
-            Command::Status(args) => asking(args.run(), &cancel).await,
+            Command::Backup(command) => {
+                asking(Box::pin(command.run(cancel.clone())), &cancel).await
+            }
+            Command::Restore(command) => {
+                asking(Box::pin(command.run(cancel.clone())), &cancel).await
+            }
+            Command::Schedule(command) => {
+                asking(Box::pin(command.run(cancel.clone())), &cancel).await
+            }
+            Command::Location(command) => {
+                asking(Box::pin(command.run(cancel.clone())), &cancel).await
+            }
+            Command::Snapshot(command) => {
+                asking(Box::pin(command.run(cancel.clone())), &cancel).await
+            }
+            Command::Volume(command) => {
+                asking(Box::pin(command.run(cancel.clone())), &cancel).await
+            }
+            Command::Status(args) => asking(Box::pin(args.run()), &cancel).await,
             Command::Standalone(args) => args.run(cancel).await,
             Command::Coordinator(args) => args.run(cancel).await,
             Command::Agent(args) => args.run(cancel).await,
@@ -131,10 +143,9 @@ impl Cli {
 
 /// Ends a verb that asks a server and is interrupted, unless it soon ends by itself and says more.
 async fn asking(
-    verb: impl Future<Output = Result<Outcome>>,
+    mut verb: Pin<Box<dyn Future<Output = Result<Outcome>>>>,
     cancel: &CancellationToken,
 ) -> Result<Outcome> {
-    tokio::pin!(verb);
     tokio::select! {
         biased;
         ended = &mut verb => return ended,

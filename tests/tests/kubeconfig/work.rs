@@ -4,14 +4,17 @@ use std::{fs, time::Duration};
 
 use nix::sys::signal::Signal;
 use orlop_tests::kube_api::KubeUser;
+use serde_json::json;
 
 use crate::world::{ANN, ROOT, SPACE, World, names, soon};
 
 #[test]
 fn a_backup_and_its_restore_need_no_more_than_a_kubeconfig() {
     let (world, _coordinator) = World::running();
+    let file = world.db(&json!({})).join("app.conf");
+    let _agent = world.agent();
     let status = world.ann(["status", "-o", "json"]).exits(0).json();
-    assert_eq!(status["locations"][0]["phase"], "available", "{status:#}");
+    assert_eq!(status["locations"][0]["available"], true, "{status:#}");
     let backup = world
         .ann([
             "backup", "create", "b1", "-n", "shop", "--wait", "-q", "-o", "json",
@@ -37,6 +40,17 @@ fn a_backup_and_its_restore_need_no_more_than_a_kubeconfig() {
     assert_eq!(restore["phase"], "completed", "{restore:#}");
     let settings = world.api.get("configmaps", "shop", "settings").unwrap();
     assert_eq!(settings["data"]["colour"], "red");
+    fs::write(&file, "damaged").unwrap();
+    let from = "latest:shop/db/data";
+    let got = world.ann(["snapshot", "get", from, "/app.conf"]).exits(0);
+    assert_eq!(got.stdout, "colour = red\n");
+    let to = "shop/db/data";
+    world
+        .ann([
+            "volume", "restore", "--from", from, "--to", to, "--wait", "-q",
+        ])
+        .exits(0);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "colour = red\n");
     let log = world.ann(["restore", "logs", "r1"]).exits(0);
     assert!(!log.stdout.is_empty());
     world.ann(["backup", "get", "b2"]).exits(4);
@@ -109,7 +123,7 @@ fn a_server_that_is_named_or_has_left_its_token_here_is_asked_before_the_cluster
 fn waiting_goes_on_when_another_pod_takes_over_and_the_token_is_old() {
     let (world, coordinator) = World::running();
     world.api.set_token_lifetime(Duration::from_secs(2));
-    world.held_up();
+    let _agent = world.held_up();
     let args = [
         "backup", "create", "b1", "-n", "shop", "--wait", "-q", "-o", "json",
     ];
@@ -135,7 +149,7 @@ fn waiting_goes_on_when_another_pod_takes_over_and_the_token_is_old() {
 #[test]
 fn an_interrupt_ends_the_waiting_and_not_the_backup() {
     let (world, _coordinator) = World::running();
-    world.held_up();
+    let _agent = world.held_up();
     let args = ["backup", "create", "b1", "-n", "shop", "--wait", "-q"];
     let waits = world.with(ANN, args).start();
     world.hook_runs();
@@ -176,6 +190,11 @@ fn an_interrupt_ends_a_command_that_the_api_server_does_not_answer() {
     );
 }
 
+/// A token of this name, which is as long as tokens are.
+fn long(name: &str) -> String {
+    format!("{name}-which-is-long-enough")
+}
+
 #[test]
 fn only_the_account_for_clients_may_all_and_only_with_a_token_for_the_coordinator() {
     let (world, coordinator) = World::running();
@@ -198,15 +217,21 @@ fn only_the_account_for_clients_may_all_and_only_with_a_token_for_the_coordinato
     let audience = ["orlop.io/client"];
     world
         .api
-        .add_token("ours", account("orlop-client"), &audience);
-    ask("ours").exits(0);
+        .add_token(&long("ours"), account("orlop-client"), &audience);
+    ask(&long("ours")).exits(0);
     // Its tokens for the API are nothing special, and neither are other accounts' tokens for the coordinator.
-    world.api.add_token("api", account("orlop-client"), &[]);
-    world.api.add_token("other", account("default"), &audience);
+    world
+        .api
+        .add_token(&long("api"), account("orlop-client"), &[]);
+    world
+        .api
+        .add_token(&long("other"), account("default"), &audience);
     let elsewhere = KubeUser::service_account("shop", "orlop-client");
-    world.api.add_token("elsewhere", elsewhere, &audience);
+    world
+        .api
+        .add_token(&long("elsewhere"), elsewhere, &audience);
     for token in ["api", "other", "elsewhere"] {
-        let output = ask(token).exits(1);
+        let output = ask(&long(token)).exits(1);
         let wanted = "may not list backups.velero.io in namespace velero";
         assert!(output.stderr.contains(wanted), "{token}: {}", output.stderr);
     }
@@ -218,14 +243,14 @@ fn only_the_account_for_clients_may_all_and_only_with_a_token_for_the_coordinato
         None,
     );
     orlop_tests::eventually("the right is seen", || {
-        (ask("other").code == Some(0)).then_some(())
+        (ask(&long("other")).code == Some(0)).then_some(())
     });
     // Agents' services are not for clients.
     world
         .api
-        .add_token("agent", account("node-agent"), &audience);
-    ask("agent").exits(1);
-    ask("unknown").exits(1);
+        .add_token(&long("agent"), account("node-agent"), &audience);
+    ask(&long("agent")).exits(1);
+    ask(&long("unknown")).exits(1);
     ask(ROOT).exits(0);
     drop(coordinator);
 }

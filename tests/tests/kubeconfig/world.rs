@@ -1,11 +1,16 @@
 //! A cluster in memory with the coordinator in a process of its own, and a laptop.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use orlop_kubernetes::install::{InstallChoices, render};
 use orlop_tests::{
-    Daemon, Orlop, Output, eventually, free_port,
-    kube_api::{KubeApi, KubeUser, Options},
+    Daemon, Node, Orlop, Output, eventually, free_port,
+    kube_api::{ExecReply, KubeApi, KubeUser, Options},
     quick_dir, repository_root,
 };
 use serde_json::{Value, json};
@@ -22,6 +27,8 @@ pub(crate) const ROOT: &str = "token-of-root";
 pub(crate) struct World {
     pub(crate) api: KubeApi,
     pub(crate) dir: TempDir,
+    node: Node,
+    port: u16,
 }
 
 /// The objects in the blocks of code of a page that have this text.
@@ -60,8 +67,13 @@ impl World {
         }));
         let dir = quick_dir();
         fs::create_dir(dir.path().join("laptop")).unwrap();
-        fs::create_dir(dir.path().join("node")).unwrap();
-        Self { api, dir }
+        let node = Node::new(&dir.path().join("node"));
+        Self {
+            api,
+            dir,
+            node,
+            port: free_port(),
+        }
     }
 
     /// The same with a coordinator that is ready.
@@ -73,8 +85,7 @@ impl World {
 
     /// Starts a coordinator, whose pod has this name.
     pub(crate) fn coordinator(&self, pod: &str) -> Daemon {
-        let port = free_port();
-        let address = format!("127.0.0.1:{port}");
+        let address = self.address();
         let key = self.dir.path().join("repository.key");
         Orlop::write_key(&key);
         let mut daemon = Orlop::new(&self.dir.path().join("node"), ["coordinator", "--data-dir"])
@@ -89,8 +100,55 @@ impl World {
             .arg(key)
             .start();
         daemon.listens(&address);
-        self.pod(pod, port);
+        self.pod(pod, self.port);
         daemon
+    }
+
+    fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Starts the agent of the only node, and waits until the coordinator knows it.
+    pub(crate) fn agent(&self) -> Daemon {
+        let agent = Orlop::new(&self.dir.path().join("node"), ["agent", "--node", "node-1"])
+            .args(["--server", &self.address()])
+            .arg("--token-file")
+            .arg(self.data().join("token"))
+            .arg("--ca-file")
+            .arg(self.data().join("tls/ca.pem"))
+            .arg("--kubelet-dir")
+            .arg(self.node.kubelet())
+            .start();
+        eventually("the agent is connected", || {
+            let status = self.ann(["status", "-o", "json"]);
+            let status: Value = serde_json::from_str(&status.stdout).ok()?;
+            (status["nodes"][0]["connected"] == true).then_some(())
+        });
+        agent
+    }
+
+    /// A pod in `shop` with these annotations, and its volume's directory on the node.
+    pub(crate) fn db(&self, annotations: &Value) -> PathBuf {
+        let mut annotations = annotations.clone();
+        annotations["backup.velero.io/backup-volumes"] = json!("data");
+        let pod = self.api.put(json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "db", "namespace": "shop", "annotations": annotations},
+            "spec": {
+                "containers": [{
+                    "name": "main", "image": "localhost/busybox:1",
+                    "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+                }],
+                "volumes": [{"name": "data", "emptyDir": {}}],
+            },
+        }));
+        self.api.run_pod("shop", "db", "node-1");
+        let pods = self.node.kubelet().join("pods");
+        let own = pods.join(pod["metadata"]["uid"].as_str().unwrap());
+        let volume = own.join("volumes/kubernetes.io~empty-dir/data");
+        fs::create_dir_all(&volume).unwrap();
+        fs::write(volume.join("app.conf"), "colour = red\n").unwrap();
+        volume
     }
 
     /// Puts a coordinator's pod into the cluster that is ready.
@@ -152,26 +210,21 @@ impl World {
             .count()
     }
 
-    /// A pod in `shop` whose backup is held up by a hook, once.
-    pub(crate) fn held_up(&self) {
-        let annotations = json!({
+    /// An agent, and a pod in `shop` whose backup is held up by a hook, once.
+    pub(crate) fn held_up(&self) -> Daemon {
+        self.db(&json!({
             "pre.hook.backup.velero.io/command": "[\"freeze-now\"]",
             "pre.hook.backup.velero.io/timeout": "2m",
-        });
-        self.api.put(json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": "db", "namespace": "shop", "annotations": annotations},
-            "spec": {"containers": [{"name": "main", "image": "localhost/busybox:1"}]},
         }));
-        self.api.run_pod("shop", "db", "node-1");
-        let hung = std::sync::atomic::AtomicBool::new(false);
+        let hung = AtomicBool::new(false);
         self.api.on_exec(move |call| {
             let freezes = call.command.iter().any(|word| word.contains("freeze-now"));
-            if freezes && !hung.swap(true, std::sync::atomic::Ordering::SeqCst) {
-                return orlop_tests::kube_api::ExecReply::hang();
+            if freezes && !hung.swap(true, Ordering::SeqCst) {
+                return ExecReply::hang();
             }
-            orlop_tests::kube_api::ExecReply::exit(0)
+            ExecReply::exit(0)
         });
+        self.agent()
     }
 
     /// Waits until the hook runs.
