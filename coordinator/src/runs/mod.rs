@@ -8,6 +8,7 @@ mod jobs;
 mod lines;
 mod load;
 mod loops;
+mod plan;
 mod presence;
 mod query;
 mod recorder;

@@ -22,7 +22,7 @@ const COORDINATOR: &str = "token-of-the-coordinator";
 /// The token of somebody who has the role that the documentation shows.
 pub(crate) const ANN: &str = "token-of-ann";
 /// The token of somebody who may do everything.
-pub(crate) const ROOT: &str = "token-of-root";
+pub(crate) const ROOT: &str = "token-of-root-who-may-everything";
 
 pub(crate) struct World {
     pub(crate) api: KubeApi,

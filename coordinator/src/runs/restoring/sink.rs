@@ -18,7 +18,7 @@ use super::prepare::Trouble;
 use crate::{
     artifacts::ReportWriter,
     cluster::{ItemReport, RestoreHook, RestoreSink, RestoredPod},
-    runs::{RunKey, Runs, create::new_task_id, lines::one_line},
+    runs::{RunKey, Runs, lines::one_line, plan::new_task_id},
 };
 
 /// Counts are told this often.
