@@ -6,6 +6,8 @@ pub mod api;
 
 pub mod yaml;
 
+mod quantity;
+
 pub mod velero;
 
 pub mod crds;

@@ -25,6 +25,7 @@ mod settings;
 mod target;
 mod volumes;
 mod wait_container;
+mod wait_resources;
 
 pub use finish::finish_volumes;
 pub use pod::{ContainerState, PodState, container_state, pod_state};

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     client::Objects,
+    quantity,
     velero::labels::{KOTSADM_PLUGIN, PLUGIN_CONFIG},
 };
 
@@ -20,17 +21,21 @@ const PROGRAM: &str = "/orlop";
 /// How the image of Velero's own helper is called: with us it would not know what to do.
 const FOREIGN: &str = "restore-helper";
 
-/// What the container needs by default.
-const CPU: &str = "100m";
-const MEMORY: &str = "128Mi";
+/// Keys that say what the container may use, with the part and the resource that they stand for.
+const RESOURCES: [(&str, &str, &str); 4] = [
+    ("cpuRequest", "requests", "cpu"),
+    ("memRequest", "requests", "memory"),
+    ("cpuLimit", "limits", "cpu"),
+    ("memLimit", "limits", "memory"),
+];
 
 /// How the container that waits is made.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct WaitSettings {
     pub(super) image: String,
     pub(super) command: String,
-    /// Requests and limits.
-    pub(super) resources: Map<String, Value>,
+    /// Requests and limits that are given, by part and resource; `0` for none.
+    pub(super) resources: BTreeMap<(&'static str, &'static str), String>,
     /// What takes the place of parts of its security context.
     pub(super) security: Map<String, Value>,
 }
@@ -41,7 +46,7 @@ impl WaitSettings {
         Self {
             image: image.to_owned(),
             command: PROGRAM.to_owned(),
-            resources: resources(|_| None),
+            resources: BTreeMap::new(),
             security: Map::new(),
         }
     }
@@ -74,7 +79,16 @@ impl WaitSettings {
                 settings.command = given;
             }
         }
-        settings.resources = resources(get);
+        for (key, part, resource) in RESOURCES {
+            let Some(given) = get(key) else { continue };
+            if quantity::parse(&given).is_some() {
+                settings.resources.insert((part, resource), given);
+            } else {
+                warn(format!(
+                    "{key} is no quantity such as 100m or 128Mi and is not used"
+                ));
+            }
+        }
         if let Some(given) = get("secCtx") {
             match serde_saphyr::from_str::<Value>(&given) {
                 Ok(Value::Object(security)) => settings.security = security,
@@ -110,28 +124,6 @@ impl WaitSettings {
         }
         (settings, warnings)
     }
-}
-
-fn resources(get: impl Fn(&str) -> Option<String>) -> Map<String, Value> {
-    let mut resources = Map::new();
-    for (part, cpu, memory) in [
-        ("requests", "cpuRequest", "memRequest"),
-        ("limits", "cpuLimit", "memLimit"),
-    ] {
-        let given = [
-            ("cpu", get(cpu).unwrap_or_else(|| CPU.to_owned())),
-            ("memory", get(memory).unwrap_or_else(|| MEMORY.to_owned())),
-        ];
-        // Zero stands for no bound.
-        let given = given.into_iter().filter(|(_, amount)| amount != "0");
-        let given: Map<String, Value> = given
-            .map(|(name, amount)| (name.to_owned(), amount.into()))
-            .collect();
-        if !given.is_empty() {
-            resources.insert(part.to_owned(), Value::Object(given));
-        }
-    }
-    resources
 }
 
 /// An image without a tag has that of our own image.
@@ -256,9 +248,9 @@ mod tests {
         assert!(warnings.is_empty(), "{warnings:?}");
         assert_eq!(settings.image, "mirror.example:5000/orlop:2");
         assert_eq!(settings.command, "/bin/orlop");
-        let want =
-            json!({"requests": {"cpu": "200m", "memory": "128Mi"}, "limits": {"cpu": "100m"}});
-        assert_eq!(Value::Object(settings.resources), want);
+        let want = [(("requests", "cpu"), "200m"), (("limits", "memory"), "0")];
+        let want = want.map(|(key, amount)| (key, amount.to_owned()));
+        assert_eq!(settings.resources, BTreeMap::from(want));
         let want = json!({
             "capabilities": {"drop": ["ALL"]}, "runAsUser": 5, "runAsGroup": 7,
             "allowPrivilegeEscalation": false,
@@ -271,10 +263,10 @@ mod tests {
         let (settings, warnings) = of(&json!({
             "image": "velero/velero-restore-helper:v1.14.0", "command": "/velero-restore-helper",
             "secCtx": "- x", "secCtxRunAsUser": "0", "secCtxRunAsGroup": "x",
-            "secCtxAllowPrivilegeEscalation": "maybe",
+            "secCtxAllowPrivilegeEscalation": "maybe", "cpuRequest": "much",
         }));
         assert_eq!(settings, WaitSettings::new("r.example/orlop:2"));
-        assert_eq!(warnings.len(), 6, "{warnings:?}");
+        assert_eq!(warnings.len(), 7, "{warnings:?}");
         assert!(
             warnings
                 .iter()

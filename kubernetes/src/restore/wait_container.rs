@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::{
     json::{items, items_mut, list_of, map_mut, text},
     settings::WaitSettings,
+    wait_resources::resources,
 };
 use crate::selection::volumes::RESTORE_MARKS;
 
@@ -103,8 +104,14 @@ fn container(pod: &Value, settings: &WaitSettings, stall: Duration) -> Value {
         ],
         "securityContext": security(pod, settings),
     });
-    if !settings.resources.is_empty() {
-        container["resources"] = Value::Object(settings.resources.clone());
+    let given = |part: &str, name: &str| {
+        let mut all = settings.resources.iter();
+        let found = all.find(|((one, of), _)| (*one, *of) == (part, name));
+        found.map(|(_, amount)| amount.clone())
+    };
+    let resources = resources(pod, given);
+    if !resources.is_empty() {
+        container["resources"] = Value::Object(resources);
     }
     container
 }

@@ -6,6 +6,8 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Volume
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::quantity;
+
 /// What a rule says of the volumes that match it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -152,7 +154,7 @@ impl Rule {
         let volume = facts.volume;
         let capacity = || {
             let quantity = of_pv?.capacity.as_ref()?.get("storage")?;
-            quantity_bytes(&quantity.0)
+            quantity::parse(&quantity.0)
         };
         let class = || of_pv?.storage_class_name.as_deref();
         let nfs = || volume.nfs.as_ref().or_else(|| of_pv?.nfs.as_ref());
@@ -229,7 +231,7 @@ fn range(text: &str) -> Result<(f64, f64), String> {
         .ok_or_else(|| format!("capacity {text:?} is not of the form LEAST,MOST"))?;
     let side = |side: &str, empty: f64| match side.trim() {
         "" => Ok(empty),
-        quantity => quantity_bytes(quantity)
+        quantity => quantity::parse(quantity)
             .ok_or_else(|| format!("capacity {quantity:?} is not a quantity such as 10Gi")),
     };
     let (least, most) = (side(least, 0.0)?, side(most, f64::INFINITY)?);
@@ -237,32 +239,6 @@ fn range(text: &str) -> Result<(f64, f64), String> {
         return Err(format!("capacity {text:?} has the larger one first"));
     }
     Ok((least, most))
-}
-
-/// A quantity of Kubernetes, such as `10Gi` or `1.5e9`. Precise to 15 digits.
-fn quantity_bytes(text: &str) -> Option<f64> {
-    const UNITS: [(&str, f64); 13] = [
-        ("Ki", 1024.0),
-        ("Mi", 1_048_576.0),
-        ("Gi", 1_073_741_824.0),
-        ("Ti", 1_099_511_627_776.0),
-        ("Pi", 1_125_899_906_842_624.0),
-        ("Ei", 1_152_921_504_606_846_976.0),
-        ("m", 1e-3),
-        ("k", 1e3),
-        ("M", 1e6),
-        ("G", 1e9),
-        ("T", 1e12),
-        ("P", 1e15),
-        ("E", 1e18),
-    ];
-    let unit = UNITS
-        .iter()
-        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)));
-    let (number, factor) = unit.unwrap_or((text, 1.0));
-    let plain = number.starts_with(|c: char| c.is_ascii_digit() || c == '.');
-    let number: f64 = number.parse().ok().filter(|_| plain)?;
-    Some(number * factor)
 }
 
 #[cfg(test)]
