@@ -25,6 +25,7 @@ use crate::{
     clock::now_ms,
     coverage::{Coverage, Loaded, Seen, pack_key},
     error::{Error, Result},
+    index::Index,
     mark::{BrokenRefs, Marked, mark},
     protocol::{CommitBody, SessionKind},
     repository::Repository,
@@ -90,7 +91,7 @@ impl Repository {
         let coverage = self.load_coverage().await?.coverage;
         let ended = coverage.ended(&like.what());
         Ok(Known {
-            covered: check.covered(&coverage),
+            covered: check.covered(&coverage)?,
             ended_ms: ended.map(u64::cast_signed),
         })
     }
@@ -223,7 +224,7 @@ impl Check {
 
     async fn report(self) -> Result<CheckReport> {
         self.go_on()?;
-        let covered = self.covered(&self.loaded.coverage);
+        let covered = self.covered(&self.loaded.coverage)?;
         if self.options.depth.reads_data()
             && let Err(error) = self.repository.tidy_coverage(RECORDS, false).await
         {
@@ -246,8 +247,8 @@ impl Check {
         })
     }
 
-    fn covered(&self, coverage: &Coverage) -> Covered {
-        let packs = self.packs();
+    fn covered(&self, coverage: &Coverage) -> Result<Covered> {
+        let packs = self.packs()?;
         let mut covered = Covered {
             since_ms: (!packs.is_empty()).then(now_ms),
             ..Covered::default()
@@ -265,20 +266,18 @@ impl Check {
                 at => covered.since_ms.map(|since| since.min(at.cast_signed())),
             };
         }
-        covered
+        Ok(covered)
     }
 
     /// The packs that the index names and that are there, each once, with their sizes.
-    fn packs(&self) -> Vec<(String, u64)> {
-        let named: HashSet<Arc<str>> = self
-            .repository
-            .with_index(|index| index.packs().map(|(_, name, _)| Arc::clone(name)).collect());
+    fn packs(&self) -> Result<Vec<(String, u64)>> {
+        let named: HashSet<Arc<str>> = self.repository.with_index(Index::pack_names)?;
         let there = named.into_iter().filter_map(|name| {
             let size = self.sizes.get(&*name)?;
             Some((name.to_string(), *size))
         });
         let mut packs: Vec<_> = there.collect();
         packs.sort_unstable();
-        packs
+        Ok(packs)
     }
 }

@@ -118,7 +118,7 @@ fn a_pack_and_its_segment_are_read() {
     index.add(Segment::decode(&name, &segment, &session).unwrap());
     for text in texts() {
         let secret = Secret::of(&domain(), &text);
-        let place = index.find(&secret.id().prefix()).unwrap();
+        let place = index.find(&secret.id().prefix()).unwrap().unwrap();
         let frame = &bytes[place.offset as usize..(place.offset + place.len) as usize];
         let what = || place.pack.clone();
         let plain = Decoder::new()

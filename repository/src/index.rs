@@ -1,437 +1,364 @@
-//! Which chunk is in which pack: immutable sorted segments in the store, merged runs in memory.
+//! Which chunk is in which pack.
 //!
-//! A segment is `magic 8 ‖ session 8 ‖ sealed(packs, records)`; a record has 28 bytes: id prefix 16, pack
-//! ordinal 4, offset 4, frame length and kind 4.
+//! Immutable sorted *segments* in the store say it. Those that were read last are merged in memory; beyond a number
+//! of records they go to *tables*, sorted files of this machine, which are merged in their turn. A look-up asks
+//! memory and each table, the newest first.
 
-use std::{collections::HashSet, sync::Arc};
+mod blocks;
+mod directory;
+mod filter;
+mod layout;
+mod limits;
+mod memory;
+mod merge;
+mod record;
+mod scan;
+mod segment;
+mod state;
+mod table;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+pub(crate) use directory::TableDirectory;
+pub(crate) use limits::Limits;
+pub(crate) use record::{PackEntry, digest_of, digests};
+pub(crate) use segment::{Segment, SegmentBuilder};
+pub(crate) use state::IndexState;
+
+use memory::Memory;
+use record::Record;
+use scan::Scan;
+use table::Table;
 
 use crate::{
-    error::{Error, Result},
+    error::Result,
     frame::FrameKind,
-    pack::{self, TableEntry},
     protocol::{LogState, Standing},
-    seal,
-    secret::{Key, Prefix, hex},
+    secret::Prefix,
     session::Location,
 };
 
-const MAGIC: &[u8; 8] = b"ORLOPIX0";
-const AAD: &[u8] = b"orlop 2026 v0 index segment";
-const RECORD: usize = 28;
-/// A frame's length must fit in 28 bits beside the kind's 4.
-const LEN_BITS: u32 = 28;
-const MAX_SEGMENT: usize = 256 << 20;
-
-/// One chunk's place, with the pack as an ordinal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Record {
-    prefix: Prefix,
-    pack: u32,
-    offset: u32,
-    len_kind: u32,
+/// One place of a chunk.
+pub(crate) struct Place {
+    pub(crate) prefix: Prefix,
+    /// Ordinal of the pack, good until the index changes.
+    pub(crate) pack: u32,
+    pub(crate) offset: u32,
+    /// Bytes of the frame.
+    pub(crate) len: u32,
+    pub(crate) kind: Option<FrameKind>,
 }
 
-impl Record {
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.prefix);
-        for word in [self.pack, self.offset, self.len_kind] {
-            out.extend_from_slice(&word.to_le_bytes());
+/// A record with what it needs to be told.
+struct Copy<'i> {
+    record: Record,
+    /// Where its pack is, and the ordinal of the first pack there.
+    home: Home<'i>,
+    first: u32,
+    standing: Standing,
+}
+
+#[derive(Clone, Copy)]
+enum Home<'i> {
+    Memory(&'i Memory),
+    Table(&'i Table),
+}
+
+impl Copy<'_> {
+    /// Ordinal of its pack in the whole index.
+    fn pack(&self) -> u32 {
+        self.first + self.record.pack
+    }
+
+    fn name(&self) -> Result<Arc<str>> {
+        match self.home {
+            Home::Memory(memory) => Ok(memory.packs[self.record.pack as usize].name.clone()),
+            Home::Table(table) => Ok(table.pack(self.record.pack)?.name),
         }
     }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
-        Some(Self {
-            prefix: bytes.get(..16)?.try_into().ok()?,
-            pack: word(16)?,
-            offset: word(20)?,
-            len_kind: word(24)?,
-        })
-    }
 }
 
-/// Collects the records of finished packs and makes segments of them.
-#[derive(Default)]
-pub(crate) struct SegmentBuilder {
-    packs: Vec<PackEntry>,
-    records: Vec<Record>,
-}
-
-/// A pack as a segment knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct PackEntry {
-    name: Arc<str>,
-    /// Bytes of files' chunks in it, before compression.
-    plain_data: u64,
-}
-
-impl SegmentBuilder {
-    pub(crate) fn push(&mut self, pack: String, table: &[TableEntry]) {
-        let ordinal = self.packs.len() as u32;
-        let data = table.iter().filter(|entry| entry.kind == FrameKind::Data);
-        self.packs.push(PackEntry {
-            name: pack.into(),
-            plain_data: data.map(|entry| u64::from(entry.plain_len)).sum(),
-        });
-        self.records.extend(table.iter().map(|entry| Record {
-            prefix: entry.id.prefix(),
-            pack: ordinal,
-            offset: entry.offset,
-            len_kind: entry.len | (entry.kind as u32) << LEN_BITS,
-        }));
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.records.len()
-    }
-
-    /// Names of the packs that it speaks of.
-    pub(crate) fn packs(&self) -> Vec<Arc<str>> {
-        self.packs.iter().map(|pack| pack.name.clone()).collect()
-    }
-
-    /// Adds what another one has.
-    pub(crate) fn append(&mut self, other: Self) {
-        let first = self.packs.len() as u32;
-        self.packs.extend(other.packs);
-        let moved = |record: Record| Record {
-            pack: record.pack + first,
-            ..record
-        };
-        self.records.extend(other.records.into_iter().map(moved));
-    }
-
-    /// The segment as a reader would have it.
-    pub(crate) fn into_segment(mut self) -> Segment {
-        self.records.sort_unstable();
-        Segment {
-            packs: self.packs,
-            records: self.records,
-        }
-    }
-
-    /// Name and bytes of the segment, for level 0 (as writers make them) or 1 (as collectors join them);
-    /// the builder is empty afterwards.
-    pub(crate) fn finish(
-        &mut self,
-        level: u8,
-        session: u64,
-        session_key: &Key,
-    ) -> Result<(String, Vec<u8>)> {
-        self.records.sort_unstable();
-        let mut body = Vec::with_capacity(self.records.len() * RECORD + self.packs.len() * 90 + 8);
-        body.extend_from_slice(&(self.packs.len() as u32).to_le_bytes());
-        for pack in &self.packs {
-            body.push(pack.name.len() as u8);
-            body.extend_from_slice(pack.name.as_bytes());
-            body.extend_from_slice(&pack.plain_data.to_le_bytes());
-        }
-        body.extend_from_slice(&(self.records.len() as u32).to_le_bytes());
-        self.records
-            .iter()
-            .for_each(|record| record.encode(&mut body));
-        let mut bytes = Vec::with_capacity(body.len() + 64);
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&session.to_le_bytes());
-        seal::seal_into(session_key, AAD, &body, &mut bytes)?;
-        *self = Self::default();
-        let hash = hex(blake3::hash(&bytes).as_bytes());
-        Ok((format!("i/{level}/{hash}.{session}"), bytes))
-    }
-}
-
-/// A segment as read.
-pub(crate) struct Segment {
-    packs: Vec<PackEntry>,
-    records: Vec<Record>,
-}
-
-impl Segment {
-    /// Names of the packs that it speaks of.
-    pub(crate) fn packs(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.packs.iter().map(|pack| &pack.name)
-    }
-
-    /// The segment without the packs for which `keep` is false, as a builder for another one.
-    pub(crate) fn filtered(self, keep: impl Fn(&str) -> bool) -> SegmentBuilder {
-        let mut builder = SegmentBuilder::default();
-        let ordinals: Vec<Option<u32>> = self
-            .packs
-            .into_iter()
-            .map(|pack| {
-                let kept = keep(&pack.name).then_some(builder.packs.len() as u32);
-                builder.packs.extend(kept.map(|_| pack));
-                kept
-            })
-            .collect();
-        let records = self.records.into_iter().filter_map(|record| {
-            let pack = ordinals.get(record.pack as usize).copied().flatten()?;
-            Some(Record { pack, ..record })
-        });
-        builder.records = records.collect();
-        builder
-    }
-
-    /// Reads a segment.
-    pub(crate) fn decode(name: &str, bytes: &[u8], session_key: &Key) -> Result<Self> {
-        let fail = |reason: &str| Error::damaged(name, reason);
-        if bytes.len() < 16 || bytes.len() > MAX_SEGMENT || &bytes[..8] != MAGIC {
-            return Err(fail("it does not begin as an index segment does"));
-        }
-        pack::scrub(name, bytes)?;
-        let body = seal::open_vec(session_key, AAD, &bytes[16..])
-            .ok_or_else(|| fail("it cannot be opened"))?;
-        Self::parse(&body).ok_or_else(|| fail("it makes no sense"))
-    }
-
-    /// The opened body of a segment; `None` if it breaks the format.
-    pub(crate) fn parse(body: &[u8]) -> Option<Self> {
-        let word =
-            |at: usize| Some(u32::from_le_bytes(body.get(at..at + 4)?.try_into().ok()?) as usize);
-        let mut at = 4;
-        let mut packs = Vec::new();
-        for _ in 0..word(0)? {
-            let len = usize::from(*body.get(at)?);
-            at += 1 + len;
-            let text = std::str::from_utf8(body.get(at - len..at)?).ok()?;
-            let plain_data = u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?);
-            at += 8;
-            packs.push(PackEntry {
-                name: text.into(),
-                plain_data,
-            });
-        }
-        let count = word(at)?;
-        let rest = body.get(at + 4..)?;
-        if rest.len() != count.checked_mul(RECORD)? {
-            return None;
-        }
-        let records: Vec<Record> = rest
-            .chunks_exact(RECORD)
-            .map(Record::decode)
-            .collect::<Option<_>>()?;
-        let sane = records.is_sorted() && records.iter().all(|r| (r.pack as usize) < packs.len());
-        sane.then_some(Self { packs, records })
-    }
-}
-
-/// All segments of a repository, merged so that a look-up searches few runs.
+/// All segments of a repository.
 #[derive(Default)]
 pub(crate) struct Index {
-    packs: Vec<PackEntry>,
-    /// What may be done with each pack.
-    standing: Vec<Standing>,
-    runs: Vec<Vec<Record>>,
+    memory: Memory,
+    /// The oldest first.
+    tables: Vec<Arc<Table>>,
+    /// What may be done with packs that are not live.
+    doomed: HashMap<Arc<str>, Standing>,
+    /// Packs in tables that no segment names any more, by the digests of their names.
+    gone: HashSet<u64>,
 }
 
 impl Index {
     /// Adds a segment. Its packs are taken for live until [`Self::judge`] is called.
-    pub(crate) fn add(&mut self, mut segment: Segment) {
-        let first = self.packs.len() as u32;
-        self.packs.append(&mut segment.packs);
-        self.standing.resize(self.packs.len(), Standing::Live);
-        segment
-            .records
-            .iter_mut()
-            .for_each(|record| record.pack += first);
-        self.runs.push(segment.records);
-        // Merge runs of like size: a logarithmic number of them stays.
-        while let [.., a, b] = self.runs.as_slice() {
-            if a.len() > 2 * b.len() {
-                break;
-            }
-            let mut merged = self.runs.pop().expect("two runs");
-            merged.extend(self.runs.pop().expect("two runs"));
-            merged.sort_unstable();
-            self.runs.push(merged);
-        }
+    pub(crate) fn add(&mut self, segment: Segment) {
+        self.memory.add(segment);
     }
 
     /// Learns from the log what may be done with each pack.
     pub(crate) fn judge(&mut self, state: &LogState) {
-        for (pack, standing) in self.packs.iter().zip(&mut self.standing) {
-            // What was dead stays dead, even when the log has forgotten it.
-            if *standing != Standing::Dead {
-                *standing = state.standing(&pack.name);
-            }
+        // What was dead stays dead, even when the log has forgotten it.
+        let in_tables = !self.tables.is_empty();
+        self.doomed.retain(|pack, standing| {
+            in_tables && *standing == Standing::Dead && !self.gone.contains(&digest_of(pack))
+        });
+        let condemned = state.epoch.iter().flat_map(|epoch| &epoch.packs);
+        for pack in condemned.chain(&state.dead) {
+            let known = self.doomed.entry(pack.as_str().into()).or_default();
+            *known = state.standing(pack).max(*known);
         }
+        self.memory.judge(|pack| state.standing(pack));
     }
 
-    /// All places of a chunk that can be read, in the order of packs.
-    fn copies(&self, prefix: &Prefix) -> impl Iterator<Item = (&Record, Standing)> + Clone {
-        let prefix = *prefix;
-        self.runs.iter().flat_map(move |run| {
-            let begin = run.partition_point(|record| record.prefix < prefix);
-            let same = run[begin..].iter();
-            same.take_while(move |record| record.prefix == prefix)
-                .map(|record| (record, self.standing[record.pack as usize]))
-                .filter(|(_, standing)| *standing != Standing::Dead)
-        })
+    /// What may be done with a pack of a table.
+    fn standing(&self, pack: &str) -> Standing {
+        if !self.gone.is_empty() && self.gone.contains(&digest_of(pack)) {
+            return Standing::Dead;
+        }
+        self.doomed.get(pack).copied().unwrap_or_default()
+    }
+
+    /// Whether every pack of a table is live.
+    fn all_live(&self) -> bool {
+        self.doomed.is_empty() && self.gone.is_empty()
+    }
+
+    /// How many packs are in tables: the ordinal of the first one in memory.
+    fn table_packs(&self) -> u32 {
+        self.tables.iter().map(|table| table.map.packs).sum()
+    }
+
+    /// Shows all places of a chunk that can be read, those in newer tables first, until `visit` is false.
+    fn copies<'i>(
+        &'i self,
+        prefix: &Prefix,
+        mut visit: impl FnMut(Copy<'i>) -> Result<bool>,
+    ) -> Result<()> {
+        let mut first = self.table_packs();
+        let mut goes_on = true;
+        for (record, standing) in self.memory.copies(prefix) {
+            goes_on &= visit(Copy {
+                record: *record,
+                home: Home::Memory(&self.memory),
+                first,
+                standing,
+            })?;
+        }
+        for table in self.tables.iter().rev() {
+            if !goes_on {
+                break;
+            }
+            first -= table.map.packs;
+            for record in table.find(prefix)? {
+                let mut copy = Copy {
+                    record,
+                    home: Home::Table(table),
+                    first,
+                    standing: Standing::Live,
+                };
+                if !self.all_live() {
+                    copy.standing = self.standing(&copy.name()?);
+                }
+                if copy.standing != Standing::Dead {
+                    goes_on &= visit(copy)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The packs that hold a chunk and are not deleted, with what may be done with them.
-    pub(crate) fn holders(
-        &self,
-        prefix: &Prefix,
-    ) -> impl Iterator<Item = (&str, Standing)> + Clone {
-        self.copies(prefix)
-            .map(|(record, standing)| (&*self.packs[record.pack as usize].name, standing))
+    ///
+    /// # Errors
+    /// A table cannot be read; so it is with all that looks something up.
+    pub(crate) fn holders(&self, prefix: &Prefix) -> Result<Vec<(Arc<str>, Standing)>> {
+        let mut holders = Vec::new();
+        self.copies(prefix, |copy| {
+            holders.push((copy.name()?, copy.standing));
+            Ok(true)
+        })?;
+        Ok(holders)
     }
 
-    /// The record by which a chunk is read: in a pack that stays if there is one; the pack that was
+    /// The copy by which a chunk is read: in a pack that stays if there is one; the pack that was
     /// indexed last wins.
-    fn best(&self, prefix: &Prefix) -> Option<(&Record, Standing)> {
-        self.copies(prefix)
-            .min_by_key(|(record, standing)| (*standing, std::cmp::Reverse(record.pack)))
+    fn best(&self, prefix: &Prefix) -> Result<Option<Copy<'_>>> {
+        let mut best: Option<Copy<'_>> = None;
+        let rank = |copy: &Copy<'_>| (copy.standing, Reverse(copy.pack()));
+        self.copies(prefix, |copy| {
+            if best.as_ref().is_none_or(|best| rank(&copy) < rank(best)) {
+                best = Some(copy);
+            }
+            // In older tables there is no better one than this.
+            Ok(best
+                .as_ref()
+                .is_none_or(|best| best.standing != Standing::Live))
+        })?;
+        Ok(best)
     }
 
     /// Where a chunk is.
-    pub(crate) fn find(&self, prefix: &Prefix) -> Option<Location> {
-        let (record, standing) = self.best(prefix)?;
-        Some(Location {
-            pack: self.packs[record.pack as usize].name.to_string(),
-            offset: record.offset,
-            len: record.len_kind & ((1 << LEN_BITS) - 1),
-            condemned: standing == Standing::Condemned,
-        })
+    pub(crate) fn find(&self, prefix: &Prefix) -> Result<Option<Location>> {
+        let Some(copy) = self.best(prefix)? else {
+            return Ok(None);
+        };
+        Ok(Some(Location {
+            pack: copy.name()?.to_string(),
+            offset: copy.record.offset,
+            len: copy.record.len(),
+            condemned: copy.standing == Standing::Condemned,
+        }))
     }
 
     /// Ordinal of the pack by which a chunk is read, and the length of its frame there.
-    pub(crate) fn find_pack(&self, prefix: &Prefix) -> Option<(u32, u32)> {
-        let (record, _) = self.best(prefix)?;
-        Some((record.pack, record.len_kind & ((1 << LEN_BITS) - 1)))
-    }
-
-    /// How many places are indexed.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.runs.iter().map(Vec::len).sum()
-    }
-
-    /// Bytes of files' chunks before compression, as their writers counted them.
-    pub(crate) fn plain_data_bytes(&self) -> u64 {
-        let mut seen = HashSet::new();
-        let live = self.packs.iter().zip(&self.standing);
-        live.filter(|(pack, standing)| **standing != Standing::Dead && seen.insert(&pack.name))
-            .map(|(pack, _)| pack.plain_data)
-            .sum()
-    }
-
-    /// Forgets the packs for which `keep` is false, and gives back the memory of what is deleted.
-    pub(crate) fn retain(&mut self, keep: impl Fn(&Arc<str>) -> bool) {
-        for (pack, standing) in self.packs.iter().zip(&mut self.standing) {
-            if !keep(&pack.name) {
-                *standing = Standing::Dead;
-            }
-        }
-        let standing = &self.standing;
-        for run in &mut self.runs {
-            run.retain(|record| standing[record.pack as usize] != Standing::Dead);
-            run.shrink_to_fit();
-        }
-        self.runs.retain(|run| !run.is_empty());
+    pub(crate) fn find_pack(&self, prefix: &Prefix) -> Result<Option<(u32, u32)>> {
+        let best = self.best(prefix)?;
+        Ok(best.map(|copy| (copy.pack(), copy.record.len())))
     }
 
     /// Whether exactly this place of the chunk is indexed.
-    pub(crate) fn holds(&self, prefix: &Prefix, place: &Location) -> bool {
-        self.copies(prefix).any(|(record, _)| {
-            record.offset == place.offset
-                && record.len_kind & ((1 << LEN_BITS) - 1) == place.len
-                && *self.packs[record.pack as usize].name == *place.pack
-        })
+    pub(crate) fn holds(&self, prefix: &Prefix, place: &Location) -> Result<bool> {
+        let mut holds = false;
+        self.copies(prefix, |copy| {
+            holds |= copy.record.offset == place.offset
+                && copy.record.len() == place.len
+                && *copy.name()? == *place.pack;
+            Ok(!holds)
+        })?;
+        Ok(holds)
     }
 
-    /// All packs that are not deleted: ordinal, name and standing. One that several segments name comes
-    /// several times.
-    pub(crate) fn packs(&self) -> impl Iterator<Item = (u32, &Arc<str>, Standing)> {
-        let all = self.packs.iter().zip(&self.standing).enumerate();
-        all.filter(|(_, (_, standing))| **standing != Standing::Dead)
-            .map(|(i, (pack, standing))| (i as u32, &pack.name, *standing))
-    }
-
-    /// Every place that is not deleted: id prefix, pack ordinal, offset and length of the frame.
-    pub(crate) fn places(&self) -> impl Iterator<Item = (Prefix, u32, u32, u32)> {
-        let records = self.runs.iter().flatten();
-        let there = |r: &&Record| self.standing[r.pack as usize] != Standing::Dead;
-        records.filter(there).map(|record| {
-            let len = record.len_kind & ((1 << LEN_BITS) - 1);
-            (record.prefix, record.pack, record.offset, len)
-        })
-    }
-
-    /// Every place that is not deleted: id prefix, pack ordinal, frame length, kind.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Prefix, u32, u32, Option<FrameKind>)> {
-        let records = self.runs.iter().flatten();
-        let there = |r: &&Record| self.standing[r.pack as usize] != Standing::Dead;
-        records.filter(there).map(|record| {
-            let len = record.len_kind & ((1 << LEN_BITS) - 1);
-            (
-                record.prefix,
-                record.pack,
-                len,
-                FrameKind::from_u8((record.len_kind >> LEN_BITS) as u8),
-            )
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::secret::ChunkId;
-
-    fn entry(n: u32) -> TableEntry {
-        let id = ChunkId::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes());
-        TableEntry {
-            id,
-            offset: n,
-            len: n + 50,
-            plain_len: n,
-            kind: FrameKind::Data,
-            codec: 0,
-        }
-    }
-
-    #[test]
-    fn what_was_added_is_found_and_nothing_else() {
-        let key = Key::from_bytes([9; 32]);
-        let mut index = Index::default();
-        for round in 0..20u32 {
-            let mut builder = SegmentBuilder::default();
-            let table: Vec<TableEntry> = (round * 100..round * 100 + 100).map(entry).collect();
-            builder.push(format!("p/{round}"), &table);
-            let (name, bytes) = builder.finish(0, 3, &key).unwrap();
-            index.add(Segment::decode(&name, &bytes, &key).unwrap());
-        }
-        assert_eq!(index.len(), 2000);
-        assert!(index.runs.len() < 8);
-        for n in 0..2000 {
-            let found = index.find(&entry(n).id.prefix()).unwrap();
-            assert_eq!(
-                found,
-                Location {
-                    pack: format!("p/{}", n / 100),
-                    offset: n,
-                    len: n + 50,
-                    condemned: false,
+    /// Which packs of a segment are indexed, deleted or not. A pack is whole in every segment that names it, so
+    /// one of its records tells.
+    pub(super) fn known_packs(&self, segment: &Segment) -> Result<Vec<bool>> {
+        let samples = segment.samples();
+        let mut known = vec![false; segment.packs.len()];
+        for ((pack, sample), known) in segment.packs.iter().zip(samples).zip(&mut known) {
+            let Some(sample) = sample else { continue };
+            for run in &self.memory.runs {
+                let begin = run.partition_point(|record| record.prefix < sample.prefix);
+                let mut same = run[begin..].iter();
+                let mut same = same.by_ref().take_while(|r| r.prefix == sample.prefix);
+                *known |= same.any(|r| self.memory.packs[r.pack as usize].name == pack.name);
+            }
+            for table in self.tables.iter().rev() {
+                if *known {
+                    break;
                 }
-            );
+                for record in table.find(&sample.prefix)? {
+                    *known |= record.offset == sample.offset
+                        && table.pack(record.pack)?.name == pack.name;
+                }
+            }
         }
-        assert_eq!(index.find(&entry(2000).id.prefix()), None);
+        Ok(known)
     }
 
-    #[test]
-    fn a_damaged_segment_is_refused_by_name() {
-        let key = Key::from_bytes([9; 32]);
-        let mut builder = SegmentBuilder::default();
-        builder.push("p/1".to_owned(), &[entry(1), entry(2)]);
-        let (name, bytes) = builder.finish(0, 3, &key).unwrap();
-        for at in (0..8).chain(16..bytes.len()) {
-            let mut copy = bytes.clone();
-            copy[at] ^= 1;
-            let error = Segment::decode(&name, &copy, &key).err().unwrap();
-            assert!(error.to_string().contains(&name));
-            assert!(Segment::decode(&name, &copy[..at], &key).is_err());
+    /// Bytes of files' chunks before compression, as their writers counted them.
+    pub(crate) fn plain_data_bytes(&self) -> Result<u64> {
+        let (mut bytes, mut seen) = (0, HashSet::new());
+        self.each_pack(|_, pack, _| {
+            if seen.insert(digest_of(&pack.name)) {
+                bytes += pack.plain_data;
+            }
+        })?;
+        Ok(bytes)
+    }
+
+    /// Forgets packs by the digests of their names, and gives back the memory of what is deleted.
+    fn forget(&mut self, gone: HashSet<u64>) {
+        self.memory.forget(|pack| gone.contains(&digest_of(pack)));
+        if !self.tables.is_empty() {
+            self.gone.extend(gone);
         }
+    }
+
+    /// Shows all packs that are not deleted: ordinal, name and standing. One that several segments name may
+    /// come several times.
+    pub(crate) fn each_pack(&self, mut visit: impl FnMut(u32, &PackEntry, Standing)) -> Result<()> {
+        let mut first = 0;
+        for table in &self.tables {
+            table.each_pack(|ordinal, pack| {
+                let standing = self.standing(&pack.name);
+                if standing != Standing::Dead {
+                    visit(first + ordinal, &pack, standing);
+                }
+                Ok(())
+            })?;
+            first += table.map.packs;
+        }
+        for (i, pack) in self.memory.packs.iter().enumerate() {
+            let standing = self.memory.standing[i];
+            if standing != Standing::Dead {
+                visit(first + i as u32, pack, standing);
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of all packs that are not deleted.
+    pub(crate) fn pack_names(&self) -> Result<HashSet<Arc<str>>> {
+        let mut names = HashSet::new();
+        self.each_pack(|_, pack, _| {
+            names.insert(pack.name.clone());
+        })?;
+        Ok(names)
+    }
+
+    /// Shows every place that is not deleted.
+    pub(crate) fn each_place(&self, mut visit: impl FnMut(&Place) -> Result<()>) -> Result<()> {
+        let mut show = |record: &Record, first: u32| {
+            visit(&Place {
+                prefix: record.prefix,
+                pack: first + record.pack,
+                offset: record.offset,
+                len: record.len(),
+                kind: record.kind(),
+            })
+        };
+        let mut first = 0;
+        for table in &self.tables {
+            let dead = self.dead_packs(table)?;
+            for record in Scan::new(table) {
+                let record = record?;
+                if !dead.contains(&record.pack) {
+                    show(&record, first)?;
+                }
+            }
+            first += table.map.packs;
+        }
+        self.memory
+            .places()
+            .try_for_each(|record| show(record, first))
+    }
+
+    /// Ordinals of a table's packs that are deleted.
+    fn dead_packs(&self, table: &Table) -> Result<HashSet<u32>> {
+        let mut dead = HashSet::new();
+        if !self.all_live() {
+            table.each_pack(|ordinal, pack| {
+                if self.standing(&pack.name) == Standing::Dead {
+                    dead.insert(ordinal);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(dead)
+    }
+
+    /// How many places are indexed, those in deleted packs too until they are given back.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn len(&self) -> u64 {
+        let tables = self.tables.iter().map(|table| table.map.records);
+        tables.sum::<u64>() + self.memory.len() as u64
     }
 }

@@ -47,6 +47,8 @@ mod frames;
 mod mark;
 mod reader;
 #[cfg(feature = "testing")]
+mod scale;
+#[cfg(feature = "testing")]
 mod stages;
 mod stats;
 mod throttle;
@@ -76,6 +78,8 @@ pub use manifest::{
 pub use names::{ContentCheck, OwnedKind, OwnedName};
 pub use order::{FileHead, Head, LogHead, Order};
 pub use repository::{InitOptions, KeyInfo, Repository, RotateOptions, RotateReport};
+#[cfg(feature = "testing")]
+pub use scale::MadeUpIndex;
 pub use secret::{ChunkId, EpochKeys, Key, Secret};
 pub use session::{
     Batch, BeginWrite, Changed, CommitInfo, CommitRequest, Committer, Diff, Difference, EntryIter,

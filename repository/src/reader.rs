@@ -60,7 +60,8 @@ impl<'r> FrameReader<'r> {
 
     async fn read_once(&self, kind: FrameKind, secret: &Secret, keys: &[Key]) -> Result<Vec<u8>> {
         let id = secret.id();
-        let place = self.repository.with_index(|index| index.find(&id.prefix()));
+        let find = self.repository.look_up(|index| index.find(&id.prefix()));
+        let place = find.await?;
         let place = place.ok_or_else(|| Error::MissingChunk { id: id.to_string() })?;
         let frame = self.frame(&place).await?;
         let what = || place.pack.clone();

@@ -26,12 +26,12 @@ pub use rotate::{RotateOptions, RotateReport};
 
 use adopt::Adoption;
 use key_objects::OpenedBy;
-use segments::IndexState;
 
 use crate::{
     clock::now_ms,
     config::{self, Config, Feature},
     error::{Error, Result},
+    index::IndexState,
     keys::KeyRing,
     log::{self, Appender},
     order::Order,
@@ -65,12 +65,13 @@ impl Repository {
         config: Config,
         keys: KeyRing,
     ) -> Arc<Self> {
+        let index = segments::begin_index(&keys, None);
         Arc::new(Self {
             store,
             config,
             keys,
             state: Mutex::new(LogState::new()),
-            index: RwLock::default(),
+            index: RwLock::new(index),
             order: OnceLock::new(),
             adopted: StdMutex::default(),
             opened_by: StdMutex::default(),
@@ -254,6 +255,11 @@ impl Repository {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
+    // A simulation has no threads but its own.
+    #[cfg(test)]
+    if tokio::runtime::Handle::try_current().is_err() {
+        return work();
+    }
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|e| Error::System {

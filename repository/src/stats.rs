@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::{
     error::Result,
     frame::FrameKind,
+    index::Index,
     mark::{Marked, mark},
     repository::Repository,
     snapshot::SnapshotState,
@@ -87,8 +88,7 @@ impl Repository {
         }
 
         let mut counts = ObjectCounts::default();
-        let known: HashSet<String> =
-            self.with_index(|index| index.packs().map(|(_, name, _)| name.to_string()).collect());
+        let known = self.with_index(Index::pack_names)?;
         let partial = state.snapshots.iter().filter(|commit| commit.partial);
         let partial: HashSet<&str> = partial.map(|commit| &*commit.snapshot).collect();
         let mut dead = 0;
@@ -105,22 +105,23 @@ impl Repository {
             };
             *counter += 1;
             let is_pack = object.name.starts_with("p/") || object.name.starts_with("m/");
-            if is_pack && !known.contains(&object.name) {
+            if is_pack && !known.contains(&*object.name) {
                 dead += object.size;
             }
         }
         let (mut seen, mut stored_data, mut chunks) = (HashSet::new(), 0, 0);
         let unique_bytes = self.with_index(|index| {
-            for (prefix, _, len, kind) in index.iter() {
-                if !marked.ids.contains(&prefix) || !seen.insert(prefix) {
-                    dead += u64::from(len);
-                } else if kind == Some(FrameKind::Data) {
-                    stored_data += u64::from(len);
+            index.each_place(|place| {
+                if !marked.ids.contains(&place.prefix) || !seen.insert(place.prefix) {
+                    dead += u64::from(place.len);
+                } else if place.kind == Some(FrameKind::Data) {
+                    stored_data += u64::from(place.len);
                     chunks += 1;
                 }
-            }
+                Ok(())
+            })?;
             index.plain_data_bytes()
-        });
+        })?;
         let whole = infos.iter().filter(|i| i.state != SnapshotState::Partial);
         let logical_bytes = whole.clone().map(|info| info.stats.logical_bytes).sum();
         let lineages: HashSet<_> = infos.iter().map(|info| &info.lineage).collect();

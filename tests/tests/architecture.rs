@@ -56,11 +56,12 @@ const ARROWS: [(&str, &[&str]); 9] = [
 ];
 
 /// Which crates may name a library that marks a boundary. `orlop-tests` may name all.
-const BOUNDARIES: [(&str, &[&str]); 15] = [
+const BOUNDARIES: [(&str, &[&str]); 16] = [
     ("aws-sdk-s3", &["orlop-repository"]),
     ("fastcdc", &["orlop-repository"]),
     ("zstd", &["orlop-repository"]),
     ("blake3", &["orlop-repository"]),
+    ("xorf", &["orlop-repository"]),
     ("aws-lc-rs", &["orlop-repository", "orlop-runtime"]),
     ("kube", &["orlop-kubernetes"]),
     ("k8s-openapi", &["orlop-kubernetes"]),

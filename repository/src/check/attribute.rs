@@ -1,6 +1,6 @@
 //! Which snapshots and paths damage hits.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{Check, DamageKind, object_of};
 use crate::{
@@ -14,7 +14,7 @@ impl Check {
     /// Finds the snapshots and paths that damaged objects belong to: snapshots by their reference pages, and
     /// the paths of those that are hit by their manifests.
     pub(super) async fn attribute(&self) -> Result<()> {
-        self.add_chunks();
+        self.add_chunks()?;
         let hit = lock(&self.found).by_chunk();
         if hit.is_empty() {
             return Ok(());
@@ -61,26 +61,30 @@ impl Check {
     }
 
     /// Adds to each damaged pack the chunks that are read from it.
-    fn add_chunks(&self) {
+    fn add_chunks(&self) -> Result<()> {
         let mut found = lock(&self.found);
         self.repository.with_index(|index| {
-            let packs: HashMap<u32, &str> =
-                index.packs().map(|(i, name, _)| (i, &**name)).collect();
-            for (prefix, pack, ..) in index.iter() {
+            let mut packs: HashMap<u32, Arc<str>> = HashMap::new();
+            index.each_pack(|ordinal, pack, _| {
+                packs.insert(ordinal, pack.name.clone());
+            })?;
+            index.each_place(|place| {
+                let (prefix, pack) = (place.prefix, place.pack);
                 // A chunk that also lies elsewhere is read from the best of its places.
-                let best: Option<(u32, u32)> = index.find_pack(&prefix);
+                let best: Option<(u32, u32)> = index.find_pack(&prefix)?;
                 let Some(name) = packs
                     .get(&pack)
                     .filter(|_| best.is_none_or(|(b, _)| b == pack))
                 else {
-                    continue;
+                    return Ok(());
                 };
                 for kind in [DamageKind::MissingPack, DamageKind::DamagedPack] {
                     if let Some(hit) = found.get_mut(name, kind) {
                         hit.chunks.insert(prefix);
                     }
                 }
-            }
-        });
+                Ok(())
+            })
+        })
     }
 }

@@ -40,7 +40,7 @@ struct Reading<'c> {
 impl Check {
     /// Reads the packs of the sample.
     pub(super) async fn read_chosen(&mut self, recorder: &Recorder) -> Result<()> {
-        let packs = self.packs().into_iter();
+        let packs = self.packs()?.into_iter();
         let keyed = packs.filter_map(|(name, size)| Some((pack_key(&name)?, name, size)));
         let keyed = keyed.map(|(key, name, size)| (name, key, size)).collect();
         let depth = self.options.depth;
@@ -130,7 +130,7 @@ impl Check {
             Err(error) if is_loss(&error) => {
                 // Without a session in the log a collection may have deleted it just now.
                 self.repository.refresh().await?;
-                if !self.repository.has_pack(name) {
+                if !self.repository.has_pack(name)? {
                     return Ok(());
                 }
                 tracing::debug!(name, %error, "a pack is damaged");
@@ -153,8 +153,10 @@ impl Check {
 
 impl Repository {
     /// Whether the index names the pack.
-    pub(crate) fn has_pack(&self, name: &str) -> bool {
-        self.with_index(|index| index.packs().any(|(_, pack, _)| **pack == *name))
+    pub(crate) fn has_pack(&self, name: &str) -> Result<bool> {
+        let mut has = false;
+        self.with_index(|index| index.each_pack(|_, pack, _| has |= *pack.name == *name))?;
+        Ok(has)
     }
 
     /// Proves that a pack holds the bytes that were stored, and that the index knows its chunks.
@@ -162,16 +164,19 @@ impl Repository {
         let bytes = self.store().get_fresh(name).await?;
         let table = self.scrub_pack(name, bytes).await?;
         let indexed = self.with_index(|index| {
-            table.iter().all(|entry| {
+            for entry in &table {
                 let place = Location {
                     pack: name.to_owned(),
                     offset: entry.offset,
                     len: entry.len,
                     condemned: false,
                 };
-                index.holds(&entry.id.prefix(), &place)
-            })
-        });
+                if !index.holds(&entry.id.prefix(), &place)? {
+                    return Ok(false);
+                }
+            }
+            Ok::<_, Error>(true)
+        })?;
         // It may be gone from the index by now; who asks looks that up.
         if indexed {
             Ok(())

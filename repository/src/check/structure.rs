@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use super::{Check, CheckDepth, DamageKind, object_of};
 use crate::{
     error::{Error, Result},
-    index::Segment,
+    index::{PackEntry, Segment},
     keys::WrappedKey,
     log,
     mark::snapshot_id,
@@ -147,7 +147,7 @@ impl Check {
         let shallow = self.options.depth == CheckDepth::Structure;
         self.repository.with_index(|index| {
             for prefix in &self.marked.ids {
-                let Some(place) = index.find(prefix) else {
+                let Some(place) = index.find(prefix)? else {
                     self.found(&hex(prefix), DamageKind::MissingChunk, Some(*prefix), None);
                     continue;
                 };
@@ -158,12 +158,15 @@ impl Check {
                     *known = (*known).max(end);
                 }
             }
-            for (_, name, _) in index.packs().filter(|_| !shallow) {
+            if shallow {
+                return Ok(());
+            }
+            index.each_pack(|_, PackEntry { name, .. }, _| {
                 if !self.sizes.contains_key(&**name) {
                     ends.entry(name.to_string()).or_default();
                 }
-            }
-        });
+            })
+        })?;
         for (name, end) in ends {
             // It may be newer than the listing.
             let kind = match self.repository.store().stat(&name).await? {

@@ -39,6 +39,8 @@ struct Shown {
     page: Option<(FrameKind, Prefix)>,
     /// Objects with pages that are lost.
     lost: Vec<(String, Option<Prefix>)>,
+    /// Why the index could not be read.
+    failed: Option<Error>,
 }
 
 impl Check {
@@ -69,6 +71,9 @@ impl Check {
                 self.shown(piece, &chosen, &mut seen, &mut shown);
             })
             .await?;
+            if let Some(error) = shown.failed {
+                return Err(error);
+            }
             self.judge(commit, id, &shown);
             let lost = shown.lost.into_iter().map(|(object, _)| object);
             lock(&bad).extend(lost);
@@ -121,6 +126,13 @@ impl Check {
                     shown.unmarked.push(prefix);
                 }
                 let place = self.repository.with_index(|index| index.find(&prefix));
+                let place = match place {
+                    Ok(place) => place,
+                    Err(error) => {
+                        shown.failed.get_or_insert(error);
+                        return;
+                    }
+                };
                 // Of chunks that are in no index the look at the structure tells.
                 if place.is_some_and(|place| chosen.contains(&*place.pack)) {
                     let (secret, len) = (*secret, 0);

@@ -8,7 +8,7 @@ use std::{
 use super::{Collector, repack::SEGMENT_RECORDS};
 use crate::{
     error::Result,
-    index::SegmentBuilder,
+    index::{SegmentBuilder, digests},
     protocol::{Body, IndexBody},
     store::Durability,
 };
@@ -23,16 +23,14 @@ impl Collector<'_> {
     pub(super) async fn compact(&mut self, listing: &HashMap<String, u64>) -> Result<()> {
         let repository = self.repository;
         let state = repository.newest_state().await?.clone();
-        let named = repository.segment_packs();
+        let named = repository.segments_naming(&state.segments, state.dead.iter());
         let many = state.segments.len() > SEGMENTS_MAX;
         let chosen: Vec<&String> = state
             .segments
             .iter()
             .filter(|name| {
-                let packs = named.get(*name);
-                let dead =
-                    packs.is_none_or(|packs| packs.iter().any(|p| state.dead.contains(&**p)));
-                dead || (many && listing.get(*name).is_some_and(|size| *size < SMALL))
+                named.contains(*name)
+                    || (many && listing.get(*name).is_some_and(|size| *size < SMALL))
             })
             .collect();
         if chosen.is_empty() && state.dead.is_empty() {
@@ -40,17 +38,18 @@ impl Collector<'_> {
         }
         let key = repository.keys.session(self.term);
         let mut builder = SegmentBuilder::default();
-        let mut seen: HashSet<Arc<str>> = HashSet::new();
-        let mut added: Vec<(String, Vec<Arc<str>>)> = Vec::new();
+        // Names would take too much room, and no two may be taken for the same.
+        let mut seen: HashSet<[u8; 16]> = HashSet::new();
+        let mut added: Vec<(String, Arc<[u64]>)> = Vec::new();
         for (i, name) in chosen.iter().enumerate() {
             let segment = repository.read_segment(name).await?;
-            let mut kept =
-                segment.filtered(|pack| !state.dead.contains(pack) && !seen.contains(pack));
-            seen.extend(kept.packs());
-            builder.append(std::mem::take(&mut kept));
+            let new = |pack: &str| !state.dead.contains(pack) && !seen.contains(&long_digest(pack));
+            let kept = segment.filtered(new);
+            seen.extend(kept.packs().map(|pack| long_digest(pack)));
+            builder.append(kept);
             let last = i + 1 == chosen.len();
             if builder.len() >= SEGMENT_RECORDS || (last && builder.len() > 0) {
-                let packs = builder.packs();
+                let packs = digests(builder.packs());
                 let (name, bytes) = builder.finish(1, self.term, &key)?;
                 repository
                     .store()
@@ -75,4 +74,11 @@ impl Collector<'_> {
         repository.segments_replaced(&removed, added);
         Ok(())
     }
+}
+
+/// Stands for a pack's name; no other one has the same.
+fn long_digest(pack: &str) -> [u8; 16] {
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&blake3::hash(pack.as_bytes()).as_bytes()[..16]);
+    digest
 }

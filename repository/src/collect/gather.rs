@@ -1,10 +1,14 @@
 //! What is there, what is needed, and what could go.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::Collector;
 use crate::{
     error::{Error, Result},
+    index::{Index, PackEntry},
     mark::{Marked, mark, snapshot_id},
     protocol::{LogState, PackUse, Plan, PlanLimits, plan_packs, rescued},
     reader::FrameReader,
@@ -61,7 +65,7 @@ impl Collector<'_> {
             .collect();
         let packs = objects.iter().filter(|object| is_pack(&object.name));
         let total = packs.map(|object| object.size).sum();
-        let uses = pack_uses(repository, &marked, &listing);
+        let uses = pack_uses(repository, &marked, &listing)?;
         let indexed: HashSet<&str> = uses.iter().map(|pack| &*pack.name).collect();
         let leftovers = objects
             .into_iter()
@@ -128,25 +132,28 @@ impl Collector<'_> {
         state: &LogState,
         leftovers: &[ObjectInfo],
         marked: &Marked,
-    ) -> Option<(Vec<String>, u64)> {
-        let epoch = state.epoch.as_ref()?;
+    ) -> Result<Option<(Vec<String>, u64)>> {
+        let Some(epoch) = &state.epoch else {
+            return Ok(None);
+        };
         let mut needed: HashSet<String> = HashSet::new();
         self.repository.with_index(|index| {
             for prefix in &marked.ids {
-                needed.extend(rescued(index.holders(prefix)).map(str::to_owned));
+                let holders = index.holders(prefix)?;
+                let holders = holders.iter().map(|(pack, standing)| (&**pack, *standing));
+                needed.extend(rescued(holders).map(str::to_owned));
             }
-        });
+            Ok::<_, Error>(())
+        })?;
         let going = epoch.packs.iter().filter(|pack| !needed.contains(*pack));
         let mut objects: Vec<String> = going.cloned().collect();
         let rescued = (epoch.packs.len() - objects.len()) as u64;
-        let indexed: HashSet<String> = self
-            .repository
-            .with_index(|index| index.packs().map(|(_, name, _)| name.to_string()).collect());
+        let indexed = self.repository.with_index(Index::pack_names)?;
         let left = leftovers.iter().filter(|object| {
-            !indexed.contains(&object.name) && state.is_leftover(epoch, &object.name)
+            !indexed.contains(&*object.name) && state.is_leftover(epoch, &object.name)
         });
         objects.extend(left.map(|object| object.name.clone()));
-        Some((objects, rescued))
+        Ok(Some((objects, rescued)))
     }
 }
 
@@ -175,26 +182,26 @@ fn pack_uses(
     repository: &Repository,
     marked: &Marked,
     listing: &HashMap<String, u64>,
-) -> Vec<PackUse> {
+) -> Result<Vec<PackUse>> {
     repository.with_index(|index| {
         let mut live: HashMap<u32, u64> = HashMap::new();
         for prefix in &marked.ids {
-            if let Some((pack, len)) = index.find_pack(prefix) {
+            if let Some((pack, len)) = index.find_pack(prefix)? {
                 *live.entry(pack).or_default() += u64::from(len);
             }
         }
         // A pack may be named twice; it is there once.
-        let mut uses: HashMap<&str, PackUse> = HashMap::new();
-        for (ordinal, name, _) in index.packs() {
-            let pack = uses.entry(name).or_insert_with(|| PackUse {
+        let mut uses: HashMap<Arc<str>, PackUse> = HashMap::new();
+        index.each_pack(|ordinal, PackEntry { name, .. }, _| {
+            let pack = uses.entry(name.clone()).or_insert_with(|| PackUse {
                 name: name.to_string(),
                 size: listing.get(&**name).copied().unwrap_or_default(),
                 live: 0,
             });
             pack.live += live.get(&ordinal).copied().unwrap_or_default();
-        }
+        })?;
         let mut uses: Vec<PackUse> = uses.into_values().collect();
         uses.sort_by(|a, b| a.name.cmp(&b.name));
-        uses
+        Ok(uses)
     })
 }

@@ -73,10 +73,9 @@ impl Collector<'_> {
         let class = PackClass::of_name(&from.name);
         for entry in &table {
             let prefix = entry.id.prefix();
-            let here = repository.with_index(|index| {
-                let place = index.find(&prefix);
-                place.is_some_and(|place| place.pack == from.name && place.offset == entry.offset)
-            });
+            let place = repository.look_up(|index| index.find(&prefix)).await?;
+            let here =
+                place.is_some_and(|place| place.pack == from.name && place.offset == entry.offset);
             if !here || !marked.ids.contains(&prefix) {
                 continue;
             }

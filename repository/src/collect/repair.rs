@@ -22,6 +22,7 @@ use super::{CollectOptions, CollectReport, Collector};
 use crate::{
     coverage::Coverage,
     error::{Error, Result},
+    index::Index,
     protocol::{Body, DeletingBody, LogState, SessionKind},
     repository::Repository,
 };
@@ -177,7 +178,8 @@ impl Repair<'_> {
         loop {
             // More may turn out to be damaged on the way.
             let mut packs = self.suspects.names();
-            packs.retain(|name| self.repository().has_pack(name));
+            let there = self.repository().with_index(Index::pack_names)?;
+            packs.retain(|name| there.contains(&**name));
             if packs.is_empty() {
                 return Ok(true);
             }

@@ -92,9 +92,10 @@ impl Repository {
             damaged,
         } = self.load_coverage().await?;
         let there: HashSet<PackKey> = self.with_index(|index| {
-            let packs = index.packs();
-            packs.filter_map(|(_, name, _)| pack_key(name)).collect()
-        });
+            let mut there = HashSet::new();
+            index.each_pack(|_, pack, _| there.extend(pack_key(&pack.name)))?;
+            Ok::<_, Error>(there)
+        })?;
         let stale = coverage.retain(|key| there.contains(key));
         let untidy = clean && (stale || !damaged.is_empty());
         if names.len() <= most && !untidy {

@@ -35,4 +35,6 @@ pub(crate) use entry::{
     IndexBody, KeysBody, LeaderBody, LogEntry, Replaced, ResealBody, SessionKind,
 };
 pub(crate) use plan::{PackUse, Plan, PlanLimits, plan_packs, rescued};
+#[cfg(test)]
+pub(crate) use state::Epoch;
 pub(crate) use state::{LogState, Standing};

@@ -41,15 +41,22 @@ impl Repository {
         doomed: &BTreeSet<String>,
     ) -> Result<()> {
         let from: HashSet<SessionId> = from.iter().copied().collect();
-        let indexed: HashSet<Arc<str>> =
-            self.with_index(|index| index.packs().map(|(_, name, _)| name.clone()).collect());
+        let is_theirs = |name: &str| pack::parse_name(name).is_ok_and(|(_, of)| from.contains(&of));
+        let mut indexed: HashSet<Arc<str>> = HashSet::new();
+        self.with_index(|index| {
+            index.each_pack(|_, pack, _| {
+                if is_theirs(&pack.name) {
+                    indexed.insert(pack.name.clone());
+                }
+            })
+        })?;
         let mut packs = Vec::new();
         for class in ["m/", "p/"] {
             let found = self.store.list(class).await?;
             let found: Vec<_> = found
                 .into_iter()
                 .filter(|object| {
-                    pack::parse_name(&object.name).is_ok_and(|(_, of)| from.contains(&of))
+                    is_theirs(&object.name)
                         && !indexed.contains(&*object.name)
                         && !doomed.contains(&object.name)
                 })
@@ -98,16 +105,17 @@ impl Repository {
         session: SessionId,
         ids: &[ChunkId],
         places: &mut [Option<Location>],
-    ) {
+    ) -> Result<()> {
         let Some(adoption) = self.adoption(session) else {
-            return;
+            return Ok(());
         };
         for (id, place) in ids.iter().zip(places) {
             if place.as_ref().is_none_or(|place| place.condemned) {
-                let own = adoption.index.find(&id.prefix());
+                let own = adoption.index.find(&id.prefix())?;
                 *place = own.or(place.take());
             }
         }
+        Ok(())
     }
 
     /// Stores an index segment of what a session has taken over; its name, if there is anything.

@@ -10,6 +10,7 @@ use orlop_core::{Lineage, SnapshotId, VolumeRef};
 use super::{Repository, UNLOGGED};
 use crate::{
     error::{Error, Result},
+    index::Index,
     mark::snapshot_id,
     protocol::{BeginBody, Body, CommitBody, LogState, SessionKind},
     secret::{ChunkId, random_bytes},
@@ -138,9 +139,9 @@ impl Committer for Repository {
         if fresh {
             self.refresh().await?;
         }
-        let mut places: Vec<Option<Location>> =
-            self.with_index(|index| ids.iter().map(|id| index.find(&id.prefix())).collect());
-        self.adopted_places(session, ids, &mut places);
+        let find = |index: &Index| ids.iter().map(|id| index.find(&id.prefix())).collect();
+        let mut places: Vec<Option<Location>> = self.look_up(find).await?;
+        self.adopted_places(session, ids, &mut places)?;
         Ok(places)
     }
 

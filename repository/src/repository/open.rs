@@ -10,7 +10,7 @@ use crate::{
     keys::{KeyRing, Unlock, WrappedKey},
     log,
     secret::{Key, hex, random_bytes},
-    store::{CachedStore, Durability, ObjectStore, Put},
+    store::{CachedStore, Durability, ObjectStore, Put, TABLES},
 };
 
 /// How a new repository is laid out.
@@ -151,6 +151,9 @@ impl Repository {
             store.set_capabilities(config.capabilities());
             let repository = Self::assemble(Arc::clone(&store), config.clone(), keys);
             repository.note_opened(&object.name, unlock);
+            if let Some(cache) = &cache {
+                repository.use_tables(cache.join(TABLES)).await?;
+            }
             match repository.refresh().await {
                 // A key of before a rotation, or of one that came too late: there may be a newer one.
                 Err(error @ Error::LeftBehind { .. }) => {

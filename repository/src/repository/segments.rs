@@ -1,85 +1,64 @@
-//! The index in memory, kept in step with the log.
+//! The index, kept in step with the log.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
+    path::PathBuf,
     sync::{Arc, PoisonError},
 };
 
 use futures_util::future::join_all;
 
-use super::Repository;
+use super::{Repository, blocking};
 use crate::{
     error::{Error, Result},
-    index::{Index, Segment, SegmentBuilder},
+    index::{Index, IndexState, Limits, Segment, SegmentBuilder, TableDirectory},
+    keys::KeyRing,
     log, pack,
     protocol::LogState,
 };
 
-/// Segments that are read at once.
+/// Objects that are read at once.
 const AT_ONCE: usize = 16;
+/// Bytes of segments that are read at once, but for the first ones: of those it is not known how large they are.
+const BYTES_AT_ONCE: usize = 32 << 20;
+/// Records of packs after which they are added to the index.
+const GUESSED_AT_ONCE: usize = 256 << 10;
 
-/// The index and what it was made of.
-#[derive(Default)]
-pub(super) struct IndexState {
-    index: Index,
-    /// Segments that are in the index, with the packs that they name.
-    loaded: HashMap<String, Arc<[Arc<str>]>>,
-    /// Packs that are in the index.
-    packs: HashSet<Arc<str>>,
-    /// A segment that was lost and made again from what packs could be read.
-    guessed: Option<String>,
-    /// The entry of the log that the packs' standing was last told from; `None` if there are packs that
-    /// were never told.
-    judged: Option<u64>,
-}
-
-impl IndexState {
-    fn add(&mut self, name: String, segment: Segment) {
-        // A pack is whole in every segment that names it. One that is known came from a segment that
-        // this one replaces, or from a session that was adopted.
-        let names: Arc<[Arc<str>]> = segment.packs().cloned().collect();
-        let segment = if names.iter().any(|pack| self.packs.contains(pack)) {
-            let packs = &self.packs;
-            segment
-                .filtered(|pack| !packs.contains(pack))
-                .into_segment()
-        } else {
-            segment
-        };
-        self.packs.extend(names.iter().cloned());
-        self.judged = None;
-        self.index.add(segment);
-        self.loaded.insert(name, names);
-    }
-
-    /// Drops the segments for which `keep` is false, and the packs that no other one names: they were
-    /// deleted, be it long ago.
-    fn retain(&mut self, keep: impl Fn(&str) -> bool) {
-        self.loaded.retain(|name, _| keep(name));
-        let named: HashSet<&Arc<str>> = self.loaded.values().flat_map(|p| p.iter()).collect();
-        self.packs.retain(|pack| named.contains(pack));
-        self.index.retain(|pack| named.contains(pack));
-    }
+/// An index with tables below a directory, or in files without names.
+pub(super) fn begin_index(keys: &KeyRing, tables: Option<PathBuf>) -> IndexState {
+    let key = keys.mac().derive("tables", &[]);
+    let directory = TableDirectory::new(tables, key, Limits::chosen());
+    IndexState::begin(Arc::new(directory))
 }
 
 impl Repository {
+    /// Keeps the tables of the index below `directory` from now on, and reads those that are there.
+    pub(super) async fn use_tables(&self, directory: PathBuf) -> Result<()> {
+        let keys = self.keys.clone();
+        let index = blocking(move || Ok(begin_index(&keys, Some(directory)))).await?;
+        self.write_index(|state| *state = index);
+        Ok(())
+    }
+
     /// Brings the index up to the log.
     pub(super) async fn load_segments(&self, state: &mut LogState) -> Result<()> {
+        self.drop_broken();
         let mut lost: Vec<String> = Vec::new();
+        let mut at_once = AT_ONCE;
         loop {
             let missing: Vec<String> = self.read_index(|index| {
-                let new = state.segments.iter();
-                let new = new.filter(|name| !index.loaded.contains_key(*name));
-                new.filter(|name| !lost.contains(*name))
-                    .take(AT_ONCE)
-                    .cloned()
-                    .collect()
+                let new = state.segments.iter().filter(|name| !index.has(name));
+                let new = new.filter(|name| !lost.contains(*name));
+                new.take(at_once).cloned().collect()
             });
             if missing.is_empty() {
                 break;
             }
-            let segments = join_all(missing.iter().map(|name| self.read_segment(name))).await;
-            for (name, segment) in missing.into_iter().zip(segments) {
+            let read = join_all(missing.iter().map(|name| self.named_by_log(name))).await;
+            let largest = read.iter().flatten().map(bytes::Bytes::len).max();
+            at_once = (BYTES_AT_ONCE / largest.unwrap_or_default().max(1)).clamp(1, AT_ONCE);
+            for (name, bytes) in missing.into_iter().zip(read) {
+                let segment = bytes.and_then(|bytes| self.decode_segment(&name, &bytes));
                 let segment = match segment {
                     Ok(segment) => segment,
                     Err(Error::Damaged { reason, .. }) => {
@@ -98,49 +77,79 @@ impl Repository {
                     }
                     Err(error) => return Err(error),
                 };
-                self.write_index(|index| index.add(name, segment));
+                if let Err(error) = self.write_index(|index| index.add(name, segment)) {
+                    if !self.drop_broken() {
+                        return Err(error);
+                    }
+                    break;
+                }
+                self.make_tables().await;
             }
         }
         lost.retain(|name| state.segments.contains(name));
-        if let Some((first, others)) = lost.split_first() {
-            let segment = self.segment_from_packs(state).await?;
-            self.write_index(|index| {
-                index.guessed = Some(first.clone());
-                index.add(first.clone(), segment);
-                for name in others {
-                    index.add(name.clone(), SegmentBuilder::default().into_segment());
-                }
-            });
+        if !lost.is_empty() {
+            self.guess_segments(&lost, state).await?;
         }
         // What was replaced by others is not needed any more.
-        if self.read_index(|index| index.loaded.len() > state.segments.len()) {
+        if self.read_index(|index| index.segments() > state.segments.len()) {
             let current: HashSet<&str> = state.segments.iter().map(String::as_str).collect();
             self.write_index(|index| index.retain(|name| current.contains(name)));
         }
-        if self.read_index(|index| index.judged != Some(state.judged)) {
-            self.write_index(|index| {
-                index.index.judge(state);
-                index.judged = Some(state.judged);
-            });
+        if !self.read_index(|index| index.is_judged(state)) {
+            self.write_index(|index| index.judge(state));
         }
+        self.make_tables().await;
         Ok(())
+    }
+
+    /// Moves records from memory to tables, and merges tables, as far as that is due. What cannot be written
+    /// now stays as it is.
+    async fn make_tables(&self) {
+        while let Some(work) = self.read_index(IndexState::work) {
+            match blocking(move || work.run()).await {
+                Ok(done) => self.write_index(|index| index.install(done)),
+                Err(error) => {
+                    tracing::warn!(%error, "the index takes more memory than it should");
+                    self.write_index(IndexState::postpone);
+                }
+            }
+        }
+    }
+
+    /// Drops tables that turned out to be damaged; false if there are none.
+    fn drop_broken(&self) -> bool {
+        let broken = self.read_index(IndexState::is_broken);
+        if broken {
+            tracing::warn!("a local table of the index is damaged: it is made again");
+            self.write_index(IndexState::drop_broken);
+        }
+        broken
     }
 
     /// A segment that the log names.
     pub(crate) async fn read_segment(&self, name: &str) -> Result<Segment> {
         let bytes = self.named_by_log(name).await?;
-        pack::scrub(name, &bytes)?;
-        let (_, session) = pack::parse_name(name)?;
-        Segment::decode(name, &bytes, &self.keys.session(session))
+        self.decode_segment(name, &bytes)
     }
 
-    /// What lost segments held, as far as the packs tell that no other segment names.
-    async fn segment_from_packs(&self, state: &LogState) -> Result<Segment> {
-        let mut again = SegmentBuilder::default();
+    fn decode_segment(&self, name: &str, bytes: &[u8]) -> Result<Segment> {
+        let (_, session) = pack::parse_name(name)?;
+        Segment::decode(name, bytes, &self.keys.session(session))
+    }
+
+    /// Adds what lost segments held, as far as the packs tell that no other segment names.
+    async fn guess_segments(&self, lost: &[String], state: &LogState) -> Result<()> {
+        let add = |name: &str, builder: SegmentBuilder| {
+            self.write_index(|index| index.guess(name, builder.into_segment()))
+        };
+        for name in lost {
+            add(name, SegmentBuilder::default())?;
+        }
+        let (mut again, mut chunks) = (SegmentBuilder::default(), 0);
         for class in ["m/", "p/"] {
             let unnamed: Vec<_> = {
                 let objects = self.store.list(class).await?;
-                let known = |name: &str| self.read_index(|index| index.packs.contains(name));
+                let known = |name: &str| self.read_index(|index| index.names_pack(name));
                 let unnamed = objects.into_iter();
                 unnamed
                     .filter(|o| !known(&o.name) && !state.dead.contains(&o.name))
@@ -154,16 +163,25 @@ impl Repository {
                         Err(error) => tracing::error!(%error, "a pack is lost"),
                     }
                 }
+                if again.len() >= GUESSED_AT_ONCE {
+                    chunks += again.len();
+                    add(&lost[0], std::mem::take(&mut again))?;
+                    self.make_tables().await;
+                }
             }
         }
-        tracing::info!(chunks = again.len(), "made lost segments again");
-        Ok(again.into_segment())
+        chunks += again.len();
+        add(&lost[0], again)?;
+        tracing::info!(chunks, "made lost segments again");
+        Ok(())
     }
 
     /// Reads the whole index again.
     pub(crate) async fn reload_index(&self) -> Result<()> {
         let mut state = self.state.lock().await;
-        self.write_index(|index| *index = IndexState::default());
+        let directory = self.read_index(|index| Arc::clone(index.directory()));
+        let index = blocking(move || Ok(IndexState::begin(directory))).await?;
+        self.write_index(|state| *state = index);
         self.load_segments(&mut state).await
     }
 
@@ -190,7 +208,22 @@ impl Repository {
     }
 
     pub(crate) fn with_index<T>(&self, read: impl FnOnce(&Index) -> T) -> T {
-        self.read_index(|state| read(&state.index))
+        self.read_index(|state| read(state.index()))
+    }
+
+    /// Looks something up; a local table that turns out to be damaged is made again first. The log must not be
+    /// locked.
+    pub(crate) async fn look_up<T: Send>(
+        &self,
+        read: impl Fn(&Index) -> Result<T> + Send,
+    ) -> Result<T> {
+        match self.with_index(&read) {
+            Err(_) if self.read_index(IndexState::is_broken) => {
+                self.refresh().await?;
+                self.with_index(&read)
+            }
+            other => other,
+        }
     }
 
     /// Refuses to go on where the index may lack packs: what it lacks would look like garbage.
@@ -203,26 +236,23 @@ impl Repository {
         })
     }
 
-    /// The packs that each segment names.
-    pub(crate) fn segment_packs(&self) -> HashMap<String, Arc<[Arc<str>]>> {
-        self.read_index(|state| state.loaded.clone())
+    /// The segments among `segments` that may name one of `packs`, or of which that is not known.
+    pub(crate) fn segments_naming<'p>(
+        &self,
+        segments: &[String],
+        packs: impl Iterator<Item = &'p String>,
+    ) -> HashSet<String> {
+        self.read_index(|state| {
+            let mut naming = state.naming(packs);
+            let unknown = segments.iter().filter(|name| !state.has(name));
+            naming.extend(unknown.cloned());
+            naming
+        })
     }
 
     /// Tells the index that `added`, with the packs that it names, holds what `removed` held, so that
     /// nothing is read again, and gives back the memory of deleted packs.
-    pub(crate) fn segments_replaced(
-        &self,
-        removed: &[String],
-        added: Vec<(String, Vec<Arc<str>>)>,
-    ) {
-        self.write_index(|state| {
-            for name in removed {
-                state.loaded.remove(name);
-            }
-            for (name, packs) in added {
-                state.loaded.insert(name, packs.into());
-            }
-            state.retain(|_| true);
-        });
+    pub(crate) fn segments_replaced(&self, removed: &[String], added: Vec<(String, Arc<[u64]>)>) {
+        self.write_index(|state| state.replaced(removed, added));
     }
 }

@@ -47,7 +47,8 @@ pub(super) async fn verify(world: &World, repository: &Repository) -> Result<Opt
             return Ok(Some(format!("{} refers to other chunks", commit.refset)));
         }
         for (kind, secret, plain) in &image.frames {
-            let place = repository.with_index(|index| index.find(&secret.id().prefix()));
+            let find = repository.look_up(|index| index.find(&secret.id().prefix()));
+            let place = find.await?;
             let Some(place) = place else {
                 return Ok(Some(format!("chunk {} is in no index", secret.id())));
             };

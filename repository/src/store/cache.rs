@@ -28,6 +28,8 @@ const QUOTA: u64 = 1 << 30;
 /// Objects larger than this are not copied.
 const MAX_OBJECT: u64 = 64 << 20;
 const HASH: u64 = 32;
+/// Where the index keeps its tables beside the copies: no object has such a name, and the quota is not for them.
+pub(crate) const TABLES: &str = "tables";
 
 /// A store with a local copy of its metadata.
 pub struct CachedStore {
@@ -157,6 +159,8 @@ impl Cache {
     fn shrink(&self, quota: u64) {
         let mut files: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
         collect_files(&self.directory, &mut files);
+        let tables = self.directory.join(TABLES);
+        files.retain(|(_, _, path)| !path.starts_with(&tables));
         let mut total: u64 = files.iter().map(|(_, size, _)| size).sum();
         files.sort();
         for (_, size, path) in files {
@@ -348,7 +352,11 @@ mod tests {
             let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(u64::from(n));
             file.set_modified(time).unwrap();
         }
+        let tables = directory.path().join(TABLES);
+        fs::create_dir(&tables).unwrap();
+        fs::write(tables.join("1"), [0; 9000]).unwrap();
         store.cache.shrink(3500);
+        assert!(tables.join("1").exists(), "the quota is not for tables");
         let left: Vec<bool> = (0..10)
             .map(|n| directory.path().join(format!("s/{n}")).exists())
             .collect();

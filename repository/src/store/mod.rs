@@ -20,6 +20,7 @@ mod retry;
 mod s3;
 
 pub use cache::CachedStore;
+pub(crate) use cache::TABLES;
 pub use capabilities::{Capabilities, ChecksumMode};
 pub use directory::DirectoryStore;
 #[cfg(feature = "testing")]

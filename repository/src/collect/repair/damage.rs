@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::{LostParts, Repair, RepairedPack};
 use crate::{
-    error::Result,
+    error::{Error, Result},
     frame::FrameKind,
     mark::snapshot_id,
     protocol::{Body, CommitBody, IndexBody, LogState},
@@ -52,7 +52,7 @@ impl Repair<'_> {
             self.restore_references(&commit, ids).await?;
         }
         self.report.lost = parts;
-        self.say_packs(&lost);
+        self.say_packs(&lost)?;
         let hurt_names: BTreeSet<&String> = hurt.iter().collect();
         let healed: Vec<&String> = state
             .lost
@@ -102,7 +102,7 @@ impl Repair<'_> {
         let Some(snapshot) = snapshot_id(commit) else {
             return Ok(State::Whole);
         };
-        let is_lost = |prefix: &Prefix| !self.suspects.is_kept(repository, prefix);
+        let is_lost = |prefix: &Prefix| self.suspects.is_lost(repository, prefix);
         let mut parts = LostParts {
             snapshot,
             volume: String::new(),
@@ -116,6 +116,7 @@ impl Repair<'_> {
             Err(error) => return Err(error),
         };
         if !needs.any(commit, &is_lost).await? {
+            self.suspects.prove_answers()?;
             return Ok(State::Whole);
         }
         parts.volume = opened.info.volume.to_string();
@@ -154,6 +155,7 @@ impl Repair<'_> {
             }
         })
         .await?;
+        self.suspects.prove_answers()?;
         Ok(if hurt {
             State::Hurt(parts)
         } else {
@@ -161,16 +163,17 @@ impl Repair<'_> {
         })
     }
 
-    fn say_packs(&mut self, lost: &HashSet<Prefix>) {
+    fn say_packs(&mut self, lost: &HashSet<Prefix>) -> Result<()> {
         let repository = self.collector.repository;
         let mut counts: HashMap<String, u64> = HashMap::new();
         repository.with_index(|index| {
             for prefix in lost {
-                for (pack, _) in index.holders(prefix) {
-                    *counts.entry(pack.to_owned()).or_default() += 1;
+                for (pack, _) in index.holders(prefix)? {
+                    *counts.entry(pack.to_string()).or_default() += 1;
                 }
             }
-        });
+            Ok::<_, Error>(())
+        })?;
         let packs = self
             .suspects
             .packs
@@ -182,6 +185,7 @@ impl Repair<'_> {
                 lost: counts.get(object).copied().unwrap_or_default(),
             });
         self.report.packs = packs.collect();
+        Ok(())
     }
 
     fn say_whole(&mut self, state: &LogState, healed: &[&String]) {

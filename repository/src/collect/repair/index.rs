@@ -6,7 +6,7 @@ use super::Repair;
 use crate::{
     error::Result,
     frame::{Encoder, FrameKind, Level},
-    index::SegmentBuilder,
+    index::{Index, SegmentBuilder},
     manifest::RefsPage,
     pack::{PackClass, TableEntry},
     protocol::{Body, CommitBody, IndexBody},
@@ -113,7 +113,8 @@ impl Repair<'_> {
             let (keys, name) = (&repository.keys, &commit.refset);
             let mut page = RefsPage::top(&roots.manifest, &roots.sidecar, roots.refs);
             let top = Secret::of(&keys.refs(namespace, lineage), &page.encode());
-            if repository.with_index(|index| index.find(&top.id().prefix()).is_none()) {
+            let find = |index: &Index| index.find(&top.id().prefix());
+            if repository.look_up(find).await?.is_none() {
                 let (mut encoder, mut mover) = (Encoder::new()?, Mover::default());
                 let key = keys.refs(namespace, lineage);
                 self.keep_page(&mut page, &key, &mut encoder, &mut mover)

@@ -49,7 +49,7 @@ impl Repair<'_> {
         for commit in state.needed() {
             self.go_on()?;
             let suspects = &self.suspects;
-            let lost = |prefix: &Prefix| !suspects.is_kept(repository, prefix);
+            let lost = |prefix: &Prefix| suspects.is_lost(repository, prefix);
             if !needs.any(commit, &lost).await? {
                 continue;
             }
@@ -81,6 +81,7 @@ impl Repair<'_> {
             })
             .await?;
         }
+        self.suspects.prove_answers()?;
         let mut more = false;
         for (name, reason) in errors {
             more |= self.suspect_of(&Error::Damaged { name, reason }).await?;

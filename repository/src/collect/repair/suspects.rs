@@ -1,6 +1,9 @@
 //! Packs that are damaged or missing, and what is known to lie in them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Mutex,
+};
 
 use super::Repair;
 use crate::{
@@ -9,6 +12,7 @@ use crate::{
     error::{Error, Result},
     mark::{Marked, mark},
     pack,
+    reader::lock,
     repository::Repository,
     secret::Prefix,
     walk::is_loss,
@@ -38,6 +42,8 @@ pub(super) struct Suspects {
     pub(super) places: HashMap<Prefix, Vec<(String, Place)>>,
     /// Chunks that would be copied, were it no dry run.
     pub(super) pretended: HashSet<Prefix>,
+    /// Why the index could not be read.
+    failed: Mutex<Option<Error>>,
 }
 
 impl Suspects {
@@ -45,13 +51,25 @@ impl Suspects {
         self.packs.keys().cloned().collect()
     }
 
-    /// Whether the chunk is in a pack that is not damaged.
-    pub(super) fn is_kept(&self, repository: &Repository, prefix: &Prefix) -> bool {
-        self.pretended.contains(prefix)
-            || repository.with_index(|index| {
-                let mut holders = index.holders(prefix);
-                holders.any(|(pack, _)| !self.packs.contains_key(pack))
-            })
+    /// Whether the chunk is in no pack but damaged ones. Whoever asks must ask [`Self::prove_answers`] in the end.
+    pub(super) fn is_lost(&self, repository: &Repository, prefix: &Prefix) -> bool {
+        if self.pretended.contains(prefix) {
+            return false;
+        }
+        match repository.with_index(|index| index.holders(prefix)) {
+            Ok(holders) => holders
+                .iter()
+                .all(|(pack, _)| self.packs.contains_key(&**pack)),
+            Err(error) => {
+                lock(&self.failed).get_or_insert(error);
+                false
+            }
+        }
+    }
+
+    /// Whether the index could be read whenever it was asked.
+    pub(super) fn prove_answers(&self) -> Result<()> {
+        lock(&self.failed).take().map_or(Ok(()), Err)
     }
 }
 
@@ -67,18 +85,17 @@ impl Repair<'_> {
         let coverage = loaded.coverage;
         let (mut ends, mut packs): (HashMap<String, u64>, Vec<_>) = Default::default();
         repository.with_index(|index| {
-            let names: HashMap<u32, &str> =
-                index.packs().map(|(i, name, _)| (i, &**name)).collect();
-            for (_, pack, offset, len) in index.places() {
-                if let Some(name) = names.get(&pack) {
-                    let end = ends.entry((*name).to_owned()).or_default();
-                    *end = (*end).max(u64::from(offset) + u64::from(len));
-                }
-            }
-            for name in names.values().collect::<BTreeSet<_>>() {
-                ends.entry((**name).to_owned()).or_default();
-            }
-        });
+            let mut last: HashMap<u32, u64> = HashMap::new();
+            index.each_place(|place| {
+                let end = last.entry(place.pack).or_default();
+                *end = (*end).max(u64::from(place.offset) + u64::from(place.len));
+                Ok(())
+            })?;
+            index.each_pack(|ordinal, pack, _| {
+                let end = ends.entry(pack.name.to_string()).or_default();
+                *end = (*end).max(last.get(&ordinal).copied().unwrap_or_default());
+            })
+        })?;
         let mut read = BTreeSet::new();
         for (name, end) in &ends {
             let key = pack_key(name);
@@ -130,7 +147,7 @@ impl Repair<'_> {
         let (Error::Damaged { name, .. } | Error::NotFound { name, .. }) = error else {
             return Ok(false);
         };
-        if self.suspects.packs.contains_key(name) || !self.repository().has_pack(name) {
+        if self.suspects.packs.contains_key(name) || !self.repository().has_pack(name)? {
             return Ok(false);
         }
         self.suspect(&name.clone(), true).await?;
@@ -182,16 +199,19 @@ impl Repair<'_> {
                 add(entry.id.prefix(), entry.offset, entry.len);
             }
             repository.with_index(|index| {
-                let ordinals: HashSet<u32> = index
-                    .packs()
-                    .filter(|(_, pack, _)| ***pack == *name)
-                    .map(|(i, ..)| i)
-                    .collect();
-                let places = index.places();
-                for (prefix, _, offset, len) in places.filter(|p| ordinals.contains(&p.1)) {
-                    add(prefix, offset, len);
-                }
-            });
+                let mut ordinals: HashSet<u32> = HashSet::new();
+                index.each_pack(|ordinal, pack, _| {
+                    if *pack.name == *name {
+                        ordinals.insert(ordinal);
+                    }
+                })?;
+                index.each_place(|place| {
+                    if ordinals.contains(&place.pack) {
+                        add(place.prefix, place.offset, place.len);
+                    }
+                    Ok(())
+                })
+            })?;
         }
         let suspect = Suspect {
             missing,
