@@ -5,7 +5,10 @@ use orlop_kubernetes::velero::{
 };
 use orlop_proto::v1::{self, RunPhase};
 
-use crate::runs::{self, count};
+use crate::{
+    clock,
+    runs::{self, count},
+};
 
 /// The phase of a `Backup` whose run is so far; `None` where the run says nothing.
 fn phase(run: RunPhase) -> Option<BackupPhase> {
@@ -34,6 +37,11 @@ pub(crate) fn status(backup: &Backup, run: &v1::Backup, now_ms: i64) -> BackupSt
     let ends = phase.is_final();
     if status.start_timestamp.is_none() {
         status.start_timestamp = runs::began(run.created_ms, run.started_ms, now_ms);
+        // The coordinator counts from when it has accepted the backup, and so does its record in the store.
+        let ttl_ms = backup.spec.ttl.as_secs().saturating_mul(1000);
+        if run.created_ms > 0 && ttl_ms > 0 {
+            status.expiration = clock::time(run.created_ms.saturating_add(ttl_ms));
+        }
     }
     if ends && status.completion_timestamp.is_none() {
         status.completion_timestamp = runs::ended(run.completed_ms, now_ms);

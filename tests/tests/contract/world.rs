@@ -374,7 +374,7 @@ impl Application<'_> {
 
     /// A fingerprint of what is in the volume.
     pub(crate) async fn fingerprint(&self) -> String {
-        self.exec("cat /data/random.* | cksum").await
+        self.exec("cat /data/random.* | md5sum").await
     }
 
     /// Removes the namespace, whose end is not waited for.
