@@ -49,6 +49,8 @@ pub struct Repository {
     pub(crate) keys: KeyRing,
     state: Mutex<LogState>,
     index: RwLock<IndexState>,
+    /// The index that takes its place once it knows all that the log names; written while the log is locked.
+    next_index: RwLock<Option<IndexState>>,
     order: OnceLock<Order>,
     /// What open sessions have taken over from earlier ones.
     adopted: StdMutex<HashMap<SessionId, Arc<Adoption>>>,
@@ -72,6 +74,7 @@ impl Repository {
             keys,
             state: Mutex::new(LogState::new()),
             index: RwLock::new(index),
+            next_index: RwLock::new(None),
             order: OnceLock::new(),
             adopted: StdMutex::default(),
             opened_by: StdMutex::default(),

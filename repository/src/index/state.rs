@@ -13,6 +13,7 @@ use super::{
     merge::{Done, Dropped, Flush, Work},
     record::{digest_of, digests},
     segment::Segment,
+    table::Table,
 };
 use crate::{
     error::Result,
@@ -43,8 +44,16 @@ pub(crate) struct IndexState {
 impl IndexState {
     /// What the tables of a directory hold.
     pub(crate) fn begin(directory: Arc<TableDirectory>) -> Self {
+        let tables = directory.open();
+        Self::of(directory, tables)
+    }
+
+    fn of(directory: Arc<TableDirectory>, tables: Vec<Arc<Table>>) -> Self {
         let mut state = Self {
-            index: Index::default(),
+            index: Index {
+                tables,
+                ..Index::default()
+            },
             flush_at: directory.shared.limits.memory_records,
             directory,
             loaded: HashMap::new(),
@@ -54,15 +63,10 @@ impl IndexState {
             guessed: None,
             judged: None,
         };
-        state.index.tables = state.directory.open();
-        state.learn_tables();
-        state
-    }
-
-    fn learn_tables(&mut self) {
-        for table in &self.index.tables {
-            self.loaded.extend(table.segments.iter().cloned());
+        for table in &state.index.tables {
+            state.loaded.extend(table.segments.iter().cloned());
         }
+        state
     }
 
     pub(crate) fn index(&self) -> &Index {
@@ -320,22 +324,18 @@ impl IndexState {
         self.index.tables.iter().any(|table| table.is_broken())
     }
 
-    /// Drops a damaged table and all that builds upon it, so that what they held is read from the store again.
-    pub(crate) fn drop_broken(&mut self) {
-        let mut tables = std::mem::take(&mut self.index.tables);
+    /// The same without a damaged table and all that builds upon it: what they held is to be read from the store
+    /// again, and until then it knows less than it should.
+    pub(crate) fn without_broken(&self) -> Self {
+        let tables = &self.index.tables;
         let whole = tables.iter().take_while(|table| !table.is_broken()).count();
-        let lost = tables.split_off(whole);
-        self.directory.remove(&lost);
-        if tables.is_empty() {
+        self.directory.remove(&tables[whole..]);
+        if whole == 0 {
             self.directory.begin_chain();
         }
-        self.index = Index {
-            tables,
-            ..Index::default()
-        };
-        self.loaded.clear();
-        self.recent.clear();
-        (self.read, self.merge_at, self.judged) = (0, 0, None);
-        self.learn_tables();
+        Self {
+            guessed: self.guessed.clone(),
+            ..Self::of(Arc::clone(&self.directory), tables[..whole].to_vec())
+        }
     }
 }

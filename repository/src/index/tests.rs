@@ -126,7 +126,7 @@ impl Process {
     /// As a repository does it.
     fn load(&mut self, model: &Model) -> Result<()> {
         if self.0.is_broken() {
-            self.0.drop_broken();
+            self.0 = self.0.without_broken();
         }
         for name in &model.log.segments {
             if !self.0.has(name) {

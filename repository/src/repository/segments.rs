@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     path::PathBuf,
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, RwLockWriteGuard},
 };
 
 use futures_util::future::join_all;
@@ -40,13 +40,14 @@ impl Repository {
         Ok(())
     }
 
-    /// Brings the index up to the log.
+    /// Brings the index up to the log, which is locked. Readers see the index of before until a new one is whole.
     pub(super) async fn load_segments(&self, state: &mut LogState) -> Result<()> {
         self.drop_broken();
         let mut lost: Vec<String> = Vec::new();
-        let mut at_once = AT_ONCE;
+        // How large they are shows with the first one.
+        let mut at_once = 1;
         loop {
-            let missing: Vec<String> = self.read_index(|index| {
+            let missing: Vec<String> = self.read_next(|index| {
                 let new = state.segments.iter().filter(|name| !index.has(name));
                 let new = new.filter(|name| !lost.contains(*name));
                 new.take(at_once).cloned().collect()
@@ -77,7 +78,7 @@ impl Repository {
                     }
                     Err(error) => return Err(error),
                 };
-                if let Err(error) = self.write_index(|index| index.add(name, segment)) {
+                if let Err(error) = self.write_next(|index| index.add(name, segment)) {
                     if !self.drop_broken() {
                         return Err(error);
                     }
@@ -91,39 +92,42 @@ impl Repository {
             self.guess_segments(&lost, state).await?;
         }
         // What was replaced by others is not needed any more.
-        if self.read_index(|index| index.segments() > state.segments.len()) {
+        if self.read_next(|index| index.segments() > state.segments.len()) {
             let current: HashSet<&str> = state.segments.iter().map(String::as_str).collect();
-            self.write_index(|index| index.retain(|name| current.contains(name)));
+            self.write_next(|index| index.retain(|name| current.contains(name)));
         }
-        if !self.read_index(|index| index.is_judged(state)) {
-            self.write_index(|index| index.judge(state));
+        if !self.read_next(|index| index.is_judged(state)) {
+            self.write_next(|index| index.judge(state));
         }
         self.make_tables().await;
+        if let Some(whole) = self.next_index().take() {
+            self.write_index(|index| *index = whole);
+        }
         Ok(())
     }
 
     /// Moves records from memory to tables, and merges tables, as far as that is due. What cannot be written
     /// now stays as it is.
     async fn make_tables(&self) {
-        while let Some(work) = self.read_index(IndexState::work) {
+        while let Some(work) = self.read_next(IndexState::work) {
             match blocking(move || work.run()).await {
-                Ok(done) => self.write_index(|index| index.install(done)),
+                Ok(done) => self.write_next(|index| index.install(done)),
                 Err(error) => {
                     tracing::warn!(%error, "the index takes more memory than it should");
-                    self.write_index(IndexState::postpone);
+                    self.write_next(IndexState::postpone);
                 }
             }
         }
     }
 
-    /// Drops tables that turned out to be damaged; false if there are none.
+    /// Begins an index without the tables that turned out to be damaged; false if there are none. Until it knows
+    /// everything again the one that is there stays: what it would find in a damaged table is an error.
     fn drop_broken(&self) -> bool {
-        let broken = self.read_index(IndexState::is_broken);
-        if broken {
-            tracing::warn!("a local table of the index is damaged: it is made again");
-            self.write_index(IndexState::drop_broken);
-        }
-        broken
+        let next = self.read_next(|index| index.is_broken().then(|| index.without_broken()));
+        let Some(next) = next else { return false };
+        tracing::warn!("a local table of the index is damaged: it is made again");
+        *self.next_index() = Some(next);
+        true
     }
 
     /// A segment that the log names.
@@ -140,7 +144,7 @@ impl Repository {
     /// Adds what lost segments held, as far as the packs tell that no other segment names.
     async fn guess_segments(&self, lost: &[String], state: &LogState) -> Result<()> {
         let add = |name: &str, builder: SegmentBuilder| {
-            self.write_index(|index| index.guess(name, builder.into_segment()))
+            self.write_next(|index| index.guess(name, builder.into_segment()))
         };
         for name in lost {
             add(name, SegmentBuilder::default())?;
@@ -149,7 +153,7 @@ impl Repository {
         for class in ["m/", "p/"] {
             let unnamed: Vec<_> = {
                 let objects = self.store.list(class).await?;
-                let known = |name: &str| self.read_index(|index| index.names_pack(name));
+                let known = |name: &str| self.read_next(|index| index.names_pack(name));
                 let unnamed = objects.into_iter();
                 unnamed
                     .filter(|o| !known(&o.name) && !state.dead.contains(&o.name))
@@ -181,7 +185,7 @@ impl Repository {
         let mut state = self.state.lock().await;
         let directory = self.read_index(|index| Arc::clone(index.directory()));
         let index = blocking(move || Ok(IndexState::begin(directory))).await?;
-        self.write_index(|state| *state = index);
+        *self.next_index() = Some(index);
         self.load_segments(&mut state).await
     }
 
@@ -197,6 +201,31 @@ impl Repository {
         let end = end.open(name, &bytes, &key)?;
         let sealed = self.store.get_range(name, end.offset, end.len).await?;
         pack::open_table(name, &sealed, end, &key)
+    }
+
+    fn next_index(&self) -> RwLockWriteGuard<'_, Option<IndexState>> {
+        self.next_index
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the index that is being made, or else the one that is there.
+    fn write_next<T>(&self, write: impl FnOnce(&mut IndexState) -> T) -> T {
+        match &mut *self.next_index() {
+            Some(next) => write(next),
+            None => self.write_index(write),
+        }
+    }
+
+    fn read_next<T>(&self, read: impl FnOnce(&IndexState) -> T) -> T {
+        let next = self
+            .next_index
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        match &*next {
+            Some(next) => read(next),
+            None => self.read_index(read),
+        }
     }
 
     fn write_index<T>(&self, write: impl FnOnce(&mut IndexState) -> T) -> T {
