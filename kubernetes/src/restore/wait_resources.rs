@@ -6,31 +6,41 @@ use serde_json::{Map, Value};
 use super::json::items;
 use crate::quantity;
 
-/// A resource, what is requested of it at most, and below which limit the program may not get along.
+/// A resource, what is requested of it at most, and below which limit the program does not get along.
 struct Resource {
     name: &'static str,
     most: f64,
     floor: f64,
 }
 
+/// What one container has of a resource.
+#[derive(Clone, Copy)]
+struct Share {
+    request: f64,
+    limit: Option<f64>,
+}
+
 const RESOURCES: [Resource; 2] = [
     Resource {
         name: "cpu",
         most: 0.1,
-        floor: 0.05,
+        floor: 0.0,
     },
     Resource {
         name: "memory",
         most: 128.0 * MEBIBYTE,
-        floor: 64.0 * MEBIBYTE,
+        floor: 32.0 * MEBIBYTE,
     },
 ];
 
 const MEBIBYTE: f64 = 1_048_576.0;
 
-/// Requests and limits for a pod. What is `given` for a part and a resource counts as it is, and `0` stands for none.
-/// The rest is no more than the pod's own containers have, and leaves its class of service as it is: a pod that requests
-/// nothing goes on to, and one whose limits are its requests has such a container.
+/// By how much a sum of decimal fractions may be too large.
+const ROUNDING: f64 = 1e-6;
+
+/// Requests and limits for a pod. What is `given` for a part and a resource counts as it is, and zero stands for none.
+/// The rest is no more than the largest of the pod's own containers has, which was admitted once, and leaves its class of
+/// service as it is: a pod that requests nothing goes on to, and one whose limits are its requests has such a container.
 pub(super) fn resources(
     pod: &Value,
     given: impl Fn(&str, &str) -> Option<String>,
@@ -67,42 +77,49 @@ impl Resource {
         ];
         parts.into_iter().filter_map(|(part, given, fits)| {
             let amount = given.or_else(|| fits.map(|it| self.text(it)))?;
-            (amount != "0").then_some((part, amount))
+            (quantity::parse(&amount) != Some(0.0)).then_some((part, amount))
         })
     }
 
     /// The request and the limit that go with a pod's.
     fn fitting(&self, pod: &Value) -> (Option<f64>, Option<f64>) {
-        let amount = |container: &Value, part: &str| {
-            quantity::parse(container["resources"][part][self.name].as_str()?)
-        };
-        let limits: Vec<Option<f64>> = items(pod, "/spec/containers")
-            .map(|one| amount(one, "limits"))
+        let shares: Vec<Share> = items(pod, "/spec/containers")
+            .map(|one| self.share(one))
             .collect();
-        // Without a request the limit is the request.
-        let requests: Vec<Option<f64>> = items(pod, "/spec/containers")
-            .map(|one| amount(one, "requests").or_else(|| amount(one, "limits")))
-            .collect();
-        let requested: f64 = requests.iter().flatten().sum();
-        let request = (requested > 0.0).then(|| requested.min(self.most));
-        let Some(limited) = limits.iter().copied().sum::<Option<f64>>() else {
-            return (request, None);
+        let limits: Option<Vec<f64>> = shares.iter().map(|one| one.limit).collect();
+        let Some(limits) = limits.filter(|limits| !limits.is_empty()) else {
+            let largest = shares.iter().map(|one| one.request).fold(0.0, f64::max);
+            return ((largest > 0.0).then(|| largest.min(self.most)), None);
         };
-        if limits == requests {
-            let both = limited.min(self.most).max(self.floor);
-            return (Some(both), Some(both));
+        let largest = limits.iter().copied().fold(0.0, f64::max);
+        let limit = largest.min(self.most).max(self.floor);
+        if shares.iter().all(|one| one.limit == Some(one.request)) {
+            return (Some(limit), Some(limit));
         }
-        (request, Some(limited.min(self.most).max(self.floor)))
+        let of_largest = shares.iter().filter(|one| one.limit == Some(largest));
+        let request = of_largest.map(|one| one.request).fold(0.0, f64::max);
+        (Some(request.min(limit)), Some(limit))
+    }
+
+    /// Without a request the limit is the request.
+    fn share(&self, container: &Value) -> Share {
+        let amount =
+            |part: &str| quantity::parse(container["resources"][part][self.name].as_str()?);
+        let limit = amount("limits");
+        Share {
+            request: amount("requests").or(limit).unwrap_or(0.0),
+            limit,
+        }
     }
 
     /// As Kubernetes writes it: whole thousandths or bytes.
     fn text(&self, amount: f64) -> String {
         if self.name == "cpu" {
-            format!("{}m", (amount * 1000.0).ceil())
+            format!("{}m", (amount * 1000.0 - ROUNDING).ceil())
         } else if amount % MEBIBYTE == 0.0 {
             format!("{}Mi", amount / MEBIBYTE)
         } else {
-            format!("{}", amount.ceil())
+            format!("{}", (amount - ROUNDING).ceil())
         }
     }
 }
@@ -126,8 +143,13 @@ mod tests {
             {"resources": {"requests": {"cpu": "20m", "memory": "16Mi"}}},
             {"resources": {"requests": {"cpu": "5m"}}},
         ]);
-        let want = json!({"requests": {"cpu": "25m", "memory": "16Mi"}});
+        let want = json!({"requests": {"cpu": "20m", "memory": "16Mi"}});
         assert_eq!(of(&tight), want);
+        for cpu in 1..100 {
+            let cpu = format!("{cpu}m");
+            let got = of(&json!([{"resources": {"requests": {"cpu": cpu}}}]));
+            assert_eq!(got, json!({"requests": {"cpu": cpu}}));
+        }
         let wide = json!([{"resources": {"requests": {"cpu": "2", "memory": "1e9"}}}]);
         let want = json!({"requests": {"cpu": "100m", "memory": "128Mi"}});
         assert_eq!(of(&wide), want);
@@ -139,11 +161,11 @@ mod tests {
             {"resources": {"limits": {"cpu": "1", "memory": "100M"}, "requests": {"cpu": "1000m", "memory": "100M"}}},
             {"resources": {"limits": {"cpu": "10m", "memory": "1M"}}},
         ]);
-        let want = json!({"cpu": "100m", "memory": "101000000"});
+        let want = json!({"cpu": "100m", "memory": "100000000"});
         assert_eq!(of(&guaranteed), json!({"requests": want, "limits": want}));
         // Less than this the program could not do with.
         let tiny = json!([{"resources": {"limits": {"cpu": "1m", "memory": "4Mi"}}}]);
-        let want = json!({"cpu": "50m", "memory": "64Mi"});
+        let want = json!({"cpu": "1m", "memory": "32Mi"});
         assert_eq!(of(&tiny), json!({"requests": want, "limits": want}));
         // A limit on each container, as quotas want it, but a smaller request.
         let burstable = json!([{"resources": {
@@ -153,6 +175,9 @@ mod tests {
             "requests": {"cpu": "10m", "memory": "10Mi"}, "limits": {"cpu": "100m", "memory": "128Mi"},
         });
         assert_eq!(of(&burstable), want);
+        let ratio = json!([{"resources": {"limits": {"cpu": "20m"}, "requests": {"cpu": "10m"}}}]);
+        let want = json!({"requests": {"cpu": "10m"}, "limits": {"cpu": "20m"}});
+        assert_eq!(of(&ratio), want);
         // One container without a limit leaves the pod without.
         let half = json!([{"resources": {"limits": {"cpu": "1"}}}, {"name": "b"}]);
         assert_eq!(of(&half), json!({"requests": {"cpu": "100m"}}));
@@ -163,7 +188,7 @@ mod tests {
         let pod = json!({"spec": {"containers": [{"resources": {"requests": {"cpu": "20m", "memory": "20Mi"}}}]}});
         let given = |part: &str, name: &str| match (part, name) {
             ("requests", "cpu") => Some("200m".to_owned()),
-            ("requests", "memory") => Some("0".to_owned()),
+            ("requests", "memory") => Some("0Mi".to_owned()),
             ("limits", "memory") => Some("1Gi".to_owned()),
             _ => None,
         };
