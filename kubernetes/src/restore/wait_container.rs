@@ -104,11 +104,7 @@ fn container(pod: &Value, settings: &WaitSettings, stall: Duration) -> Value {
         ],
         "securityContext": security(pod, settings),
     });
-    let given = |part: &str, name: &str| {
-        let mut all = settings.resources.iter();
-        let found = all.find(|((one, of), _)| (*one, *of) == (part, name));
-        found.map(|(_, amount)| amount.clone())
-    };
+    let given = |part: &str, name: &str| settings.resources.get(&(part, name)).cloned();
     let resources = resources(pod, given);
     if !resources.is_empty() {
         container["resources"] = Value::Object(resources);
