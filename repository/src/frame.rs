@@ -61,11 +61,11 @@ pub(crate) enum Codec {
 }
 
 /// How hard zstd tries; a reader need not know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Level(i32);
 
 impl Default for Level {
-    /// That of metadata, and of data whose packs the store keeps up with only just.
+    /// That of metadata, of data whose packs the store keeps up with only just, and of what shrinks much.
     fn default() -> Self {
         Self(3)
     }
@@ -81,6 +81,16 @@ impl Level {
             Self(2)
         } else {
             Self(1)
+        }
+    }
+
+    /// The level for data of which the chunk before shrank from `plain` to `packed` bytes: what shrinks to a quarter
+    /// takes hardly longer at the usual level than at a lower one.
+    fn after(self, plain: usize, packed: usize) -> Self {
+        if packed * 4 <= plain {
+            self.max(Self::default())
+        } else {
+            self
         }
     }
 }
@@ -128,6 +138,8 @@ pub(crate) struct Encoder {
     compressor: Compressor<'static>,
     level: Level,
     buffer: Vec<u8>,
+    /// Length of the chunk before, and of what became of it.
+    before: (usize, usize),
 }
 
 impl Encoder {
@@ -144,6 +156,7 @@ impl Encoder {
             compressor,
             level,
             buffer: Vec::new(),
+            before: (0, 1),
         })
     }
 
@@ -187,7 +200,7 @@ impl Encoder {
         Ok(self.compress(plain, level)?.then_some(self.buffer.len()))
     }
 
-    /// Compresses into the buffer; false if raw bytes are the better choice.
+    /// Compresses into the buffer, at `level` or a higher one; false if raw bytes are the better choice.
     fn compress(&mut self, plain: &[u8], level: Level) -> Result<bool> {
         if plain.len() < MIN_COMPRESS || !entropy::looks_compressible(plain) {
             return Ok(false);
@@ -199,6 +212,7 @@ impl Encoder {
             action: "compress a chunk",
             source,
         };
+        let level = level.after(self.before.0, self.before.1);
         if self.level != level {
             self.compressor
                 .set_compression_level(level.0)
@@ -208,6 +222,7 @@ impl Encoder {
         self.compressor
             .compress_to_buffer(plain, &mut self.buffer)
             .map_err(system)?;
+        self.before = (plain.len(), self.buffer.len());
         Ok(self.buffer.len() + self.buffer.len() / 64 < plain.len())
     }
 }
