@@ -204,14 +204,14 @@ impl Collector<'_> {
             if !makes(Mistake::NoRemark) {
                 self.mark_again(&state, &mut marked).await?;
             }
-            let going = self.condemned_for_good(&state, leftovers, &marked)?;
+            let going = self.condemned_for_good(&state, leftovers, &marked).await?;
             let Some((objects, rescued)) = going else {
                 return Ok(true);
             };
             let mut listed = objects.clone();
             if makes(Mistake::LateRescue) {
                 let none = Marked::default();
-                let all = self.condemned_for_good(&state, leftovers, &none)?;
+                let all = self.condemned_for_good(&state, leftovers, &none).await?;
                 listed = all.unwrap_or_default().0;
             }
             self.report.rescued_packs += rescued;

@@ -16,6 +16,7 @@ mod scan;
 mod segment;
 mod state;
 mod table;
+mod tally;
 mod writer;
 
 #[cfg(test)]
@@ -29,9 +30,11 @@ use std::{
 
 pub(crate) use directory::TableDirectory;
 pub(crate) use limits::Limits;
+pub(crate) use merge::Done;
 pub(crate) use record::{PackEntry, digest_of, digests};
 pub(crate) use segment::{Segment, SegmentBuilder};
 pub(crate) use state::IndexState;
+pub(crate) use tally::Tally;
 
 use memory::Memory;
 use record::Record;
@@ -69,7 +72,7 @@ struct Copy<'i> {
 #[derive(Clone, Copy)]
 enum Home<'i> {
     Memory(&'i Memory),
-    Table(&'i Table),
+    Table(&'i Arc<Table>),
 }
 
 impl Copy<'_> {

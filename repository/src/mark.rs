@@ -30,6 +30,15 @@ pub(crate) struct Marked {
     pages: HashSet<Secret>,
 }
 
+impl Marked {
+    /// The chunks in the order in which an index holds them: looked up in this order its blocks are read once each.
+    pub(crate) fn in_order(&self) -> Vec<&Prefix> {
+        let mut ids: Vec<&Prefix> = self.ids.iter().collect();
+        ids.sort_unstable();
+        ids
+    }
+}
+
 /// What was wrong with a snapshot's references.
 pub(crate) struct BrokenRefs {
     pub(crate) snapshot: Option<SnapshotId>,

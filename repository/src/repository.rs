@@ -10,6 +10,7 @@ mod lookup;
 mod open;
 mod rotate;
 mod segments;
+mod tables;
 
 use std::{
     collections::HashMap,
@@ -26,6 +27,7 @@ pub use rotate::{RotateOptions, RotateReport};
 
 use adopt::Adoption;
 use key_objects::OpenedBy;
+use tables::Making;
 
 use crate::{
     clock::now_ms,
@@ -51,6 +53,8 @@ pub struct Repository {
     index: RwLock<IndexState>,
     /// The index that takes its place once it knows all that the log names; written while the log is locked.
     next_index: RwLock<Option<IndexState>>,
+    /// A table of the index that is being made.
+    making: Mutex<Option<Making>>,
     order: OnceLock<Order>,
     /// What open sessions have taken over from earlier ones.
     adopted: StdMutex<HashMap<SessionId, Arc<Adoption>>>,
@@ -75,6 +79,7 @@ impl Repository {
             state: Mutex::new(LogState::new()),
             index: RwLock::new(index),
             next_index: RwLock::new(None),
+            making: Mutex::new(None),
             order: OnceLock::new(),
             adopted: StdMutex::default(),
             opened_by: StdMutex::default(),

@@ -64,21 +64,32 @@ impl Check {
     fn add_chunks(&self) -> Result<()> {
         let mut found = lock(&self.found);
         self.repository.with_index(|index| {
+            let kinds = [DamageKind::MissingPack, DamageKind::DamagedPack];
             let mut packs: HashMap<u32, Arc<str>> = HashMap::new();
             index.each_pack(|ordinal, pack, _| {
-                packs.insert(ordinal, pack.name.clone());
+                if kinds
+                    .iter()
+                    .any(|kind| found.get_mut(&pack.name, *kind).is_some())
+                {
+                    packs.insert(ordinal, pack.name.clone());
+                }
             })?;
+            if packs.is_empty() {
+                return Ok(());
+            }
             index.each_place(|place| {
                 let (prefix, pack) = (place.prefix, place.pack);
-                // A chunk that also lies elsewhere is read from the best of its places.
-                let best: Option<(u32, u32)> = index.find_pack(&prefix)?;
-                let Some(name) = packs
-                    .get(&pack)
-                    .filter(|_| best.is_none_or(|(b, _)| b == pack))
-                else {
+                let Some(name) = packs.get(&pack) else {
                     return Ok(());
                 };
-                for kind in [DamageKind::MissingPack, DamageKind::DamagedPack] {
+                // A chunk that also lies elsewhere is read from the best of its places.
+                if index
+                    .find_pack(&prefix)?
+                    .is_some_and(|(best, _)| best != pack)
+                {
+                    return Ok(());
+                }
+                for kind in kinds {
                     if let Some(hit) = found.get_mut(name, kind) {
                         hit.chunks.insert(prefix);
                     }

@@ -130,7 +130,7 @@ impl Check {
             Err(error) if is_loss(&error) => {
                 // Without a session in the log a collection may have deleted it just now.
                 self.repository.refresh().await?;
-                if !self.repository.has_pack(name)? {
+                if !self.repository.has_pack(name) {
                     return Ok(());
                 }
                 tracing::debug!(name, %error, "a pack is damaged");
@@ -152,13 +152,6 @@ impl Check {
 }
 
 impl Repository {
-    /// Whether the index names the pack.
-    pub(crate) fn has_pack(&self, name: &str) -> Result<bool> {
-        let mut has = false;
-        self.with_index(|index| index.each_pack(|_, pack, _| has |= *pack.name == *name))?;
-        Ok(has)
-    }
-
     /// Proves that a pack holds the bytes that were stored, and that the index knows its chunks.
     pub(crate) async fn read_pack(&self, name: &str) -> Result<()> {
         let bytes = self.store().get_fresh(name).await?;

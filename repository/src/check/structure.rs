@@ -7,14 +7,14 @@ use futures_util::future::join_all;
 use super::{Check, CheckDepth, DamageKind, object_of};
 use crate::{
     error::{Error, Result},
-    index::{PackEntry, Segment},
+    index::{Index, PackEntry, Segment},
     keys::WrappedKey,
     log,
     mark::snapshot_id,
     pack,
     protocol::LogState,
     repository::Repository,
-    secret::{Key, Secret, hex},
+    secret::{Key, Prefix, Secret, hex},
     snapshot::{self, OpenedSnapshot},
     walk::is_loss,
 };
@@ -145,28 +145,32 @@ impl Check {
         // What the index names is there, needed or not: a backup may build upon it at any time.
         let mut ends: BTreeMap<String, u64> = BTreeMap::new();
         let shallow = self.options.depth == CheckDepth::Structure;
-        self.repository.with_index(|index| {
-            for prefix in &self.marked.ids {
-                let Some(place) = index.find(prefix)? else {
-                    self.found(&hex(prefix), DamageKind::MissingChunk, Some(*prefix), None);
-                    continue;
-                };
-                let end = u64::from(place.offset) + u64::from(place.len);
-                let size = self.sizes.get(&place.pack).copied().unwrap_or_default();
-                if !shallow && size < end {
-                    let known = ends.entry(place.pack).or_default();
-                    *known = (*known).max(end);
-                }
-            }
-            if shallow {
+        let find = |index: &Index, prefix: &Prefix| {
+            let Some(place) = index.find(prefix)? else {
+                self.found(&hex(prefix), DamageKind::MissingChunk, Some(*prefix), None);
                 return Ok(());
+            };
+            let end = u64::from(place.offset) + u64::from(place.len);
+            let size = self.sizes.get(&place.pack).copied().unwrap_or_default();
+            if !shallow && size < end {
+                let known = ends.entry(place.pack).or_default();
+                *known = (*known).max(end);
             }
-            index.each_pack(|_, PackEntry { name, .. }, _| {
-                if !self.sizes.contains_key(&**name) {
-                    ends.entry(name.to_string()).or_default();
-                }
-            })
-        })?;
+            Ok(())
+        };
+        self.repository
+            .look_up_each(&self.marked.in_order(), find)
+            .await?;
+        if !shallow {
+            self.go_on()?;
+            self.repository.with_index(|index| {
+                index.each_pack(|_, PackEntry { name, .. }, _| {
+                    if !self.sizes.contains_key(&**name) {
+                        ends.entry(name.to_string()).or_default();
+                    }
+                })
+            })?;
+        }
         for (name, end) in ends {
             // It may be newer than the listing.
             let kind = match self.repository.store().stat(&name).await? {

@@ -71,7 +71,7 @@ impl Collector<'_> {
         let mut newest = repository.newest_state().await?;
         self.append(&mut newest, |_| Ok(Some(Body::Index(body.clone()))))
             .await?;
-        repository.segments_replaced(&removed, added);
+        repository.segments_replaced(&removed, added).await;
         Ok(())
     }
 }

@@ -8,11 +8,12 @@ use std::{
 use super::Collector;
 use crate::{
     error::{Error, Result},
-    index::{Index, PackEntry},
+    index::{Index, PackEntry, Tally},
     mark::{Marked, mark, snapshot_id},
     protocol::{LogState, PackUse, Plan, PlanLimits, plan_packs, rescued},
     reader::FrameReader,
     repository::Repository,
+    secret::Prefix,
     store::ObjectInfo,
     walk::{Piece, Walk, is_loss},
 };
@@ -65,7 +66,7 @@ impl Collector<'_> {
             .collect();
         let packs = objects.iter().filter(|object| is_pack(&object.name));
         let total = packs.map(|object| object.size).sum();
-        let uses = pack_uses(repository, &marked, &listing)?;
+        let uses = pack_uses(repository, &marked, &listing).await?;
         let indexed: HashSet<&str> = uses.iter().map(|pack| &*pack.name).collect();
         let leftovers = objects
             .into_iter()
@@ -127,7 +128,7 @@ impl Collector<'_> {
 
     /// The condemned packs that really go, the leftovers that are nobody's, and how many packs were
     /// rescued; `None` if nothing is condemned.
-    pub(super) fn condemned_for_good(
+    pub(super) async fn condemned_for_good(
         &self,
         state: &LogState,
         leftovers: &[ObjectInfo],
@@ -137,20 +138,20 @@ impl Collector<'_> {
             return Ok(None);
         };
         let mut needed: HashSet<String> = HashSet::new();
-        self.repository.with_index(|index| {
-            for prefix in &marked.ids {
-                let holders = index.holders(prefix)?;
-                let holders = holders.iter().map(|(pack, standing)| (&**pack, *standing));
-                needed.extend(rescued(holders).map(str::to_owned));
-            }
-            Ok::<_, Error>(())
-        })?;
+        let find = |index: &Index, prefix: &Prefix| {
+            let holders = index.holders(prefix)?;
+            let holders = holders.iter().map(|(pack, standing)| (&**pack, *standing));
+            needed.extend(rescued(holders).map(str::to_owned));
+            Ok(())
+        };
+        self.repository
+            .look_up_each(&marked.in_order(), find)
+            .await?;
         let going = epoch.packs.iter().filter(|pack| !needed.contains(*pack));
         let mut objects: Vec<String> = going.cloned().collect();
         let rescued = (epoch.packs.len() - objects.len()) as u64;
-        let indexed = self.repository.with_index(Index::pack_names)?;
         let left = leftovers.iter().filter(|object| {
-            !indexed.contains(&*object.name) && state.is_leftover(epoch, &object.name)
+            !self.repository.has_pack(&object.name) && state.is_leftover(epoch, &object.name)
         });
         objects.extend(left.map(|object| object.name.clone()));
         Ok(Some((objects, rescued)))
@@ -178,30 +179,31 @@ fn may_be_left(state: &LogState, term: u64, name: &str) -> bool {
 }
 
 /// How much of each indexed pack that exists is needed.
-fn pack_uses(
+async fn pack_uses(
     repository: &Repository,
     marked: &Marked,
     listing: &HashMap<String, u64>,
 ) -> Result<Vec<PackUse>> {
+    let mut tally = Tally::default();
+    let count = |index: &Index, prefix: &Prefix| index.count(prefix, &mut tally);
+    repository.look_up_each(&marked.in_order(), count).await?;
+    // A pack may be named twice; it is there once.
+    let mut uses: HashMap<Arc<str>, PackUse> = HashMap::new();
     repository.with_index(|index| {
-        let mut live: HashMap<u32, u64> = HashMap::new();
-        for prefix in &marked.ids {
-            if let Some((pack, len)) = index.find_pack(prefix)? {
-                *live.entry(pack).or_default() += u64::from(len);
-            }
-        }
-        // A pack may be named twice; it is there once.
-        let mut uses: HashMap<Arc<str>, PackUse> = HashMap::new();
-        index.each_pack(|ordinal, PackEntry { name, .. }, _| {
-            let pack = uses.entry(name.clone()).or_insert_with(|| PackUse {
+        index.each_pack(|_, PackEntry { name, .. }, _| {
+            uses.entry(name.clone()).or_insert_with(|| PackUse {
                 name: name.to_string(),
                 size: listing.get(&**name).copied().unwrap_or_default(),
                 live: 0,
             });
-            pack.live += live.get(&ordinal).copied().unwrap_or_default();
-        })?;
-        let mut uses: Vec<PackUse> = uses.into_values().collect();
-        uses.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(uses)
-    })
+        })
+    })?;
+    for (name, live) in tally.finish()? {
+        if let Some(pack) = uses.get_mut(&name) {
+            pack.live += live;
+        }
+    }
+    let mut uses: Vec<PackUse> = uses.into_values().collect();
+    uses.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(uses)
 }

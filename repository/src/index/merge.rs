@@ -24,6 +24,8 @@ pub(super) type Named = (String, Arc<[u64]>);
 
 /// What is in memory, as it goes to a table.
 pub(super) struct Flush {
+    /// Tells this memory from any other.
+    pub(super) memory: Arc<()>,
     pub(super) packs: Vec<PackEntry>,
     pub(super) standing: Vec<Standing>,
     pub(super) runs: Vec<Arc<Vec<Record>>>,
@@ -64,8 +66,9 @@ pub(crate) struct Work {
 pub(crate) struct Done {
     pub(super) table: Arc<Table>,
     pub(super) begin: usize,
-    pub(super) replaced: usize,
-    pub(super) flushed: bool,
+    /// The tables, and the memory.
+    pub(super) replaced: Vec<Arc<Table>>,
+    pub(super) flushed: Option<Arc<()>>,
     pub(super) whole: bool,
 }
 
@@ -110,6 +113,11 @@ impl Ordinals {
 type Records = Box<dyn Iterator<Item = Result<Record>>>;
 
 impl Work {
+    /// Whether it takes what is in memory.
+    pub(crate) fn takes_memory(&self) -> bool {
+        self.flush.is_some()
+    }
+
     /// Writes the table.
     ///
     /// # Errors
@@ -139,8 +147,8 @@ impl Work {
         Ok(Done {
             table,
             begin: self.begin,
-            replaced: self.tables.len(),
-            flushed: self.flush.is_some(),
+            replaced: self.tables,
+            flushed: self.flush.map(|flush| flush.memory),
             whole: self.current.is_some(),
         })
     }

@@ -24,6 +24,8 @@ use crate::{
 pub(crate) struct IndexState {
     index: Index,
     directory: Arc<TableDirectory>,
+    /// Tells what is in memory from what was there before, or is elsewhere.
+    memory: Arc<()>,
     /// Segments that are in the index, with the digests of the packs that they name.
     loaded: HashMap<String, Arc<[u64]>>,
     /// Those that were added since the last table was made.
@@ -56,6 +58,7 @@ impl IndexState {
             },
             flush_at: directory.shared.limits.memory_records,
             directory,
+            memory: Arc::default(),
             loaded: HashMap::new(),
             recent: Vec::new(),
             read: 0,
@@ -92,6 +95,11 @@ impl IndexState {
         let digest = digest_of(pack);
         let mut all = self.loaded.values();
         all.any(|digests| digests.binary_search(&digest).is_ok())
+    }
+
+    /// Whether some segment names a pack that is not deleted; as in [`Self::names_pack`].
+    pub(crate) fn has_pack(&self, pack: &str) -> bool {
+        self.index.standing(pack) != Standing::Dead && self.names_pack(pack)
     }
 
     /// The segments that name one of `packs`, and perhaps some more.
@@ -200,11 +208,16 @@ impl IndexState {
         self.judged == Some(state.judged)
     }
 
+    /// Whether there is no more place in memory.
+    pub(crate) fn is_full(&self) -> bool {
+        self.read >= self.flush_at
+    }
+
     /// What is to be done next so that memory stays small and tables stay few.
     pub(crate) fn work(&self) -> Option<Work> {
         let (index, fan) = (&self.index, self.directory.shared.limits.fan);
         let last = index.tables.last().map_or(0, |table| table.map.links.last);
-        if self.read >= self.flush_at {
+        if self.is_full() {
             return Some(Work {
                 flush: Some(self.flush()),
                 ..self.merge_from(index.tables.len(), last + 1, last + 1, 0)
@@ -241,6 +254,7 @@ impl IndexState {
             .collect();
         let memory = &self.index.memory;
         Flush {
+            memory: Arc::clone(&self.memory),
             packs: memory.packs.clone(),
             standing: memory.standing.clone(),
             runs: memory.runs.clone(),
@@ -282,11 +296,22 @@ impl IndexState {
         gone * 4 > u64::from(self.index.table_packs()) + slack || listed > 2 * needed + slack
     }
 
-    /// Puts what was made in the place of what it was made of.
+    /// Puts what was made in the place of what it was made of, if that is still here.
     pub(crate) fn install(&mut self, done: Done) {
         let tables = &mut self.index.tables;
+        let place = done.begin..done.begin + done.replaced.len();
+        let same = |(a, b): (&Arc<Table>, &Arc<Table>)| Arc::ptr_eq(a, b);
+        let here = tables
+            .get(place.clone())
+            .is_some_and(|tables| tables.iter().zip(&done.replaced).all(same));
+        let memory = done.flushed.as_ref();
+        // A new table for what is in memory comes last.
+        let last = memory.is_none() || place.end == tables.len();
+        if !here || !last || memory.is_some_and(|memory| !Arc::ptr_eq(memory, &self.memory)) {
+            tracing::debug!("the index has changed: what was made of it is not used");
+            return;
+        }
         let named = done.table.path.clone();
-        let place = done.begin..done.begin + done.replaced;
         let mut replaced: Vec<_> = tables.splice(place, [done.table]).collect();
         // What has no name must not take the place of what others find.
         if named.is_some() {
@@ -295,8 +320,9 @@ impl IndexState {
             self.directory.remove(&replaced);
         }
         self.merge_at = 0;
-        if done.flushed {
+        if done.flushed.is_some() {
             self.index.memory = Memory::default();
+            self.memory = Arc::default();
             self.recent.clear();
             self.read = 0;
             self.flush_at = self.directory.shared.limits.memory_records;

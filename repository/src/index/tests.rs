@@ -565,6 +565,79 @@ fn a_guess_is_kept_for_nobody() {
 }
 
 #[test]
+fn a_table_made_of_what_is_not_there_any_more_is_not_used() {
+    let add = |process: &mut Process, round: u32| {
+        let mut builder = SegmentBuilder::default();
+        let table: Vec<TableEntry> = (round * 30..round * 30 + 30).map(entry).collect();
+        builder.push(format!("p/{round}"), &table);
+        let name = format!("i/{round}");
+        process.0.add(name, builder.into_segment()).unwrap();
+    };
+    let (mut one, mut other) = (
+        Process::new(None, Limits::tiny(25)),
+        Process::new(None, Limits::tiny(25)),
+    );
+    let (mut made, mut flushes) = (0, 0);
+    for round in 0..20 {
+        add(&mut one, round);
+        add(&mut other, round);
+        while let Some(work) = one.0.work() {
+            flushes += u32::from(work.takes_memory());
+            made += 1;
+            let theirs = other.0.work().unwrap();
+            let before = other.0.tables().0;
+            other.0.install(work.run().unwrap());
+            assert_eq!(other.0.tables().0, before, "it is made of another index");
+            other.0.install(theirs.run().unwrap());
+            assert_eq!(one.0.tables().0, before);
+            let again = one.0.work().unwrap().run().unwrap();
+            one.0.install(again);
+            assert_eq!(one.0.tables().0, other.0.tables().0);
+        }
+        for n in 0..round * 30 + 30 {
+            let place = other.0.index().find(&id(n).prefix()).unwrap().unwrap();
+            assert_eq!((place.pack, place.offset), (format!("p/{}", n / 30), n));
+        }
+    }
+    assert!(flushes > 0 && made > flushes, "{made} {flushes}");
+}
+
+#[test]
+fn packs_are_weighed_while_tables_are_made() {
+    let mut process = Process::new(None, Limits::tiny(25));
+    let mut tally = Tally::default();
+    for round in 0..20u32 {
+        let mut builder = SegmentBuilder::default();
+        let table: Vec<TableEntry> = (round * 10..round * 10 + 10).map(entry).collect();
+        builder.push(format!("p/{round}"), &table);
+        let name = format!("i/{round}");
+        process.0.add(name, builder.into_segment()).unwrap();
+        // Half of each pack, some before and some after it has come to a table.
+        for n in [round * 10, round * 10 + 1, (round / 2) * 10 + 2 + round % 2] {
+            let prefix = id(n).prefix();
+            process.0.index().count(&prefix, &mut tally).unwrap();
+        }
+        process.work();
+    }
+    process
+        .0
+        .index()
+        .count(&id(5000).prefix(), &mut tally)
+        .unwrap();
+    let weighed = tally.finish().unwrap();
+    let len = |n: u32| u64::from(n + 50);
+    for round in 0..20u32 {
+        let first = round * 10;
+        let mut meant = len(first) + len(first + 1);
+        if round < 10 {
+            meant += len(first + 2) + len(first + 3);
+        }
+        assert_eq!(weighed[&*format!("p/{round}")], meant, "{round}");
+    }
+    assert_eq!(weighed.len(), 20);
+}
+
+#[test]
 fn blocks_as_large_as_usual_hold_many_places() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("tables");

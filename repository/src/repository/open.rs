@@ -104,14 +104,46 @@ impl Repository {
         Self::open_cached(store, unlock, None).await
     }
 
+    /// Opens a repository whose index may be large, and keeps the tables of the index below `tables`, which may be
+    /// shared by repositories. What was read of the index stays there even if this future is dropped.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_indexed(
+        store: Arc<dyn ObjectStore>,
+        unlock: &Unlock,
+        tables: &Path,
+    ) -> Result<Arc<Self>> {
+        Self::open_local(store, unlock, None, Some(tables)).await
+    }
+
+    /// Keeps the tables of the index below `tables` from now on, as [`Self::open_indexed`] does.
+    ///
+    /// # Errors
+    /// The log or a segment cannot be read.
+    pub async fn keep_tables(&self, tables: &Path) -> Result<()> {
+        self.use_tables(tables.join(self.id())).await?;
+        self.refresh().await
+    }
+
     /// Opens a repository with copies of its metadata below `cache`, which may be shared by repositories.
     ///
     /// # Errors
     /// As [`Self::open`]; [`Error::RolledBack`].
     pub async fn open_cached(
+        store: Arc<dyn ObjectStore>,
+        unlock: &Unlock,
+        cache: Option<&Path>,
+    ) -> Result<Arc<Self>> {
+        Self::open_local(store, unlock, cache, None).await
+    }
+
+    /// With copies of metadata below `cache`, and tables of the index there or below `tables`.
+    async fn open_local(
         mut store: Arc<dyn ObjectStore>,
         unlock: &Unlock,
         cache: Option<&Path>,
+        tables: Option<&Path>,
     ) -> Result<Arc<Self>> {
         let place = store.description();
         let bytes = match store.get(config::NAME).await {
@@ -123,6 +155,10 @@ impl Repository {
         if let Some(directory) = &cache {
             store = Arc::new(CachedStore::new(store, directory.clone()));
         }
+        let tables = match &cache {
+            Some(directory) => Some(directory.join(TABLES)),
+            None => tables.map(|root| root.join(hex(&config.id))),
+        };
         let objects = key_objects::read(&*store).await?;
         let mut failed = None;
         for object in &objects {
@@ -151,8 +187,8 @@ impl Repository {
             store.set_capabilities(config.capabilities());
             let repository = Self::assemble(Arc::clone(&store), config.clone(), keys);
             repository.note_opened(&object.name, unlock);
-            if let Some(cache) = &cache {
-                repository.use_tables(cache.join(TABLES)).await?;
+            if let Some(tables) = &tables {
+                repository.use_tables(tables.clone()).await?;
             }
             match repository.refresh().await {
                 // A key of before a rotation, or of one that came too late: there may be a newer one.

@@ -15,12 +15,15 @@ use crate::{
     keys::KeyRing,
     log, pack,
     protocol::LogState,
+    secret::Prefix,
 };
 
 /// Objects that are read at once.
 const AT_ONCE: usize = 16;
 /// Bytes of segments that are read at once, but for the first ones: of those it is not known how large they are.
 const BYTES_AT_ONCE: usize = 32 << 20;
+/// Chunks that are looked up in one state of the index.
+const LOOKED_UP_AT_ONCE: usize = 1024;
 /// Records of packs after which they are added to the index.
 const GUESSED_AT_ONCE: usize = 256 << 10;
 
@@ -36,12 +39,15 @@ impl Repository {
     pub(super) async fn use_tables(&self, directory: PathBuf) -> Result<()> {
         let keys = self.keys.clone();
         let index = blocking(move || Ok(begin_index(&keys, Some(directory)))).await?;
+        let _log = self.state.lock().await;
+        self.install_made(true).await;
         self.write_index(|state| *state = index);
         Ok(())
     }
 
     /// Brings the index up to the log, which is locked. Readers see the index of before until a new one is whole.
     pub(super) async fn load_segments(&self, state: &mut LogState) -> Result<()> {
+        self.install_made(false).await;
         self.drop_broken();
         let mut lost: Vec<String> = Vec::new();
         // How large they are shows with the first one.
@@ -104,20 +110,6 @@ impl Repository {
             self.write_index(|index| *index = whole);
         }
         Ok(())
-    }
-
-    /// Moves records from memory to tables, and merges tables, as far as that is due. What cannot be written
-    /// now stays as it is.
-    async fn make_tables(&self) {
-        while let Some(work) = self.read_next(IndexState::work) {
-            match blocking(move || work.run()).await {
-                Ok(done) => self.write_next(|index| index.install(done)),
-                Err(error) => {
-                    tracing::warn!(%error, "the index takes more memory than it should");
-                    self.write_next(IndexState::postpone);
-                }
-            }
-        }
     }
 
     /// Begins an index without the tables that turned out to be damaged; false if there are none. Until it knows
@@ -183,6 +175,7 @@ impl Repository {
     /// Reads the whole index again.
     pub(crate) async fn reload_index(&self) -> Result<()> {
         let mut state = self.state.lock().await;
+        self.install_made(true).await;
         let directory = self.read_index(|index| Arc::clone(index.directory()));
         let index = blocking(move || Ok(IndexState::begin(directory))).await?;
         *self.next_index() = Some(index);
@@ -210,14 +203,14 @@ impl Repository {
     }
 
     /// Changes the index that is being made, or else the one that is there.
-    fn write_next<T>(&self, write: impl FnOnce(&mut IndexState) -> T) -> T {
+    pub(super) fn write_next<T>(&self, write: impl FnOnce(&mut IndexState) -> T) -> T {
         match &mut *self.next_index() {
             Some(next) => write(next),
             None => self.write_index(write),
         }
     }
 
-    fn read_next<T>(&self, read: impl FnOnce(&IndexState) -> T) -> T {
+    pub(super) fn read_next<T>(&self, read: impl FnOnce(&IndexState) -> T) -> T {
         let next = self
             .next_index
             .read()
@@ -255,6 +248,27 @@ impl Repository {
         }
     }
 
+    /// Looks up many chunks, each batch in one state of the index: whoever changes it need not wait long.
+    ///
+    /// # Errors
+    /// Of `read`, which is not called again then.
+    pub(crate) async fn look_up_each(
+        &self,
+        ids: &[&Prefix],
+        mut read: impl FnMut(&Index, &Prefix) -> Result<()> + Send,
+    ) -> Result<()> {
+        for batch in ids.chunks(LOOKED_UP_AT_ONCE) {
+            self.with_index(|index| batch.iter().try_for_each(|id| read(index, id)))?;
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// Whether the index names a pack that is not deleted.
+    pub(crate) fn has_pack(&self, name: &str) -> bool {
+        self.read_index(|index| index.has_pack(name))
+    }
+
     /// Refuses to go on where the index may lack packs: what it lacks would look like garbage.
     pub(crate) fn prove_index_whole(&self) -> Result<()> {
         self.read_index(|index| match &index.guessed {
@@ -281,7 +295,13 @@ impl Repository {
 
     /// Tells the index that `added`, with the packs that it names, holds what `removed` held, so that
     /// nothing is read again, and gives back the memory of deleted packs.
-    pub(crate) fn segments_replaced(&self, removed: &[String], added: Vec<(String, Arc<[u64]>)>) {
+    /// The log must be locked.
+    pub(crate) async fn segments_replaced(
+        &self,
+        removed: &[String],
+        added: Vec<(String, Arc<[u64]>)>,
+    ) {
+        self.install_made(false).await;
         self.write_index(|state| state.replaced(removed, added));
     }
 }

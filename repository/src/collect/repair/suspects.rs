@@ -147,7 +147,7 @@ impl Repair<'_> {
         let (Error::Damaged { name, .. } | Error::NotFound { name, .. }) = error else {
             return Ok(false);
         };
-        if self.suspects.packs.contains_key(name) || !self.repository().has_pack(name)? {
+        if self.suspects.packs.contains_key(name) || !self.repository().has_pack(name) {
             return Ok(false);
         }
         self.suspect(&name.clone(), true).await?;
