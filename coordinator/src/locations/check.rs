@@ -6,7 +6,12 @@ use orlop_repository::{Error as RepositoryError, ObjectStore, Repository};
 use rand::Rng as _;
 use tokio::time::timeout;
 
-use super::{Entry, Locations, known::Trouble, open, unknown};
+use super::{
+    Entry, Locations,
+    known::Trouble,
+    open::{self, Opening},
+    unknown,
+};
 use crate::runs::Refusal;
 
 /// A store that does not answer for so long does not answer.
@@ -56,7 +61,7 @@ impl Locations {
             let entry = table.get(&name).ok_or_else(|| unknown(&name, &table))?;
             Arc::clone(&entry.looking)
         };
-        let _looking = looking.lock().await;
+        let mut opening = looking.lock().await;
         let (spec, version, known, artifacts) = {
             let table = self.lock();
             let entry = table.get(&name).ok_or_else(|| unknown(&name, &table))?;
@@ -79,7 +84,7 @@ impl Locations {
                     self.opener.order(&repository).await?;
                     repository
                 }
-                None => self.opener.open(&spec).await?,
+                None => Opening::wait(&mut opening, &self.opener, (&spec, version)).await?,
             };
             // A disk that is not mounted any more looks like an empty place.
             if !Repository::exists(&**repository.store()).await? {
@@ -101,10 +106,11 @@ impl Locations {
             })
         };
         let seen = timeout(PATIENCE, look()).await;
-        Ok(self.note(&name, version, seen.map_err(|_| ())))
+        let seen = seen.unwrap_or_else(|_| Err(silent(opening.is_some())));
+        Ok(self.note(&name, version, seen))
     }
 
-    fn note(&self, name: &str, version: u64, seen: Result<Result<Seen, Trouble>, ()>) -> Checked {
+    fn note(&self, name: &str, version: u64, seen: Result<Seen, Trouble>) -> Checked {
         let now_ms = self.clock.now_ms();
         let mut health = Health {
             checked_ms: now_ms,
@@ -113,19 +119,15 @@ impl Locations {
         };
         let (mut repository, mut artifacts) = (None, None);
         match seen {
-            Ok(Ok(seen)) => {
+            Ok(seen) => {
                 health.available = true;
                 health.snapshots = seen.snapshots;
                 repository = Some(seen.repository);
                 artifacts = seen.artifacts;
             }
-            Ok(Err(trouble)) => {
+            Err(trouble) => {
                 health.permanent = trouble.permanent;
                 health.message = trouble.message;
-            }
-            Err(()) => {
-                let seconds = PATIENCE.as_secs();
-                health.message = format!("the store has not answered within {seconds} s");
             }
         }
         let mut table = self.lock();
@@ -160,6 +162,20 @@ impl Locations {
             repository: entry.repository.clone(),
             health,
         }
+    }
+}
+
+/// The look took too long.
+fn silent(is_opening: bool) -> Trouble {
+    let seconds = PATIENCE.as_secs();
+    let goes_on = if is_opening {
+        ", or its index is large: opening it goes on"
+    } else {
+        ""
+    };
+    Trouble {
+        permanent: false,
+        message: format!("the store has not answered within {seconds} s{goes_on}"),
     }
 }
 

@@ -21,7 +21,7 @@ use orlop_repository::{
 };
 
 pub(crate) use check::{Checked, Health};
-use open::Opener;
+use open::{Opener, Opening};
 use record::{Files, Record};
 
 use crate::{clock::Clock, error::Result, runs::Refusal};
@@ -39,7 +39,7 @@ pub struct Home {
 /// All locations.
 pub(crate) struct Locations {
     files: Files,
-    opener: Opener,
+    opener: Arc<Opener>,
     clock: Arc<dyn Clock>,
     table: Mutex<BTreeMap<String, Entry>>,
     /// Changes are made one after the other.
@@ -55,7 +55,7 @@ struct Entry {
     artifacts: Option<Arc<dyn ObjectStore>>,
     health: Health,
     /// Held by who looks at it: nobody opens it twice at once.
-    looking: Arc<tokio::sync::Mutex<()>>,
+    looking: Arc<tokio::sync::Mutex<Option<Opening>>>,
 }
 
 impl Entry {
@@ -134,7 +134,7 @@ impl Locations {
         }
         Ok(Self {
             files,
-            opener: Opener::new(unlock, directory),
+            opener: Arc::new(Opener::new(unlock, directory)),
             clock,
             table: Mutex::new(table),
             changing: tokio::sync::Mutex::default(),

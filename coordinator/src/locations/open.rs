@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use orlop_core::{LocationSpec, RepositorySecret};
@@ -11,9 +12,55 @@ use orlop_repository::{
     Error, FileHead, InitOptions, ObjectStore, Order, Repository, Result, StoreOptions, Unlock,
     open_store_with, store::S3Credentials, url_below,
 };
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::Instant};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::known::{Known, Trouble};
+
+/// One that takes longer is begun anew, with what of its index is on this machine by then.
+const OPENING_MAX: Duration = Duration::from_hours(1);
+
+/// A repository that is being opened, however short the patience of who looks at it is.
+pub(super) struct Opening {
+    /// Of the location's record.
+    version: u64,
+    begun: Instant,
+    task: AbortOnDropHandle<Result<Arc<Repository>, Trouble>>,
+}
+
+impl Opening {
+    /// The repository of a location whose record has this version. If this future is dropped opening goes on in
+    /// `slot`, and ends with the slot at the latest.
+    ///
+    /// # Errors
+    /// As [`Opener::open`].
+    pub(super) async fn wait(
+        slot: &mut Option<Self>,
+        opener: &Arc<Opener>,
+        (spec, version): (&LocationSpec, u64),
+    ) -> Result<Arc<Repository>, Trouble> {
+        let current = slot
+            .take()
+            .filter(|one| one.version == version && one.begun.elapsed() < OPENING_MAX);
+        let opening = slot.insert(current.unwrap_or_else(|| {
+            let (opener, spec) = (Arc::clone(opener), spec.clone());
+            let open = async move { opener.open(&spec).await };
+            Self {
+                version,
+                begun: Instant::now(),
+                task: AbortOnDropHandle::new(tokio::spawn(open)),
+            }
+        }));
+        let opened = (&mut opening.task).await;
+        *slot = None;
+        opened.unwrap_or_else(|error| {
+            Err(Trouble {
+                message: format!("opening it ended early: {error}"),
+                permanent: false,
+            })
+        })
+    }
+}
 
 /// Opens repositories.
 pub(super) struct Opener {
@@ -21,6 +68,8 @@ pub(super) struct Opener {
     unlock: Option<Unlock>,
     /// Which repository each place held when it was last open.
     known: Known,
+    /// Directory of the tables of large indexes, one directory for each repository.
+    tables_dir: PathBuf,
     /// Directory of the heads of logs whose stores cannot make an order.
     heads_dir: PathBuf,
     /// Heads that are in use; of one log there is one in a process.
@@ -30,9 +79,13 @@ pub(super) struct Opener {
 impl Opener {
     /// Opens with `unlock` what says nothing of its own.
     pub(super) fn new(unlock: Option<Unlock>, directory: &Path) -> Self {
+        let known = Known::new(directory.join("repositories.json"));
+        let tables_dir = directory.join("index");
+        remove_unknown(&tables_dir, &known);
         Self {
             unlock,
-            known: Known::new(directory.join("repositories.json")),
+            known,
+            tables_dir,
             heads_dir: directory.join("heads"),
             heads: Mutex::default(),
         }
@@ -59,15 +112,22 @@ impl Opener {
             )
         })?;
         let known = self.known.of(&url);
-        let repository = match Repository::open(Arc::clone(&store), &unlock).await {
+        let tables = &self.tables_dir;
+        let repository = match Repository::open_indexed(Arc::clone(&store), &unlock, tables).await {
             Err(Error::NoRepository { .. }) if known.is_some() => {
                 return Err(self.known.changed(&url, "holds none"));
             }
             Err(Error::NoRepository { .. }) if !spec.read_only => {
                 match Repository::init(Arc::clone(&store), &unlock, InitOptions::default()).await {
                     // Another coordinator was faster.
-                    Err(Error::RepositoryExists { .. }) => Repository::open(store, &unlock).await?,
-                    made => made?,
+                    Err(Error::RepositoryExists { .. }) => {
+                        Repository::open_indexed(store, &unlock, tables).await?
+                    }
+                    made => {
+                        let made = made?;
+                        made.keep_tables(tables).await?;
+                        made
+                    }
                 }
             }
             other => other?,
@@ -109,6 +169,16 @@ impl Opener {
     }
 }
 
+/// Removes the tables of repositories that are at no place any more. What cannot be removed stays.
+fn remove_unknown(tables: &Path, known: &Known) {
+    for entry in std::fs::read_dir(tables).into_iter().flatten().flatten() {
+        let id = entry.file_name();
+        if !known.has(&id.to_string_lossy()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// Where the artifacts of a location are kept beside its repository, if they are.
 pub(super) fn artifacts(
     spec: &LocationSpec,
@@ -134,5 +204,65 @@ fn unlock(secret: &RepositorySecret) -> Unlock {
     match secret {
         RepositorySecret::Passphrase(text) => Unlock::Passphrase(text.clone()),
         RepositorySecret::KeyFile(bytes) => Unlock::KeyFile(bytes.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    fn opener(directory: &Path) -> Arc<Opener> {
+        std::fs::create_dir_all(directory).unwrap();
+        let unlock = Unlock::KeyFile(vec![7; 32]);
+        Arc::new(Opener::new(Some(unlock), directory))
+    }
+
+    #[tokio::test]
+    async fn opening_goes_on_when_nobody_waits_for_it() {
+        let place = tempfile::tempdir().unwrap();
+        let opener = opener(&place.path().join("state"));
+        let spec = LocationSpec {
+            url: place.path().join("repo").display().to_string(),
+            ..LocationSpec::default()
+        };
+        let mut slot = None;
+        let wait = Opening::wait(&mut slot, &opener, (&spec, 1));
+        assert!(timeout(Duration::ZERO, wait).await.is_err());
+        let begun = slot.as_ref().unwrap().begun;
+        let wait = Opening::wait(&mut slot, &opener, (&spec, 1));
+        assert!(timeout(Duration::ZERO, wait).await.is_err());
+        assert_eq!(slot.as_ref().unwrap().begun, begun);
+        // Another record may be of another place.
+        let wait = Opening::wait(&mut slot, &opener, (&spec, 2));
+        assert!(timeout(Duration::ZERO, wait).await.is_err());
+        assert_ne!(slot.as_ref().unwrap().begun, begun);
+        let opened = Opening::wait(&mut slot, &opener, (&spec, 2)).await.unwrap();
+        assert!(slot.is_none());
+        let again = Opening::wait(&mut slot, &opener, (&spec, 2)).await.unwrap();
+        assert_eq!(opened.id(), again.id());
+    }
+
+    #[tokio::test]
+    async fn tables_of_repositories_that_are_gone_are_removed() {
+        let place = tempfile::tempdir().unwrap();
+        let state = place.path().join("state");
+        let url = place.path().join("repo").display().to_string();
+        let spec = LocationSpec {
+            url: url.clone(),
+            ..LocationSpec::default()
+        };
+        let before = opener(&state);
+        let id = before.open(&spec).await.unwrap().id();
+        for name in [&*id, "0011223344"] {
+            std::fs::create_dir_all(state.join("index").join(name)).unwrap();
+        }
+        let there = |name: &str| state.join("index").join(name).exists();
+        let after = opener(&state);
+        assert!(there(&id) && !there("0011223344"));
+        after.forget(&spec);
+        opener(&state);
+        assert!(!there(&id));
     }
 }

@@ -111,7 +111,7 @@ impl Runs {
         }
         let warnings = plan.skipped.len() + count(&plan.notes, LogLevel::Warning);
         let errors = count(&plan.notes, LogLevel::Error);
-        let is_backup_with_notes = key.kind == RunKind::Backup && !plan.notes.is_empty();
+        let has_notes = !plan.notes.is_empty();
         let objects = plan.objects.map(|objects| {
             self.spool.keep(&key.name, &objects.file);
             objects.counts
@@ -127,7 +127,7 @@ impl Runs {
             }
         };
         table.apply(key, planned, now);
-        if objects.is_some() || is_backup_with_notes {
+        if objects.is_some() || has_notes {
             let noted = Event::Noted {
                 warnings: warnings as u64,
                 errors: errors as u64,
