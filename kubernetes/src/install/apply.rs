@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     api::{Api, DynamicObject, Patch, PatchParams},
     core::GroupVersionKind,
@@ -50,6 +50,23 @@ pub enum InstallError {
         /// What shows more.
         command: String,
     },
+    /// A pod does not work, and will not by waiting.
+    #[error("{what}; look at: {command}")]
+    Broken {
+        /// What is wrong.
+        what: String,
+        /// What shows more.
+        command: String,
+    },
+    /// Nothing can be made in a namespace that is being deleted.
+    #[error(
+        "namespace {namespace} is being deleted: run this again when `kubectl get namespace {namespace}` finds it no more; \
+         pods that do not end and finalizers hold it up, which its status names"
+    )]
+    Going {
+        /// The namespace.
+        namespace: String,
+    },
     /// What it said of the location will not change by waiting.
     #[error("location {name} cannot be used: {message}")]
     Location {
@@ -93,6 +110,15 @@ async fn install_all(
     objects: &[Value],
     limit: Duration,
 ) -> Result<Installed, InstallError> {
+    let namespace = connection.namespace();
+    let there = Objects::<Namespace>::of(connection, None)
+        .get(namespace)
+        .await?;
+    if there.is_some_and(|there| there.metadata.deletion_timestamp.is_some()) {
+        return Err(InstallError::Going {
+            namespace: namespace.to_owned(),
+        });
+    }
     for object in objects {
         apply(connection, object).await.map_err(|source| {
             let kind = object["kind"].as_str().unwrap_or_default();
@@ -103,7 +129,7 @@ async fn install_all(
             }
         })?;
     }
-    let watched = Watched::new(connection, objects).await?;
+    let mut watched = Watched::new(connection, objects).await?;
     let end = Instant::now() + limit;
     while let Some((what, command)) = watched.missing().await? {
         if Instant::now() >= end {

@@ -3,6 +3,7 @@
 
 mod apply;
 mod choices;
+mod pods;
 mod ready;
 mod recover;
 mod render;

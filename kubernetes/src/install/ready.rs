@@ -1,12 +1,15 @@
 //! Whether what was installed works.
 
 use k8s_openapi::{
-    api::apps::v1::{DaemonSet, Deployment},
+    api::{
+        apps::v1::{DaemonSet, Deployment},
+        core::v1::Pod,
+    },
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use serde_json::{Value, json};
 
-use super::{LOCATION, PASSWORD_SECRET, apply::InstallError};
+use super::{LOCATION, PASSWORD_SECRET, apply::InstallError, pods::Restarts};
 use crate::{
     client::{ClientError, Connection, Objects},
     velero::{
@@ -23,6 +26,7 @@ pub(super) struct Watched<'a> {
     connection: &'a Connection,
     /// Its location, if it has one.
     location: Option<Before>,
+    restarts: Restarts,
 }
 
 /// When a location was tried last before all was applied.
@@ -37,6 +41,7 @@ impl<'a> Watched<'a> {
         let mut watched = Self {
             connection,
             location: None,
+            restarts: Restarts::default(),
         };
         if objects
             .iter()
@@ -59,7 +64,7 @@ impl<'a> Watched<'a> {
     ///
     /// # Errors
     /// Waiting cannot help, or the server does not answer.
-    pub(super) async fn missing(&self) -> Result<Option<(String, String)>, InstallError> {
+    pub(super) async fn missing(&mut self) -> Result<Option<(String, String)>, InstallError> {
         let mut location = None;
         if let Some(Before(before)) = &self.location {
             let status = self.location().await?;
@@ -84,7 +89,7 @@ impl<'a> Watched<'a> {
         }))
     }
 
-    async fn workloads(&self) -> Result<Option<(String, String)>, ClientError> {
+    async fn workloads(&mut self) -> Result<Option<(String, String)>, InstallError> {
         let (connection, namespace) = (self.connection, self.connection.namespace());
         let number = |value: &Value| value.as_i64().unwrap_or(0);
         let deployments = Objects::<Deployment>::of(connection, Some(namespace));
@@ -99,8 +104,8 @@ impl<'a> Watched<'a> {
             && number(&status["availableReplicas"]) >= 1
             && number(&status["unavailableReplicas"]) == 0;
         if !is_up {
-            let command = format!("kubectl -n {namespace} describe pod -l deploy=velero");
-            return Ok(Some(("the coordinator is not ready".to_owned(), command)));
+            let what = "the coordinator is not ready".to_owned();
+            return self.waits_for(what, "deploy=velero").await.map(Some);
         }
         let sets = Objects::<DaemonSet>::of(connection, Some(namespace));
         let set = json!(sets.get("node-agent").await?);
@@ -109,11 +114,30 @@ impl<'a> Watched<'a> {
         let available = number(&status["numberAvailable"]);
         let is_new = number(&status["updatedNumberScheduled"]) == wanted;
         if !is_current(&set) || !is_new || available < wanted {
-            let command = format!("kubectl -n {namespace} describe pod -l name=node-agent");
             let what = format!("{available} of {wanted} agents are ready");
-            return Ok(Some((what, command)));
+            return self.waits_for(what, "name=node-agent").await.map(Some);
         }
         Ok(None)
+    }
+
+    /// What its pods say of that which is not ready, and the command that shows more.
+    async fn waits_for(
+        &mut self,
+        what: String,
+        selector: &str,
+    ) -> Result<(String, String), InstallError> {
+        let namespace = self.connection.namespace();
+        let command = format!("kubectl -n {namespace} describe pod -l {selector}");
+        let pods = Objects::<Pod>::of(self.connection, Some(namespace));
+        let pods = pods.list(selector).await?;
+        let Some(trouble) = self.restarts.trouble_of(&pods) else {
+            return Ok((what, command));
+        };
+        let what = format!("{what}: {}", trouble.what);
+        if trouble.lasts {
+            return Err(InstallError::Broken { what, command });
+        }
+        Ok((what, command))
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     kots_actions::{ENDED, completed, remove, start},
     kots_saving::{POLL, pods, restart, save_same, until_replaced, until_validated},
     rows::{Place, Row, Who},
-    world::{LARGE, SMALL, World},
+    world::{SMALL, World},
 };
 
 const SAVE_AND_RESTART: &[&str] = &[
@@ -117,7 +117,7 @@ async fn save_while_running(world: &World, client: &Client) {
     let app = world
         .application(
             "busy",
-            LARGE,
+            world.large(),
             &json!({"backup.velero.io/backup-volumes": "data"}),
         )
         .await;
@@ -150,7 +150,7 @@ async fn save_while_running(world: &World, client: &Client) {
     assert_eq!(found.len(), 1, "one task, one object: {found:?}");
     assert_eq!(
         (found[0].done, &*found[0].phase),
-        (LARGE as i64, "Completed")
+        (world.large() as i64, "Completed")
     );
     for space in [&app.namespace, &earlier.namespace] {
         until_repository(client, space).await;

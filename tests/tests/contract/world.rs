@@ -206,6 +206,14 @@ impl World {
         })
     }
 
+    /// Bytes of a volume that takes a while: where uploads cannot be held, so many that it is not read at once.
+    pub(crate) fn large(&self) -> usize {
+        match self.memory() {
+            Some(_) => LARGE,
+            None => 16 * LARGE,
+        }
+    }
+
     /// Holds uploads of data: a volume that is [`LARGE`] is read in part then, and no backup ends.
     pub(crate) fn hold_uploads(&self) -> Hold<'_> {
         self.memory()
