@@ -164,7 +164,7 @@ async fn save_while_running(world: &World, client: &Client) {
 
 async fn pod_gone_after_restart(world: &World, client: &Client) {
     let volumes = json!({"backup.velero.io/backup-volumes": "data"});
-    let app = world.application("leaving", LARGE, &volumes).await;
+    let app = world.application("leaving", world.large(), &volumes).await;
     app.pod("stays", SMALL, &volumes).await;
     let uploads = world.hold_uploads();
     let backup = start(client, &app, &json!({})).await;
