@@ -89,7 +89,7 @@ pub struct Installed {
 
 /// Applies `objects` in their order (server-side: what others have added to them stays) and waits until the server,
 /// its agents and, if `objects` have one, its location work. What waiting cannot mend, such as a password that opens
-/// nothing, is not waited for.
+/// nothing, is not waited for. `tell` hears what is waited for each time that changes.
 ///
 /// # Errors
 /// See [`InstallError`]. What was applied stays; the same call goes on.
@@ -97,11 +97,12 @@ pub async fn install(
     connection: &Connection,
     objects: &[Value],
     limit: Duration,
+    tell: &(dyn Fn(&str) + Sync),
     cancel: &CancellationToken,
 ) -> Result<Installed, InstallError> {
     tokio::select! {
         () = cancel.cancelled() => Err(InstallError::Cancelled),
-        done = install_all(connection, objects, limit) => done,
+        done = install_all(connection, objects, limit, tell) => done,
     }
 }
 
@@ -109,6 +110,7 @@ async fn install_all(
     connection: &Connection,
     objects: &[Value],
     limit: Duration,
+    tell: &(dyn Fn(&str) + Sync),
 ) -> Result<Installed, InstallError> {
     let namespace = connection.namespace();
     let there = Objects::<Namespace>::of(connection, None)
@@ -131,7 +133,12 @@ async fn install_all(
     }
     let mut watched = Watched::new(connection, objects).await?;
     let end = Instant::now() + limit;
+    let mut told = String::new();
     while let Some((what, command)) = watched.missing().await? {
+        if what != told {
+            tell(&what);
+            told.clone_from(&what);
+        }
         if Instant::now() >= end {
             return Err(InstallError::NotReady {
                 limit,

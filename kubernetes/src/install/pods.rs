@@ -85,7 +85,7 @@ fn of_container(container: &ContainerStatus, restarts: i32) -> Option<Trouble> {
         }
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => (
             format!("container {name} cannot be started: {message}"),
-            false,
+            restarts >= RESTARTS_MAX,
         ),
         _ => return None,
     };

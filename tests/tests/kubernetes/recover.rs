@@ -39,7 +39,7 @@ fn begin(connection: &Connection) -> tokio::task::JoinHandle<Result<(), InstallE
     let connection = connection.clone();
     tokio::spawn(async move {
         let cancel = CancellationToken::new();
-        let done = install(&connection, &objects(), LONG, &cancel).await;
+        let done = install(&connection, &objects(), LONG, &|_| (), &cancel).await;
         done.map(drop)
     })
 }

@@ -20,7 +20,11 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use self::prove::{Proof, prove};
-use super::{install::InstallOptions, repo::UnlockArgs, restore::made_up_name};
+use super::{
+    install::{InstallOptions, waiting},
+    repo::UnlockArgs,
+    restore::made_up_name,
+};
 use crate::{
     exit::{self, Outcome},
     output::OutputArgs,
@@ -117,7 +121,7 @@ impl BootstrapArgs {
                     read_only: true,
                     ..choices.clone()
                 };
-                install(connection, &rendered(&careful)?, limit, cancel).await?;
+                install(connection, &rendered(&careful)?, limit, &waiting, cancel).await?;
                 eprintln!("the password opens the repository");
             }
         }
@@ -125,7 +129,7 @@ impl BootstrapArgs {
             "installing {} objects, and waiting until all works",
             objects.len()
         );
-        install(connection, &objects, limit, cancel).await?;
+        install(connection, &objects, limit, &waiting, cancel).await?;
         Ok(())
     }
 

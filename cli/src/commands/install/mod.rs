@@ -48,6 +48,11 @@ enum Printed {
     Json,
 }
 
+/// Says what an installation waits for.
+pub(super) fn waiting(what: &str) {
+    eprintln!("waiting: {what}");
+}
+
 impl InstallArgs {
     pub(crate) async fn run(self, cancel: CancellationToken) -> Result<Outcome> {
         let choices = self.options.choices()?;
@@ -68,7 +73,14 @@ impl InstallArgs {
             "installing {} objects, and waiting until all works",
             objects.len()
         );
-        let installed = install(&connection, &objects, self.options.timeout, &cancel).await?;
+        let installed = install(
+            &connection,
+            &objects,
+            self.options.timeout,
+            &waiting,
+            &cancel,
+        )
+        .await?;
         let kit = recovery_kit(&choices, installed.password.as_deref());
         std::io::stdout().lock().write_all(kit.as_bytes())?;
         Ok(Outcome::Done)
