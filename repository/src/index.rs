@@ -28,7 +28,7 @@ use std::{
     sync::Arc,
 };
 
-pub(crate) use directory::TableDirectory;
+pub(crate) use directory::{Head, TableDirectory};
 pub(crate) use limits::Limits;
 pub(crate) use merge::Done;
 pub(crate) use record::{PackEntry, digest_of, digests};

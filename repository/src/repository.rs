@@ -14,7 +14,7 @@ mod tables;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex as StdMutex, OnceLock, RwLock},
+    sync::{Arc, Mutex as StdMutex, OnceLock, RwLock, atomic::AtomicBool},
 };
 
 use bytes::Bytes;
@@ -55,6 +55,8 @@ pub struct Repository {
     next_index: RwLock<Option<IndexState>>,
     /// A table of the index that is being made.
     making: Mutex<Option<Making>>,
+    /// Whether tables are merged beside what it is used for.
+    stays_open: AtomicBool,
     order: OnceLock<Order>,
     /// What open sessions have taken over from earlier ones.
     adopted: StdMutex<HashMap<SessionId, Arc<Adoption>>>,
@@ -80,6 +82,7 @@ impl Repository {
             index: RwLock::new(index),
             next_index: RwLock::new(None),
             making: Mutex::new(None),
+            stays_open: AtomicBool::new(false),
             order: OnceLock::new(),
             adopted: StdMutex::default(),
             opened_by: StdMutex::default(),

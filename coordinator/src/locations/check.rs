@@ -79,12 +79,12 @@ impl Locations {
             )
         };
         let look = async || -> Result<Seen, Trouble> {
-            let repository = match known {
-                Some(repository) => {
-                    self.opener.order(&repository).await?;
-                    repository
-                }
-                None => Opening::wait(&mut opening, &self.opener, (&spec, version)).await?,
+            let repository = if let Some(repository) = known {
+                self.opener.order(&repository).await?;
+                repository
+            } else {
+                let place = (&spec, version);
+                Opening::wait(&mut opening, &self.opener, place).await?
             };
             // A disk that is not mounted any more looks like an empty place.
             if !Repository::exists(&**repository.store()).await? {
@@ -107,6 +107,9 @@ impl Locations {
         };
         let seen = timeout(PATIENCE, look()).await;
         let seen = seen.unwrap_or_else(|_| Err(silent(opening.is_some())));
+        if seen.is_ok() {
+            *opening = None;
+        }
         Ok(self.note(&name, version, seen))
     }
 

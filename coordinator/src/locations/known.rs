@@ -62,9 +62,9 @@ impl Known {
         self.with(|ids| ids.get(url).cloned())
     }
 
-    /// Whether some place held the repository.
-    pub(super) fn has(&self, id: &str) -> bool {
-        self.with(|ids| ids.values().any(|known| known == id))
+    /// The URLs of all places.
+    pub(super) fn urls(&self) -> Vec<String> {
+        self.with(|ids| ids.keys().cloned().collect())
     }
 
     /// Remembers what the place holds. A failure is logged: the place is then as good as new at the next start.
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(again.of("/a").as_deref(), Some("1"));
         assert_eq!(again.of("/b").as_deref(), Some("3"));
         let trouble = again.changed("/a", "holds none");
-        assert!(again.has("3") && !again.has("2"));
+        assert_eq!(again.urls(), ["/a", "/b"]);
         assert!(!trouble.permanent && trouble.message.contains("mounted"));
         again.forget("/a");
         assert_eq!(Known::new(path).of("/a"), None);

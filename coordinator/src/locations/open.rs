@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     path::{Path, PathBuf},
     sync::{Arc, Weak},
     time::Duration,
@@ -20,17 +21,22 @@ use super::known::{Known, Trouble};
 /// One that takes longer is begun anew, with what of its index is on this machine by then.
 const OPENING_MAX: Duration = Duration::from_hours(1);
 
+/// Tables of a place that is not known are kept for so long.
+const UNUSED_MAX: Duration = Duration::from_hours(7 * 24);
+
 /// A repository that is being opened, however short the patience of who looks at it is.
 pub(super) struct Opening {
     /// Of the location's record.
     version: u64,
     begun: Instant,
     task: AbortOnDropHandle<Result<Arc<Repository>, Trouble>>,
+    /// What came of it, kept until a look has also found the rest in order.
+    opened: Option<Arc<Repository>>,
 }
 
 impl Opening {
-    /// The repository of a location whose record has this version. If this future is dropped opening goes on in
-    /// `slot`, and ends with the slot at the latest.
+    /// The repository of a location whose record has this version; it stays in `slot`. If this future is dropped
+    /// opening goes on there, and ends with the slot at the latest.
     ///
     /// # Errors
     /// As [`Opener::open`].
@@ -39,9 +45,9 @@ impl Opening {
         opener: &Arc<Opener>,
         (spec, version): (&LocationSpec, u64),
     ) -> Result<Arc<Repository>, Trouble> {
-        let current = slot
-            .take()
-            .filter(|one| one.version == version && one.begun.elapsed() < OPENING_MAX);
+        let goes_on = |one: &Self| one.opened.is_some() || one.begun.elapsed() < OPENING_MAX;
+        let current = slot.take();
+        let current = current.filter(|one| one.version == version && goes_on(one));
         let opening = slot.insert(current.unwrap_or_else(|| {
             let (opener, spec) = (Arc::clone(opener), spec.clone());
             let open = async move { opener.open(&spec).await };
@@ -49,16 +55,23 @@ impl Opening {
                 version,
                 begun: Instant::now(),
                 task: AbortOnDropHandle::new(tokio::spawn(open)),
+                opened: None,
             }
         }));
-        let opened = (&mut opening.task).await;
-        *slot = None;
-        opened.unwrap_or_else(|error| {
+        if let Some(opened) = &opening.opened {
+            return Ok(Arc::clone(opened));
+        }
+        let opened = (&mut opening.task).await.unwrap_or_else(|error| {
             Err(Trouble {
                 message: format!("opening it ended early: {error}"),
                 permanent: false,
             })
-        })
+        });
+        match &opened {
+            Ok(repository) => opening.opened = Some(Arc::clone(repository)),
+            Err(_) => *slot = None,
+        }
+        opened
     }
 }
 
@@ -68,7 +81,7 @@ pub(super) struct Opener {
     unlock: Option<Unlock>,
     /// Which repository each place held when it was last open.
     known: Known,
-    /// Directory of the tables of large indexes, one directory for each repository.
+    /// Directory of the tables of large indexes, one directory for each place.
     tables_dir: PathBuf,
     /// Directory of the heads of logs whose stores cannot make an order.
     heads_dir: PathBuf,
@@ -112,7 +125,7 @@ impl Opener {
             )
         })?;
         let known = self.known.of(&url);
-        let tables = &self.tables_dir;
+        let tables = &self.tables_dir.join(place_name(&url));
         let repository = match Repository::open_indexed(Arc::clone(&store), &unlock, tables).await {
             Err(Error::NoRepository { .. }) if known.is_some() => {
                 return Err(self.known.changed(&url, "holds none"));
@@ -169,11 +182,22 @@ impl Opener {
     }
 }
 
-/// Removes the tables of repositories that are at no place any more. What cannot be removed stays.
+/// The directory of a place's tables: copies of one repository have the same id and may differ. Another Rust may
+/// name it otherwise; then the tables are made again.
+fn place_name(url: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    url.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+/// Removes the tables of places that are not known any more and were not used for a while: of one that is being
+/// opened for the first time it is not yet known what it holds. What cannot be removed stays.
 fn remove_unknown(tables: &Path, known: &Known) {
+    let names: Vec<String> = known.urls().iter().map(|url| place_name(url)).collect();
     for entry in std::fs::read_dir(tables).into_iter().flatten().flatten() {
-        let id = entry.file_name();
-        if !known.has(&id.to_string_lossy()) {
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        let is_old = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > UNUSED_MAX));
+        if is_old && !names.contains(&entry.file_name().to_string_lossy().into_owned()) {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
@@ -239,13 +263,24 @@ mod tests {
         assert!(timeout(Duration::ZERO, wait).await.is_err());
         assert_ne!(slot.as_ref().unwrap().begun, begun);
         let opened = Opening::wait(&mut slot, &opener, (&spec, 2)).await.unwrap();
-        assert!(slot.is_none());
         let again = Opening::wait(&mut slot, &opener, (&spec, 2)).await.unwrap();
-        assert_eq!(opened.id(), again.id());
+        assert!(Arc::ptr_eq(&opened, &again));
+        let changed = Opening::wait(&mut slot, &opener, (&spec, 3)).await.unwrap();
+        assert!(!Arc::ptr_eq(&opened, &changed) && opened.id() == changed.id());
+        let nowhere = LocationSpec {
+            url: "/proc/none".to_owned(),
+            ..LocationSpec::default()
+        };
+        assert!(
+            Opening::wait(&mut slot, &opener, (&nowhere, 4))
+                .await
+                .is_err()
+        );
+        assert!(slot.is_none());
     }
 
     #[tokio::test]
-    async fn tables_of_repositories_that_are_gone_are_removed() {
+    async fn tables_of_places_that_are_gone_are_removed() {
         let place = tempfile::tempdir().unwrap();
         let state = place.path().join("state");
         let url = place.path().join("repo").display().to_string();
@@ -254,15 +289,22 @@ mod tests {
             ..LocationSpec::default()
         };
         let before = opener(&state);
-        let id = before.open(&spec).await.unwrap().id();
-        for name in [&*id, "0011223344"] {
-            std::fs::create_dir_all(state.join("index").join(name)).unwrap();
+        before.open(&spec).await.unwrap();
+        let known = place_name(&url);
+        for name in [&*known, "0011223344", "5566778899"] {
+            let path = state.join("index").join(name);
+            std::fs::create_dir_all(&path).unwrap();
+            let ten_days = std::time::SystemTime::now() - Duration::from_hours(240);
+            if name != "5566778899" {
+                let directory = std::fs::File::open(&path).unwrap();
+                directory.set_modified(ten_days).unwrap();
+            }
         }
         let there = |name: &str| state.join("index").join(name).exists();
         let after = opener(&state);
-        assert!(there(&id) && !there("0011223344"));
+        assert!(there(&known) && !there("0011223344") && there("5566778899"));
         after.forget(&spec);
         opener(&state);
-        assert!(!there(&id));
+        assert!(!there(&known));
     }
 }

@@ -24,6 +24,8 @@ use crate::{
 };
 
 const LOCK: &str = "lock";
+/// Of which log the tables are: `number hash` of an entry that was read before they were made.
+const HEAD: &str = "head";
 /// How often the directory is read again when tables vanish meanwhile.
 const ATTEMPTS: usize = 5;
 
@@ -41,6 +43,27 @@ struct State {
     /// Nothing is to be kept that comes from now on.
     private: bool,
     chain: u64,
+}
+
+/// An entry of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// 0 if there was none.
+    pub(crate) number: u64,
+    /// Of its bytes.
+    pub(crate) hash: Vec<u8>,
+}
+
+impl Head {
+    /// That of the tables in a directory; `None` if there are none, or it cannot be told.
+    pub(crate) fn of_tables(directory: &Path) -> Option<Self> {
+        let text = fs::read_to_string(directory.join(HEAD)).ok()?;
+        let (number, hash) = text.trim_end().split_once(' ')?;
+        Some(Self {
+            number: number.parse().ok()?,
+            hash: bytes_of(hash)?,
+        })
+    }
 }
 
 /// A file for a table.
@@ -116,7 +139,7 @@ impl TableDirectory {
         let mut files = Vec::new();
         for entry in fs::read_dir(path)? {
             let entry = entry?;
-            if entry.file_name() != LOCK {
+            if entry.file_name() != LOCK && entry.file_name() != HEAD {
                 files.push(entry.path());
             }
         }
@@ -205,6 +228,17 @@ impl TableDirectory {
         Table::open(file, path, Arc::clone(&self.shared))
     }
 
+    /// Notes the end of the log that is known before a table is made of what it names.
+    pub(super) fn keep_head(&self, head: &Head) -> Result<()> {
+        let state = self.state();
+        let Some(path) = self.path.as_deref().filter(|_| state.lock.is_some()) else {
+            return Ok(());
+        };
+        let temporary = path.join("tmp-head");
+        fs::write(&temporary, format!("{} {}\n", head.number, hex(&head.hash))).map_err(failed)?;
+        fs::rename(&temporary, path.join(HEAD)).map_err(failed)
+    }
+
     /// Removes the files of tables that are not used any more; the newest must come last.
     pub(super) fn remove(&self, tables: &[Arc<Table>]) {
         let state = self.state();
@@ -242,6 +276,14 @@ impl State {
         }
         self.lock.is_some()
     }
+}
+
+/// The bytes that hexadecimal digits say.
+fn bytes_of(digits: &str) -> Option<Vec<u8>> {
+    let pairs = digits.as_bytes().chunks(2);
+    pairs
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
 }
 
 /// A file that vanishes with its process.

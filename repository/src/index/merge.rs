@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    directory::TableDirectory,
+    directory::{Head, TableDirectory},
     layout::Links,
     record::{PackEntry, Record, digest_of},
     scan::Scan,
@@ -60,6 +60,8 @@ pub(crate) struct Work {
     /// Segments that are still there, if all tables are merged: then what the others named is dropped.
     pub(super) current: Option<HashSet<String>>,
     pub(super) links: Links,
+    /// The end of the log that is known.
+    pub(super) head: Option<Head>,
 }
 
 /// A table that takes the place of what it was made of.
@@ -113,6 +115,12 @@ impl Ordinals {
 type Records = Box<dyn Iterator<Item = Result<Record>>>;
 
 impl Work {
+    /// What it is made of is what the log up to `head` names.
+    pub(crate) fn at(mut self, head: Head) -> Self {
+        self.head = Some(head);
+        self
+    }
+
     /// Whether it takes what is in memory.
     pub(crate) fn takes_memory(&self) -> bool {
         self.flush.is_some()
@@ -124,6 +132,9 @@ impl Work {
     /// A table cannot be read, or there is no place for the new one.
     pub(crate) fn run(self) -> Result<Done> {
         let new = self.directory.create()?;
+        if let Some(head) = &self.head {
+            self.directory.keep_head(head)?;
+        }
         let links = Links {
             chain: self.directory.chain(),
             ..self.links

@@ -276,6 +276,7 @@ impl IndexState {
                 gone: self.index.gone.clone(),
             },
             current: None,
+            head: None,
             links: Links {
                 chain: 0,
                 first,
@@ -309,6 +310,9 @@ impl IndexState {
         let last = memory.is_none() || place.end == tables.len();
         if !here || !last || memory.is_some_and(|memory| !Arc::ptr_eq(memory, &self.memory)) {
             tracing::debug!("the index has changed: what was made of it is not used");
+            if tables.iter().all(|table| table.path != done.table.path) {
+                self.directory.remove(&[done.table]);
+            }
             return;
         }
         let named = done.table.path.clone();

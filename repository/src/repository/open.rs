@@ -114,7 +114,9 @@ impl Repository {
         unlock: &Unlock,
         tables: &Path,
     ) -> Result<Arc<Self>> {
-        Self::open_local(store, unlock, None, Some(tables)).await
+        let repository = Self::open_local(store, unlock, None, Some(tables)).await?;
+        repository.stay_open();
+        Ok(repository)
     }
 
     /// Keeps the tables of the index below `tables` from now on, as [`Self::open_indexed`] does.
@@ -122,6 +124,7 @@ impl Repository {
     /// # Errors
     /// The log or a segment cannot be read.
     pub async fn keep_tables(&self, tables: &Path) -> Result<()> {
+        self.stay_open();
         self.use_tables(tables.join(self.id())).await?;
         self.refresh().await
     }

@@ -38,6 +38,7 @@ impl Repository {
     /// Keeps the tables of the index below `directory` from now on, and reads those that are there.
     pub(super) async fn use_tables(&self, directory: PathBuf) -> Result<()> {
         let keys = self.keys.clone();
+        self.prove_tables(&directory).await?;
         let index = blocking(move || Ok(begin_index(&keys, Some(directory)))).await?;
         let _log = self.state.lock().await;
         self.install_made(true).await;
@@ -90,7 +91,7 @@ impl Repository {
                     }
                     break;
                 }
-                self.make_tables().await;
+                self.make_tables(state).await;
             }
         }
         lost.retain(|name| state.segments.contains(name));
@@ -105,7 +106,7 @@ impl Repository {
         if !self.read_next(|index| index.is_judged(state)) {
             self.write_next(|index| index.judge(state));
         }
-        self.make_tables().await;
+        self.make_tables(state).await;
         if let Some(whole) = self.next_index().take() {
             self.write_index(|index| *index = whole);
         }
@@ -162,7 +163,7 @@ impl Repository {
                 if again.len() >= GUESSED_AT_ONCE {
                     chunks += again.len();
                     add(&lost[0], std::mem::take(&mut again))?;
-                    self.make_tables().await;
+                    self.make_tables(state).await;
                 }
             }
         }
