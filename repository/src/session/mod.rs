@@ -15,6 +15,7 @@ mod ranges;
 mod read;
 mod requests;
 mod scope;
+mod small;
 mod stream;
 #[cfg(test)]
 mod tests;

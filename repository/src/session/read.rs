@@ -9,7 +9,9 @@ use orlop_core::SnapshotId;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Committer, EntryIter, ExtentIter, ReadGrant, Scope, near, pages::PageReader};
+use super::{
+    Committer, EntryIter, ExtentIter, ReadGrant, Scope, near, pages::PageReader, small::Bundles,
+};
 use crate::{
     error::{Error, Result},
     manifest::Entry,
@@ -25,6 +27,7 @@ pub struct ReadSession {
     pub(super) handle: Handle,
     pub(super) cancel: CancellationToken,
     pub(super) pages: PageReader,
+    pub(super) bundles: Bundles,
     pub(super) fetched: AtomicU64,
     digest_keys: EpochKeys,
 }
@@ -58,6 +61,7 @@ impl ReadSession {
             handle,
             cancel,
             pages,
+            bundles: Bundles::default(),
             fetched: AtomicU64::new(0),
         })
     }

@@ -225,6 +225,9 @@ impl ReadSession {
             let path = String::from_utf8_lossy(&entry.path);
             return Err(Error::Invalid(format!("{path} is not a regular file")));
         }
+        if let Some(written) = self.read_small(entry, out) {
+            return written;
+        }
         let queue: Mutex<VecDeque<Arc<Stretch>>> = Mutex::default();
         let lock = || queue.lock().unwrap_or_else(PoisonError::into_inner);
         // Two stretches are in memory at a time, beside the packs that they come from.
