@@ -6,6 +6,8 @@ use std::io;
 
 pub use access::AccessError;
 
+use crate::secret::ChunkId;
+
 /// Result of the storage engine.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -338,5 +340,10 @@ impl Error {
             name: name.into(),
             reason: reason.into(),
         }
+    }
+
+    /// A manifest asks for bytes that a chunk does not have.
+    pub(crate) fn unfit_extent(chunk: ChunkId) -> Self {
+        Self::damaged("manifest", format!("an extent does not fit chunk {chunk}"))
     }
 }

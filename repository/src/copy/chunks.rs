@@ -151,10 +151,8 @@ impl<'s> Chunks<'s> {
             for slice in &order.slices[at] {
                 let from = slice.offset as usize;
                 let bytes = plain.get(from..from.saturating_add(slice.len as usize));
-                let bytes = bytes.ok_or_else(|| {
-                    let id = order.wanted[at].secret.id();
-                    Error::damaged("manifest", format!("an extent does not fit chunk {id}"))
-                })?;
+                let unfit = || Error::unfit_extent(order.wanted[at].secret.id());
+                let bytes = bytes.ok_or_else(unfit)?;
                 lock(&digests).push((slice.index, self.to.digest(bytes)));
             }
             Ok(())

@@ -221,12 +221,7 @@ impl Repository {
             return Ok(());
         }
         let name = log::object_name(state.next - 1);
-        let same = match self.store.get_fresh(&name).await {
-            Ok(bytes) => blake3::hash(&bytes).as_bytes().as_slice() == state.last_hash,
-            Err(error) if error.is_not_found() => false,
-            Err(error) => return Err(error),
-        };
-        if same {
+        if self.log_has(&name, &state.last_hash).await? {
             Ok(())
         } else {
             Err(Error::RolledBack {
@@ -234,6 +229,15 @@ impl Repository {
                 store: self.store.description(),
                 cache: cache.display().to_string(),
             })
+        }
+    }
+
+    /// Whether the log in the store, not a copy of it, has this entry.
+    pub(super) async fn log_has(&self, name: &str, hash: &[u8]) -> Result<bool> {
+        match self.store.get_fresh(name).await {
+            Ok(bytes) => Ok(blake3::hash(&bytes).as_bytes().as_slice() == hash),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

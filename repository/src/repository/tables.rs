@@ -62,11 +62,8 @@ impl Repository {
     pub(super) async fn prove_tables(&self, directory: &Path) -> Result<()> {
         let same = match Head::of_tables(directory) {
             Some(head) if head.number > 0 => {
-                match self.store.get_fresh(&log::object_name(head.number)).await {
-                    Ok(bytes) => blake3::hash(&bytes).as_bytes().as_slice() == head.hash,
-                    Err(error) if error.is_not_found() => false,
-                    Err(error) => return Err(error),
-                }
+                let name = log::object_name(head.number);
+                self.log_has(&name, &head.hash).await?
             }
             _ => false,
         };

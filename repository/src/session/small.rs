@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{FileSink, ReadSession};
+use super::{FileSink, ReadSession, stream::failed};
 use crate::{
     error::{Error, Result},
     frame::FrameKind,
@@ -62,10 +62,6 @@ impl ReadSession {
     }
 
     fn write_small(&self, extents: &[Extent], out: &mut dyn FileSink) -> Result<u64> {
-        let failed = |source| Error::System {
-            action: "write the file's bytes",
-            source,
-        };
         let mut total = 0;
         for extent in extents {
             match extent {
@@ -77,10 +73,7 @@ impl ReadSession {
                     let bundle = self.bundle(secret)?;
                     let begin = *offset as usize;
                     let bytes = bundle.get(begin..begin.saturating_add(*len as usize));
-                    let bytes = bytes.ok_or_else(|| {
-                        let id = secret.id();
-                        Error::damaged("manifest", format!("an extent does not fit chunk {id}"))
-                    })?;
+                    let bytes = bytes.ok_or_else(|| Error::unfit_extent(secret.id()))?;
                     out.bytes(bytes)
                 }
                 Extent::Inline(bytes) => out.bytes(bytes),

@@ -40,6 +40,14 @@ pub trait FileSink {
     fn hole(&mut self, len: u64) -> io::Result<()>;
 }
 
+/// A sink did not take bytes.
+pub(super) fn failed(source: io::Error) -> Error {
+    Error::System {
+        action: "write the file's bytes",
+        source,
+    }
+}
+
 /// A hole is zeros to it.
 struct Dense<'w>(&'w mut dyn io::Write);
 
@@ -84,10 +92,7 @@ impl Batch for Stretch {
     }
 
     fn chunk(&self, index: usize, chunk: Result<&[u8]>) {
-        let bad = || {
-            let id = self.wanted[index].secret.id();
-            Error::damaged("manifest", format!("an extent does not fit chunk {id}"))
-        };
+        let bad = || Error::unfit_extent(self.wanted[index].secret.id());
         let (offset, len) = (self.cuts[index].0, self.cuts[index].1 as usize);
         let cut = chunk.and_then(|chunk| match offset {
             None if chunk.len() == len => Ok(chunk.to_vec()),
@@ -159,10 +164,6 @@ impl Stretches<'_> {
 impl Stretch {
     /// Writes what was fetched; returns the number of bytes.
     fn write(&self, out: &mut dyn FileSink) -> Result<u64> {
-        let failed = |source| Error::System {
-            action: "write the file's bytes",
-            source,
-        };
         let mut total = 0;
         for piece in &self.pieces {
             total += match piece {
