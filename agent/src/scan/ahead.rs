@@ -326,7 +326,41 @@ impl Drop for Closing<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
+
     use super::*;
+    use crate::scan::{Directory, WalkOptions, listing::ARENA_BYTES};
+
+    #[test]
+    fn a_directory_with_too_many_names_for_a_helper_is_listed_whole_afterwards() {
+        let top = tempfile::tempdir().unwrap();
+        fs::create_dir(top.path().join("wide")).unwrap();
+        let count = NAMES_MAX + 7;
+        for n in 0..count {
+            fs::write(top.path().join(format!("wide/{n}")), "").unwrap();
+        }
+        let open = |path: &std::path::Path| OwnedFd::from(File::open(path).unwrap());
+        let root = Directory::open_root(open(top.path()), &WalkOptions::default()).unwrap();
+        let opener = root.opener();
+        let expected = opener.stat(root.as_fd(), c"wide").unwrap().file;
+        // More than are looked at as a whole, and more than fit into a helper's memory.
+        for arena_bytes in [ARENA_BYTES, 4000] {
+            let job = Job::Directory {
+                parent: root.shared_fd(),
+                name: c"wide".to_owned(),
+                expected,
+            };
+            let Found::Directory { opened, listed } =
+                job.run(opener, &mut Listing::new(arena_bytes))
+            else {
+                panic!("a directory was asked for");
+            };
+            assert!(listed.is_none(), "{arena_bytes}");
+            let mut listing = Listing::new(ARENA_BYTES);
+            listing.read(opened.unwrap().0.as_fd()).unwrap();
+            assert_eq!(listing.len(), count, "{arena_bytes}");
+        }
+    }
 
     #[test]
     fn a_few_slow_stats_in_many_are_enough_and_a_stray_one_is_not() {

@@ -74,8 +74,8 @@ impl Listing {
         }
     }
 
-    /// Reads all names of `dir` but `.` and `..`. When the directory fails half-way, the names read
-    /// until then are there all the same.
+    /// Reads all names of `dir` but `.` and `..`, wherever earlier readers of this descriptor have
+    /// stopped. When the directory fails half-way, the names read until then are there all the same.
     pub(crate) fn read(&mut self, dir: BorrowedFd<'_>) -> Result<(), ScanError> {
         self.arena.clear();
         self.keys.clear();
@@ -96,6 +96,7 @@ impl Listing {
         dir: BorrowedFd<'_>,
         dents: &mut [MaybeUninit<u8>],
     ) -> Result<(), ScanError> {
+        rustix::fs::seek(dir, rustix::fs::SeekFrom::Start(0)).map_err(ScanError::of_fd)?;
         let mut raw = RawDir::new(dir, dents);
         while let Some(entry) = raw.next() {
             let entry = match entry {

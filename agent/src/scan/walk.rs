@@ -4,10 +4,7 @@ use std::{collections::VecDeque, ffi::CStr, os::fd::AsFd, sync::Arc, thread};
 
 use orlop_core::{Issue, IssueKind};
 use orlop_repository::EntryKind;
-use rustix::{
-    fs::{SeekFrom, seek},
-    io::Errno,
-};
+use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -51,7 +48,6 @@ pub fn walk(
     visitor: &mut dyn Visitor,
     cancel: &CancellationToken,
 ) -> Result<WalkStats, ScanError> {
-    seek(root.as_fd(), SeekFrom::Start(0)).map_err(ScanError::of_fd)?;
     let crew = Crew::new(root.opener());
     let help = || crew.help(options.arena_bytes.min(HELPER_ARENA_BYTES));
     thread::scope(|scope| {
