@@ -7,6 +7,7 @@ use orlop_core::{Issue, IssueKind};
 use orlop_repository::{
     Content, Entry, EntryKind, EntryStatus, Metadata, ParentCursor, ParentEntry, WriteSession,
 };
+use rustix::io::Errno;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
     job::{Finished, Further, Future, Item, Job, Member, Promise, promise},
     work::Pool,
 };
-use crate::scan::{Directory, FileStat, ScanError, Visitor};
+use crate::scan::{Directory, FileStat, REPLACED_MAX, ScanError, Visitor};
 
 /// Items on their way to the assembler.
 pub(super) const ITEMS: usize = 8192;
@@ -118,18 +119,78 @@ impl<'a> Feeder<'a> {
                 found,
             });
         }
-        match self.other(dir, name, stat) {
-            Ok((entry, whole)) => {
-                let mut record = self.pool.clock.record(stat);
-                // Try again next time, whatever its times say.
-                record.racy |= !whole;
-                self.send(Item::Ready(Box::new(entry), record))
+        self.take_other(dir, name, *stat)
+    }
+
+    /// Anything but a regular file; what has taken its place meanwhile will do.
+    fn take_other(
+        &mut self,
+        dir: &Arc<Directory>,
+        name: &[u8],
+        mut stat: FileStat,
+    ) -> Result<(), BackupError> {
+        let mut looks = 0;
+        let error = loop {
+            let error = match self.other(dir, name, &stat) {
+                Ok((entry, whole)) => {
+                    let mut record = self.pool.clock.record(&stat);
+                    // Try again next time, whatever its times say.
+                    record.racy |= !whole;
+                    return self.send(Item::Ready(Box::new(entry), record));
+                }
+                Err(error @ (ScanError::Changed | ScanError::Vanished)) => error,
+                Err(error) => break error,
+            };
+            looks += 1;
+            let kind = stat.kind;
+            stat = match dir.present(name) {
+                _ if looks > REPLACED_MAX || name.is_empty() => break error,
+                // The walk has decided whether it goes below.
+                Ok(now) if (now.kind == EntryKind::Directory) == (kind == EntryKind::Directory) => {
+                    now
+                }
+                Ok(_) => break ScanError::Changed,
+                Err(error) => break error,
+            };
+            if stat.kind == EntryKind::File {
+                return self.take_file(Member {
+                    dir: Arc::clone(dir),
+                    name: name.into(),
+                    stat,
+                    found: None,
+                });
             }
-            Err(error) => {
-                self.pool.tally.issue(issue_of(dir.join(name), &error));
-                Ok(())
-            }
+        };
+        self.pool.tally.issue(issue_of(dir.join(name), &error));
+        Ok(())
+    }
+
+    /// What is mounted over an entry is not the volume's; that there is one is known, so that no restore removes it.
+    fn take_covered(
+        &mut self,
+        dir: &Arc<Directory>,
+        name: &[u8],
+        stat: &FileStat,
+    ) -> Result<(), BackupError> {
+        let stat = &FileStat { size: 0, ..*stat };
+        self.pool.tally.met(stat);
+        if let Some(cursor) = &mut self.cursor {
+            cursor.find(&dir.path, name)?;
         }
+        let entry = Entry {
+            path: dir.join(name),
+            kind: stat.kind,
+            meta: metadata(stat),
+            size: 0,
+            target: Vec::new(),
+            hardlink: None,
+            content: Content::None,
+            digest: [0; 16],
+            status: EntryStatus::Unreadable(Errno::XDEV.raw_os_error()),
+        };
+        let mut record = self.pool.clock.record(stat);
+        record.racy = true;
+        self.send(Item::Ready(Box::new(entry), record))
     }
 
     /// The entry of anything but a regular file, and whether all of it could be read.
@@ -301,6 +362,16 @@ impl<'a> Feeder<'a> {
 impl Visitor for Feeder<'_> {
     fn entry(&mut self, dir: &Arc<Directory>, name: &[u8], stat: &FileStat) -> ControlFlow<()> {
         match self.take(dir, name, stat) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                self.failure.get_or_insert(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    fn covered(&mut self, dir: &Arc<Directory>, name: &[u8], stat: &FileStat) -> ControlFlow<()> {
+        match self.take_covered(dir, name, stat) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 self.failure.get_or_insert(error);

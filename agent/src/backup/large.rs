@@ -100,7 +100,7 @@ fn read_file(
     scratch: &mut Scratch,
     member: &Member,
 ) -> Result<Finished, Failure> {
-    let (file, mut stat) = member.dir.open_file(&member.name, &member.stat)?;
+    let (file, mut stat) = member.dir.open_present(&member.name, &member.stat)?;
     pool.tally.opened.fetch_add(1, Relaxed);
     expect_all(&file);
     let class = Class::of(

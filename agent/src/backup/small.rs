@@ -82,7 +82,7 @@ impl SmallReader {
 
     /// Reads one file; `None` if it has become a large one, or one too many for the bundle.
     fn read_member(&mut self, pool: &Pool<'_>, member: &Member) -> Result<Option<Read>, ScanError> {
-        let (file, mut stat) = member.dir.open_file(&member.name, &member.stat)?;
+        let (file, mut stat) = member.dir.open_present(&member.name, &member.stat)?;
         pool.tally.opened.fetch_add(1, Relaxed);
         let mut tries = 0;
         let stable = loop {

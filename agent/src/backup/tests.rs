@@ -134,6 +134,32 @@ impl Bench {
         (entry, bytes)
     }
 
+    /// Backs the volume up with what is usual.
+    fn back_up(&self) -> Result<BackupReport, BackupError> {
+        let job = BackupJob {
+            root: File::open(self.volume.path()).unwrap().into(),
+            volume: VolumeRef::new("ns", "pod", "data"),
+            lineage: Lineage("lineage".to_owned()),
+            node: String::new(),
+            backup: String::new(),
+            tags: Vec::new(),
+            exclude: Vec::new(),
+            force_full: false,
+            checkpoint_every: CheckpointEvery::default(),
+            budget: Budget::default(),
+            limits: Limits::default(),
+            chunking: Chunking::default(),
+        };
+        run(
+            job,
+            Arc::clone(&self.repository) as _,
+            self.store.clone(),
+            self.runtime.handle().clone(),
+            Arc::new(NoMonitor),
+            &CancellationToken::new(),
+        )
+    }
+
     fn member(&self, name: &str) -> Member {
         let file = File::open(self.path(name)).unwrap();
         Member {
@@ -305,6 +331,37 @@ fn a_panic_of_the_only_worker_ends_the_backup_and_is_told() {
 }
 
 #[test]
+fn a_file_that_was_replaced_by_a_rename_is_read_as_it_is_now() {
+    let bench = Bench::new();
+    fs::write(bench.path("state"), "old").unwrap();
+    fs::write(bench.path("gone"), "gone").unwrap();
+    fs::write(bench.path("pipe"), "file").unwrap();
+    let members = ["state", "gone", "pipe"].map(|name| bench.member(name));
+    fs::write(bench.path("new"), "new state").unwrap();
+    fs::rename(bench.path("new"), bench.path("state")).unwrap();
+    for name in ["gone", "pipe"] {
+        fs::remove_file(bench.path(name)).unwrap();
+    }
+    let mode = rustix::fs::Mode::RWXU;
+    rustix::fs::mkfifoat(rustix::fs::CWD, bench.path("pipe"), mode).unwrap();
+    with_pool(&bench, Arc::new(NoMonitor), |pool, _| {
+        let mut writer = bench.session.writer().unwrap();
+        let read = SmallReader::default().read(pool, &mut writer, &mut Vec::new(), &members);
+        let read = read.unwrap();
+        let (entry, record) = read[0].as_ref().unwrap();
+        assert_eq!((entry.size, entry.status), (9, EntryStatus::Ok));
+        assert!(record.racy, "it is younger than the backup");
+        assert!(read[1].is_none() && read[2].is_none());
+        let large = large::read(pool, &mut writer, &mut Vec::new(), &members[0]).unwrap();
+        assert_eq!(large.unwrap().0.size, 9);
+        // That something is there that was not read is told.
+        let counts = pool.tally.counts();
+        assert_eq!((counts.warnings, counts.errors), (2, 0));
+        assert_eq!(counts.state(), SnapshotState::Inconsistent);
+    });
+}
+
+#[test]
 fn a_directory_that_is_not_walked_is_marked_every_time_as_root() {
     if !rustix::process::geteuid().is_root() {
         return;
@@ -319,30 +376,7 @@ fn a_directory_that_is_not_walked_is_marked_every_time_as_root() {
         return;
     }
     fs::write(mounted.join("inside"), "not of this volume").unwrap();
-    let reports = [(); 2].map(|()| {
-        let job = BackupJob {
-            root: File::open(bench.volume.path()).unwrap().into(),
-            volume: VolumeRef::new("ns", "pod", "data"),
-            lineage: Lineage("lineage".to_owned()),
-            node: String::new(),
-            backup: String::new(),
-            tags: Vec::new(),
-            exclude: Vec::new(),
-            force_full: false,
-            checkpoint_every: CheckpointEvery::default(),
-            budget: Budget::default(),
-            limits: Limits::default(),
-            chunking: Chunking::default(),
-        };
-        run(
-            job,
-            Arc::clone(&bench.repository) as _,
-            bench.store.clone(),
-            bench.runtime.handle().clone(),
-            Arc::new(NoMonitor),
-            &CancellationToken::new(),
-        )
-    });
+    let reports = [(); 2].map(|()| bench.back_up());
     rustix::mount::unmount(&mounted, rustix::mount::UnmountFlags::empty()).unwrap();
     for report in reports.map(Result::unwrap) {
         assert_eq!(report.state, SnapshotState::Complete);
@@ -356,6 +390,49 @@ fn a_directory_that_is_not_walked_is_marked_every_time_as_root() {
             [(b"".as_slice(), ok), (b"mounted", unread), (b"plain", ok)]
         );
     }
+}
+
+#[test]
+fn what_a_mount_covers_is_marked_though_it_looks_as_before_as_root() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let bench = Bench::new();
+    fs::create_dir(bench.path("dir")).unwrap();
+    fs::write(bench.path("dir/below"), "of this volume").unwrap();
+    fs::write(bench.path("file"), "of this volume").unwrap();
+    // What was changed just now is looked at again in any case.
+    std::thread::sleep(std::time::Duration::from_millis(60));
+    bench.back_up().unwrap();
+    let covered = ["dir", "file"].map(|name| bench.path(name));
+    for path in &covered {
+        if rustix::mount::mount_bind(path, path).is_err() {
+            eprintln!("skipped: cannot mount");
+            return;
+        }
+    }
+    let report = bench.back_up();
+    for path in &covered {
+        rustix::mount::unmount(path, rustix::mount::UnmountFlags::empty()).unwrap();
+    }
+    let report = report.unwrap();
+    assert_eq!(report.issues.len(), 2, "{:?}", report.issues);
+    let unread = EntryStatus::Unreadable(rustix::io::Errno::XDEV.raw_os_error());
+    let entries = bench.entries(report.snapshot);
+    let status: Vec<_> = entries.iter().map(|e| (&*e.path, e.status)).collect();
+    assert_eq!(
+        status,
+        [
+            (b"".as_slice(), EntryStatus::Ok),
+            (b"dir", unread),
+            (b"file", unread)
+        ]
+    );
+    // Uncovered they are what they were.
+    let report = bench.back_up().unwrap();
+    let entries = bench.entries(report.snapshot);
+    assert_eq!(entries.len(), 4);
+    assert!(entries.iter().all(|e| e.status == EntryStatus::Ok));
 }
 
 /// Bytes that no compressor makes smaller.

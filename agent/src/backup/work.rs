@@ -245,12 +245,16 @@ impl Pool<'_> {
         let path = member.dir.join(&member.name);
         match error {
             ScanError::Vanished | ScanError::Changed => {
+                let what = match error {
+                    ScanError::Vanished => "it was removed while the volume was walked",
+                    _ => "left out: something else has taken its place while the volume was walked",
+                };
                 self.tally.vanished(&member.stat);
                 self.tally.issue(Issue {
                     path,
-                    kind: IssueKind::Vanished,
+                    kind: error.issue_kind(),
                     errno: error.errno(),
-                    message: "it was removed or replaced while the volume was walked".to_owned(),
+                    message: what.to_owned(),
                 });
                 None
             }

@@ -23,6 +23,8 @@ use super::{
 
 /// Longest symbolic link that is read: Linux has none above `PATH_MAX`.
 const LINK_MAX: usize = 4096;
+/// How often an entry may be replaced between two looks at it.
+pub(crate) const REPLACED_MAX: u32 = 4;
 
 /// An open directory of a volume. Holds one file descriptor.
 #[derive(Debug)]
@@ -113,6 +115,42 @@ impl Directory {
             .opener
             .open(self.fd(), &name, Want::File, Some(expected))?;
         Ok((File::from(fd), stat.file))
+    }
+
+    /// As [`Directory::open_file`], but a regular file that has taken the place of the other one will do: who replaces a
+    /// file by a rename never leaves its name without one.
+    ///
+    /// # Errors
+    /// `Vanished` if nothing has the name, `Changed` if it is no regular file of the volume any more or is replaced again
+    /// and again, `Unreadable`.
+    pub fn open_present(
+        &self,
+        name: &[u8],
+        expected: &FileStat,
+    ) -> Result<(File, FileStat), ScanError> {
+        let mut expected = *expected;
+        for _ in 0..REPLACED_MAX {
+            match self.open_file(name, &expected) {
+                Err(ScanError::Changed | ScanError::Vanished) => {}
+                opened => return opened,
+            }
+            expected = self.present(name)?;
+        }
+        self.open_file(name, &expected)
+    }
+
+    /// What has the name now.
+    ///
+    /// # Errors
+    /// `Vanished` if nothing has, `Changed` if it is not on the volume's own mount, `Unreadable`.
+    pub fn present(&self, name: &[u8]) -> Result<FileStat, ScanError> {
+        let stat = self.opener.stat(self.fd(), &c_name(name)?);
+        let stat = stat.map_err(ScanError::of_name)?;
+        if self.opener.is_inside(&stat) && !stat.automount {
+            Ok(stat.file)
+        } else {
+            Err(ScanError::Changed)
+        }
     }
 
     /// The target of the symbolic link `name`.

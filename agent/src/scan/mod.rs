@@ -22,6 +22,7 @@ mod walk;
 
 pub use ahead::LookAhead;
 pub use directory::Directory;
+pub(crate) use directory::REPLACED_MAX;
 pub use error::ScanError;
 pub use limits::raise_open_files;
 pub use pattern::{Pattern, PatternError};

@@ -311,6 +311,71 @@ fn a_file_that_was_exchanged_is_not_read() {
     }
 }
 
+/// Replaces a directory when it is met, and keeps what else it is given.
+struct Replace<'t> {
+    top: &'t Path,
+    with: Option<fn(&Path)>,
+    keep: Keep,
+}
+
+impl Visitor for Replace<'_> {
+    fn entry(&mut self, dir: &Arc<Directory>, name: &[u8], stat: &FileStat) -> ControlFlow<()> {
+        if name == b"victim"
+            && let Some(with) = self.with.take()
+        {
+            let victim = self.top.join("victim");
+            fs::rename(&victim, self.top.join("old")).unwrap();
+            with(&victim);
+        }
+        self.keep.entry(dir, name, stat)
+    }
+
+    fn issue(&mut self, issue: Issue) {
+        self.keep.issue(issue);
+    }
+
+    fn unreadable_directory(&mut self, path: &[u8], errno: i32) {
+        self.keep.unreadable_directory(path, errno);
+    }
+}
+
+#[test]
+fn of_a_directory_that_was_replaced_the_one_that_is_there_is_walked() {
+    let new: fn(&Path) = |victim| {
+        fs::create_dir(victim).unwrap();
+        fs::write(victim.join("new"), "").unwrap();
+    };
+    let link: fn(&Path) = |victim| symlink("old", victim).unwrap();
+    for force_fallback in [false, true] {
+        for look_ahead in [LookAhead::Never, LookAhead::Always] {
+            for (with, found) in [(new, true), (link, false)] {
+                let top = tempfile::tempdir().unwrap();
+                make(top.path(), &["victim/one", "zz/two"]);
+                let options = WalkOptions {
+                    force_fallback,
+                    look_ahead,
+                    ..WalkOptions::default()
+                };
+                let root = Directory::open_root(open(top.path()), &options).unwrap();
+                let mut replace = Replace {
+                    top: top.path(),
+                    with: Some(with),
+                    keep: Keep::default(),
+                };
+                walk(&root, &options, &mut replace, &CancellationToken::new()).unwrap();
+                let Keep { paths, issues, .. } = replace.keep;
+                let has = |path: &str| paths.contains(&path.as_bytes().to_vec());
+                assert!(has("zz/two") && !has("victim/one"), "{paths:?}");
+                assert_eq!(has("victim/new"), found);
+                // What is not walked though it has the name is an error.
+                let kinds: Vec<_> = issues.iter().map(|issue| issue.kind).collect();
+                let unread = [IssueKind::Unreadable];
+                assert_eq!(kinds, if found { &[][..] } else { &unread[..] });
+            }
+        }
+    }
+}
+
 #[test]
 fn a_directory_swapped_for_a_link_during_the_walk_leads_nowhere() {
     let outside = tempfile::tempdir().unwrap();
@@ -411,7 +476,10 @@ fn mounts_inside_are_not_entered_as_root() {
             .unwrap();
     }
     for keep in results {
-        assert_eq!(keep.paths, [b"mounted".as_slice(), b"plain", b"plain/x"]);
+        assert_eq!(
+            keep.paths,
+            [b"file".as_slice(), b"mounted", b"plain", b"plain/x"]
+        );
         assert_eq!(keep.contents.len(), 1);
         let kinds: Vec<_> = keep
             .issues

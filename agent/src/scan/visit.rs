@@ -52,6 +52,12 @@ pub trait Visitor {
     /// `ScanError::Cancelled`.
     fn entry(&mut self, dir: &Arc<Directory>, name: &[u8], stat: &FileStat) -> ControlFlow<()>;
 
+    /// An entry of `dir` on which another file system is mounted: `stat` is that of what is mounted. It is told in place of
+    /// [`Visitor::entry`], and nothing below it follows.
+    fn covered(&mut self, dir: &Arc<Directory>, name: &[u8], stat: &FileStat) -> ControlFlow<()> {
+        self.entry(dir, name, stat)
+    }
+
     /// Something that is not, or not wholly, walked; the walk goes on.
     fn issue(&mut self, issue: Issue);
 

@@ -1,6 +1,12 @@
 //! The walk itself: directory after directory in listing order.
 
-use std::{collections::VecDeque, ffi::CStr, os::fd::AsFd, sync::Arc, thread};
+use std::{
+    collections::VecDeque,
+    ffi::CStr,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+    thread,
+};
 
 use orlop_core::{Issue, IssueKind};
 use orlop_repository::EntryKind;
@@ -9,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ahead::{Closing, Crew, Found, HELPERS, Job, Listed, LookAhead, Pace, Stats, Ticket},
-    directory::Directory,
+    directory::{Directory, REPLACED_MAX},
     error::ScanError,
     frame::{Frame, open_parent},
     listing::Listing,
@@ -126,15 +132,22 @@ impl Walk<'_> {
             self.path.push(b'/');
         }
         self.path.extend_from_slice(subdir.name.to_bytes());
-        let (opened, listed) = match (ticket.and_then(Ticket::take), &parent) {
+        let (mut opened, mut listed) = match (ticket.and_then(Ticket::take), &parent) {
             (Some(Ok(Found::Directory { opened, listed })), _) => (opened, listed),
             (_, Some(parent)) => {
                 let (dir, name) = (parent.as_fd(), &*subdir.name);
                 let want = Want::Directory;
                 (self.opener.open(dir, name, want, Some(&expected)), None)
             }
-            (_, None) => (Err(ScanError::Changed), None),
+            (_, None) => (
+                Err(ScanError::Unreadable(Errno::STALE.raw_os_error())),
+                None,
+            ),
         };
+        if let (Err(ScanError::Changed | ScanError::Vanished), Some(parent)) = (&opened, &parent) {
+            // Another directory may have its name by now: that one is walked.
+            (opened, listed) = (self.open_present(parent.as_fd(), &subdir.name), None);
+        }
         match opened {
             Ok((fd, stat)) => {
                 let dir = Directory::new(self.path.clone(), Arc::new(fd), stat.file, self.opener);
@@ -145,6 +158,22 @@ impl Walk<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Opens the directory that has the name now.
+    fn open_present(
+        &self,
+        parent: BorrowedFd<'_>,
+        name: &CStr,
+    ) -> Result<(OwnedFd, Stat), ScanError> {
+        for _ in 0..REPLACED_MAX {
+            match self.opener.open(parent, name, Want::Directory, None) {
+                Err(ScanError::Changed) => {}
+                opened => return opened,
+            }
+        }
+        // What was below it is not in the snapshot, and may still be in the volume.
+        Err(ScanError::Unreadable(Errno::STALE.raw_os_error()))
     }
 
     fn leave(&mut self) {
@@ -291,10 +320,14 @@ impl Walk<'_> {
         if !inside && !is_directory {
             let why = "it is mounted from another file system";
             self.skipped(bytes, IssueKind::Skipped, why);
-            return Ok(());
         }
         self.stats.entries += 1;
-        if self.visitor.entry(dir, bytes, &stat.file).is_break() {
+        let flow = if inside {
+            self.visitor.entry(dir, bytes, &stat.file)
+        } else {
+            self.visitor.covered(dir, bytes, &stat.file)
+        };
+        if flow.is_break() {
             return Err(ScanError::Cancelled);
         }
         if is_directory {
