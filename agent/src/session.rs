@@ -329,6 +329,7 @@ fn read_grant(snapshot: SnapshotId, answer: &v1::BeginReadResponse) -> receive::
             warnings: stats.warnings,
             errors: stats.errors,
         },
+        partial: answer.partial,
     })
 }
 

@@ -28,7 +28,7 @@ impl Planner<'_> {
                 Name::First => {}
                 Name::Unknown => self.shared.tally.denied(Denied::Group, &entry.path, 0),
                 Name::Further(first) => {
-                    self.window.links.push(Link { dir, first, entry });
+                    self.names.push(Link { dir, first, entry });
                     return Ok(());
                 }
             }
@@ -43,8 +43,14 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Looks which of the waiting files are there already, and plans the others.
+    /// Looks which of the waiting files are there already, and plans the others; then their further names.
     pub(super) fn settle(&mut self) -> Result<(), End> {
+        self.look()?;
+        self.window.links.append(&mut self.names);
+        Ok(())
+    }
+
+    fn look(&mut self) -> Result<(), End> {
         let candidates = std::mem::take(&mut self.candidates);
         if candidates.is_empty() {
             return Ok(());

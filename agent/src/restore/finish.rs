@@ -22,7 +22,7 @@ use super::{
     shared::Shared,
     target::LOST_AND_FOUND,
 };
-use crate::scan::{ScanError, Stat, Want, magic_path};
+use crate::scan::{KEPT_FLAGS, ScanError, Stat, Want, magic_path, read_flags};
 
 /// Does everything that was deferred, and syncs the target's file system.
 pub(super) fn run(shared: &Shared, cancel: &CancellationToken) -> Result<(), RestoreError> {
@@ -106,7 +106,8 @@ fn open_directory(
         };
         metadata::set_open(&shared.tally, path, fd, meta, present);
     }
-    if meta.flags != 0 {
+    let flags = if existed { read_flags(fd) } else { 0 };
+    if meta.flags & KEPT_FLAGS != flags {
         metadata::set_flags(&shared.tally, path, fd, meta.flags);
     }
     Ok(())

@@ -112,13 +112,14 @@ pub(super) fn reset_open(
     present: Present,
 ) {
     if !present.attributes {
-        drop_foreign_xattrs(fd, meta);
+        drop_foreign_xattrs(tally, path, fd, meta);
     }
     set_open(tally, path, fd, meta, present);
 }
 
-/// Attributes that the object had before and that the snapshot does not hold.
-fn drop_foreign_xattrs(fd: BorrowedFd<'_>, meta: &Metadata) {
+/// Attributes that the object had before and that the snapshot does not hold. Those that the system keeps for itself,
+/// such as labels, stay.
+fn drop_foreign_xattrs(tally: &Tally, path: &[u8], fd: BorrowedFd<'_>, meta: &Metadata) {
     let mut names = vec![0; 64 << 10];
     let Ok(len) = flistxattr(fd, names.as_mut_slice()) else {
         return;
@@ -128,10 +129,16 @@ fn drop_foreign_xattrs(fd: BorrowedFd<'_>, meta: &Metadata) {
         .filter(|name| !name.is_empty())
     {
         let ours = name.starts_with(b"user.")
+            || name.starts_with(b"trusted.")
+            || name == b"security.capability"
             || name == ACL_ACCESS.as_bytes()
             || name == ACL_DEFAULT.as_bytes();
-        if ours && !meta.xattrs.iter().any(|xattr| xattr.name == name) {
-            let _ = fremovexattr(fd, name);
+        if ours
+            && !meta.xattrs.iter().any(|xattr| xattr.name == name)
+            && let Err(errno) = fremovexattr(fd, name)
+            && errno != Errno::NODATA
+        {
+            tally.denied(Denied::Attribute, path, errno.raw_os_error());
         }
     }
 }

@@ -213,7 +213,8 @@ pub fn run_from(
     } else {
         (0, 0)
     };
-    let removes = job.mode == RestoreMode::Exact && source.errors() == 0;
+    let is_whole = source.errors() == 0 && !source.is_partial();
+    let removes = job.mode == RestoreMode::Exact && is_whole;
     let shared = Shared::new(
         root,
         description,
@@ -225,8 +226,14 @@ pub fn run_from(
     )?;
     if job.mode == RestoreMode::Exact && !removes {
         // What is missing in the snapshot may have been in the volume.
-        let why = "the snapshot could not read everything, so nothing was removed".to_owned();
-        shared.tally.issue(b"", IssueKind::Skipped, 0, why);
+        let why = if source.is_partial() {
+            "the snapshot is a checkpoint of a backup that has not finished, so nothing was removed"
+        } else {
+            "the snapshot could not read everything, so nothing was removed"
+        };
+        shared
+            .tally
+            .issue(b"", IssueKind::Skipped, 0, why.to_owned());
     }
     let budget = window::Budget::new(open_files, job.memory_bytes);
     let limits = FetchLimits {

@@ -44,6 +44,9 @@ pub(super) struct Planner<'a> {
     lossy: bool,
     /// Files whose names may be taken, and which are not in the window yet.
     pub(super) candidates: Vec<Candidate>,
+    /// Further names, of files that may be among the candidates: a window with one of them must not be done before
+    /// the file is.
+    pub(super) names: Vec<Link>,
     pub(super) window: Window,
 }
 
@@ -82,6 +85,7 @@ impl<'a> Planner<'a> {
             groups: Groups::default(),
             lossy: false,
             candidates: Vec::new(),
+            names: Vec::new(),
             window: Window::default(),
         }
     }

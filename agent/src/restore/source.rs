@@ -15,6 +15,9 @@ pub trait Source: Sync {
     /// Entries of the volume that could not be read when the snapshot was made.
     fn errors(&self) -> u64;
 
+    /// Whether it is a checkpoint: later entries of the volume are not in it.
+    fn is_partial(&self) -> bool;
+
     /// The entries of a scope, in listing order.
     fn entries<'a>(
         &'a self,
@@ -59,6 +62,10 @@ impl Source for ReadSession {
 
     fn errors(&self) -> u64 {
         self.grant().stats.errors
+    }
+
+    fn is_partial(&self) -> bool {
+        self.grant().partial
     }
 
     fn entries<'a>(

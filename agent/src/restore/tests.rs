@@ -37,6 +37,7 @@ struct Double {
     entries: Vec<Entry>,
     chunks: HashMap<Secret, Vec<u8>>,
     errors: u64,
+    partial: bool,
 }
 
 impl Double {
@@ -70,6 +71,10 @@ impl Source for Double {
 
     fn errors(&self) -> u64 {
         self.errors
+    }
+
+    fn is_partial(&self) -> bool {
+        self.partial
     }
 
     fn entries<'a>(
@@ -797,6 +802,48 @@ fn what_a_snapshot_could_not_read_is_not_removed() {
     assert_eq!(report.removed, 0);
     let about_all = |issue: &&Issue| issue.path.is_empty() && issue.kind == IssueKind::Skipped;
     assert_eq!(report.issues.iter().filter(about_all).count(), 1);
+    (source.errors, source.partial) = (0, true);
+    let report = restore(target.path(), &source, RestoreMode::Exact);
+    assert!(at("unread/below").exists() && at("other").exists());
+    let about_all = report.issues.iter().find(about_all).unwrap();
+    assert!(about_all.message.contains("checkpoint"), "{about_all:?}");
+}
+
+#[test]
+fn names_are_linked_when_their_file_is_there_however_little_a_window_holds() {
+    let mut source = Double::default();
+    source.entries.push(entry(b"", EntryKind::Directory));
+    for n in 0..200 {
+        source.file(&format!("f{n:03}"), format!("new {n}").as_bytes());
+    }
+    for name in ["f200", "f201", "f202"] {
+        source.file(name, b"new and linked");
+        let group = HardlinkGroup { id: 7, links: 3 };
+        source.entries.last_mut().unwrap().hardlink = Some(group);
+    }
+    for mode in [RestoreMode::Overwrite, RestoreMode::Exact] {
+        for memory_bytes in (0..40).map(|step| (16 << 10) * (1 + step)) {
+            let target = tempfile::tempdir().unwrap();
+            let at = |name: &str| target.path().join(name);
+            for n in 0..200 {
+                fs::write(at(&format!("f{n:03}")), "old").unwrap();
+            }
+            fs::write(at("f200"), "old and linked").unwrap();
+            fs::hard_link(at("f200"), at("f201")).unwrap();
+            fs::hard_link(at("f200"), at("f202")).unwrap();
+            let job = RestoreJob {
+                memory_bytes,
+                ..job(target.path(), mode)
+            };
+            assert_eq!(restore_as(job, &source).unwrap().issues, []);
+            let inode = |name: &str| fs::metadata(at(name)).unwrap().ino();
+            for name in ["f200", "f201", "f202"] {
+                let content = fs::read_to_string(at(name)).unwrap();
+                assert_eq!(content, "new and linked", "{name}, {memory_bytes}");
+                assert_eq!(inode(name), inode("f200"), "{name}, {memory_bytes}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -138,6 +138,7 @@ impl Sessions for SessionsService {
             stats: Some(super::listing::stats(grant.stats)),
             domain_key: Bytes::copy_from_slice(grant.domain_keys.newest().as_bytes()),
             older_domain_keys: older(&grant.domain_keys),
+            partial: grant.partial,
         }))
     }
 

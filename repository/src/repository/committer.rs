@@ -274,6 +274,7 @@ impl Repository {
             root: opened.root,
             domain_keys: self.keys.domain(&opened.info.volume.namespace),
             stats: opened.info.stats,
+            partial: opened.info.state == SnapshotState::Partial,
         })
     }
 

@@ -85,6 +85,8 @@ pub struct ReadGrant {
     pub domain_keys: EpochKeys,
     /// Regular files, directories and others in it, and their logical bytes.
     pub stats: SnapshotStats,
+    /// Whether it is a checkpoint: it ends somewhere in the listing.
+    pub partial: bool,
 }
 
 /// Everything that makes a snapshot, besides the packs and segments that are stored already.
