@@ -99,6 +99,8 @@ pub(crate) struct Index {
     doomed: HashMap<Arc<str>, Standing>,
     /// Packs in tables that no segment names any more, by the digests of their names.
     gone: HashSet<u64>,
+    /// Packs that were looked for and are not in the store, though the log says so, by the digests of their names.
+    missing: HashSet<u64>,
 }
 
 impl Index {
@@ -192,21 +194,30 @@ impl Index {
         Ok(holders)
     }
 
-    /// The copy by which a chunk is read: in a pack that stays if there is one; the pack that was
+    /// The copy by which a chunk is read: in a pack that is there, and stays, if there is one; the pack that was
     /// indexed last wins.
     fn best(&self, prefix: &Prefix) -> Result<Option<Copy<'_>>> {
-        let mut best: Option<Copy<'_>> = None;
-        let rank = |copy: &Copy<'_>| (copy.standing, Reverse(copy.pack()));
+        let mut best: Option<(_, Copy<'_>)> = None;
         self.copies(prefix, |copy| {
-            if best.as_ref().is_none_or(|best| rank(&copy) < rank(best)) {
-                best = Some(copy);
+            let missing = self.is_missing(&copy)?;
+            let rank = (missing, copy.standing, Reverse(copy.pack()));
+            if best.as_ref().is_none_or(|(best, _)| rank < *best) {
+                best = Some((rank, copy));
             }
             // In older tables there is no better one than this.
-            Ok(best
-                .as_ref()
-                .is_none_or(|best| best.standing != Standing::Live))
+            let is_good = matches!(best, Some(((false, Standing::Live, _), _)));
+            Ok(!is_good)
         })?;
-        Ok(best)
+        Ok(best.map(|(_, copy)| copy))
+    }
+
+    fn is_missing(&self, copy: &Copy<'_>) -> Result<bool> {
+        Ok(!self.missing.is_empty() && self.missing.contains(&digest_of(&copy.name()?)))
+    }
+
+    /// Learns which packs are not in the store. Where a chunk is elsewhere, too, it is looked for there.
+    fn miss<'p>(&mut self, packs: impl Iterator<Item = &'p str>) {
+        self.missing.extend(packs.map(digest_of));
     }
 
     /// Where a chunk is.

@@ -1,7 +1,7 @@
 //! What is there, what is needed, and what could go.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -10,7 +10,7 @@ use crate::{
     error::{Error, Result},
     index::{Index, PackEntry, Tally},
     mark::{Marked, mark, snapshot_id},
-    protocol::{LogState, PackUse, Plan, PlanLimits, plan_packs, rescued},
+    protocol::{LogState, PackUse, Plan, PlanLimits, Standing, plan_packs, rescued},
     reader::FrameReader,
     repository::Repository,
     secret::Prefix,
@@ -137,10 +137,19 @@ impl Collector<'_> {
         let Some(epoch) = &state.epoch else {
             return Ok(None);
         };
+        let mut there: HashSet<String> = HashSet::new();
+        for class in ["p/", "m/"] {
+            let packs = self.repository.store().list(class).await?;
+            there.extend(packs.into_iter().map(|object| object.name));
+        }
         let mut needed: HashSet<String> = HashSet::new();
         let find = |index: &Index, prefix: &Prefix| {
             let holders = index.holders(prefix)?;
-            let holders = holders.iter().map(|(pack, standing)| (&**pack, *standing));
+            // A pack that is lost holds nothing, whatever the log says of it.
+            let holders = holders.iter().map(|(pack, standing)| match standing {
+                Standing::Live if !there.contains(&**pack) => (&**pack, Standing::Dead),
+                standing => (&**pack, *standing),
+            });
             needed.extend(rescued(holders).map(str::to_owned));
             Ok(())
         };
@@ -184,6 +193,16 @@ async fn pack_uses(
     marked: &Marked,
     listing: &HashMap<String, u64>,
 ) -> Result<Vec<PackUse>> {
+    let mut missing: BTreeSet<String> = BTreeSet::new();
+    repository.with_index(|index| {
+        index.each_pack(|_, PackEntry { name, .. }, _| {
+            if !listing.contains_key(&**name) {
+                missing.insert(name.to_string());
+            }
+        })
+    })?;
+    // What is needed of them is counted where it is, too; some are newer than the listing.
+    repository.find_missing(missing).await?;
     let mut tally = Tally::default();
     let count = |index: &Index, prefix: &Prefix| index.count(prefix, &mut tally);
     repository.look_up_each(&marked.in_order(), count).await?;
@@ -204,6 +223,8 @@ async fn pack_uses(
         }
     }
     let mut uses: Vec<PackUse> = uses.into_values().collect();
+    // What is lost with a pack is for a repair to tell.
+    uses.retain(|pack| pack.live == 0 || listing.contains_key(&pack.name));
     uses.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(uses)
 }

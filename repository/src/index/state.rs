@@ -80,6 +80,11 @@ impl IndexState {
         &self.directory
     }
 
+    /// Learns which packs are not in the store.
+    pub(crate) fn miss<'p>(&mut self, packs: impl Iterator<Item = &'p str>) {
+        self.index.miss(packs);
+    }
+
     /// Whether a segment is in the index.
     pub(crate) fn has(&self, segment: &str) -> bool {
         self.loaded.contains_key(segment)

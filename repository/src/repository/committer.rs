@@ -141,6 +141,13 @@ impl Committer for Repository {
         }
         let find = |index: &Index| ids.iter().map(|id| index.find(&id.prefix())).collect();
         let mut places: Vec<Option<Location>> = self.look_up(find).await?;
+        if fresh {
+            // They were looked for where they should be.
+            let packs = places.iter().flatten().map(|place| place.pack.clone());
+            if !self.find_missing(packs.collect()).await?.is_empty() {
+                places = self.look_up(find).await?;
+            }
+        }
         self.adopted_places(session, ids, &mut places)?;
         Ok(places)
     }

@@ -1,7 +1,7 @@
 //! The index, kept in step with the log.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     path::PathBuf,
     sync::{Arc, PoisonError, RwLockWriteGuard},
 };
@@ -268,6 +268,28 @@ impl Repository {
     /// Whether the index names a pack that is not deleted.
     pub(crate) fn has_pack(&self, name: &str) -> bool {
         self.read_index(|index| index.has_pack(name))
+    }
+
+    /// Of these packs those that are not in the store. Chunks that are in others, too, are read there from now on.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub(crate) async fn find_missing(&self, packs: BTreeSet<String>) -> Result<BTreeSet<String>> {
+        let mut missing = BTreeSet::new();
+        for pack in packs {
+            if self.store.stat(&pack).await?.is_none() {
+                tracing::warn!(pack, "a pack is missing: run `orlop repo check`");
+                missing.insert(pack);
+            }
+        }
+        if !missing.is_empty() {
+            let miss = |index: &mut IndexState| index.miss(missing.iter().map(String::as_str));
+            self.write_index(miss);
+            if let Some(next) = &mut *self.next_index() {
+                miss(next);
+            }
+        }
+        Ok(missing)
     }
 
     /// Refuses to go on where the index may lack packs: what it lacks would look like garbage.
