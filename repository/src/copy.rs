@@ -115,7 +115,7 @@ impl Copier {
         })
     }
 
-    /// Copies one of [`Self::snapshots`], unless it is there. What it stores is used by the next call if this
+    /// Copies one of [`Self::snapshots`], unless it is there; a copy of which chunks are lost counts for nothing. What it stores is used by the next call if this
     /// one is cancelled or fails; after `Ok` the snapshot is durable.
     ///
     /// # Errors
@@ -130,7 +130,11 @@ impl Copier {
         let origin = Self::origin(&self.from, info);
         let same = |there: &&SnapshotInfo| Self::origin(&self.to, there) == origin;
         let mut copies = self.there.iter().filter(same);
-        if let Some(copy) = copies.find(|copy| copy.state != SnapshotState::Partial) {
+        // One that has lost something is made again while there is what it was made from.
+        let is_good = |copy: &&SnapshotInfo| {
+            copy.state != SnapshotState::Partial && (!copy.damaged || info.damaged)
+        };
+        if let Some(copy) = copies.find(is_good) {
             return Ok(CopyReport {
                 snapshot: copy.id,
                 existed: true,
@@ -150,6 +154,7 @@ impl Copier {
         self.there.push(SnapshotInfo {
             id: report.snapshot,
             origin: Some(origin),
+            damaged: false,
             ..info.clone()
         });
         Ok(report)
@@ -220,14 +225,14 @@ impl Copier {
             let here = here.get(&key(Self::origin(&self.to, there)))?;
             Some((*here, there.id))
         };
-        let mut partial =
-            self.there.iter().rev().filter(|there| {
-                there.state == SnapshotState::Partial && there.origin == Some(origin)
-            });
+        let mut partial = self.there.iter().rev().filter(|there| {
+            there.state == SnapshotState::Partial && !there.damaged && there.origin == Some(origin)
+        });
         let whole = self
             .there
             .iter()
-            .filter(|there| there.state != SnapshotState::Partial && pair(there).is_some())
+            .filter(|there| there.state != SnapshotState::Partial && !there.damaged)
+            .filter(|there| pair(there).is_some())
             .min_by_key(|there| there.time_ms.abs_diff(info.time_ms));
         (partial.find_map(pair), whole.and_then(pair))
     }

@@ -99,6 +99,8 @@ pub struct SnapshotInfo {
     pub time_ms: i64,
     /// Whether it is whole.
     pub state: SnapshotState,
+    /// Whether a repair has found that chunks of it are lost; then its state says that it is not whole.
+    pub damaged: bool,
     /// The snapshot that it built upon.
     pub parent: Option<SnapshotId>,
     /// The backup that holds it; empty for none.

@@ -33,6 +33,7 @@ fn a_snapshot_has_the_same_shape_from_repository_and_server() {
         lineage: Lineage("ns/pod/vol".to_owned()),
         time_ms: 1_500,
         state: SnapshotState::Complete,
+        damaged: false,
         parent: None,
         backup: String::new(),
         node: "n".to_owned(),

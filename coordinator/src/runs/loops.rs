@@ -189,6 +189,7 @@ mod tests {
             // The node's clock is of no account.
             time_ms: 0,
             state,
+            damaged: false,
             parent: None,
             backup: "nightly".to_owned(),
             node: String::new(),

@@ -28,6 +28,7 @@ impl Repository {
                 match opened {
                     Ok(opened) => found.push(SnapshotInfo {
                         state: opened.info.state.with_damage(lost.contains(name)),
+                        damaged: lost.contains(name),
                         ..opened.info
                     }),
                     // One that cannot be read must not hide the others; check names it.

@@ -202,6 +202,7 @@ pub(crate) fn decode(keys: &KeyRing, name: &str, bytes: &[u8]) -> Result<OpenedS
         time_ms: record.time_ms,
         state: SnapshotState::from_number(record.state)
             .ok_or_else(|| fail("its state is unknown"))?,
+        damaged: false,
         parent,
         backup: record.backup,
         node: record.node,

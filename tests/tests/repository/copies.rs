@@ -4,7 +4,7 @@ use std::{fs, sync::Arc};
 
 use orlop_core::{NoMonitor, SnapshotId};
 use orlop_repository::{
-    Copier, CopyReport, Error, Result, SnapshotState,
+    Copier, CopyReport, Error, RepairOptions, Result, SnapshotState,
     store::{FaultyStore, MemoryStore, Plan},
 };
 use orlop_tests::{Engine, Record, Tree, any_tree, copy_store, sample};
@@ -124,6 +124,40 @@ fn a_copy_is_the_snapshot_and_a_second_one_costs_what_is_new() {
     assert_eq!(backup.files.unchanged, backup.files.total);
     assert_eq!((backup.read_bytes, backup.new_bytes), (0, 0));
     bench.to.assert_restores(backup.snapshot, &now);
+}
+
+#[test]
+fn nothing_is_built_upon_a_copy_that_has_lost_something() {
+    let volume = orlop_tests::quick_dir();
+    let bench = Bench::new();
+    sample(volume.path(), 75, 4 << 20);
+    rest();
+    let first = bench.from.backup(volume.path()).snapshot;
+    let before = Record::of(volume.path());
+    let lost = bench.copy(first).snapshot;
+    let store = bench.to.store();
+    for pack in bench.to.wait(store.list("p/")).unwrap() {
+        bench.to.wait(store.delete(&pack.name)).unwrap();
+    }
+    let repair = bench.to.repository().repair(
+        RepairOptions::default(),
+        Arc::new(NoMonitor),
+        CancellationToken::new(),
+    );
+    bench.to.wait(repair).unwrap();
+    fs::write(volume.path().join("many/file-0003"), "changed").unwrap();
+    rest();
+    let second = bench.from.backup(volume.path()).snapshot;
+    let next = bench.copy(second);
+    assert_eq!(next.base, None, "what is lost tells nothing");
+    bench
+        .to
+        .assert_restores(next.snapshot, &Record::of(volume.path()));
+    let again = bench.copy(first);
+    assert!(!again.existed && again.snapshot != lost, "{again:?}");
+    bench.to.assert_restores(again.snapshot, &before);
+    let known = bench.copy(first);
+    assert_eq!((known.existed, known.snapshot), (true, again.snapshot));
 }
 
 #[test]
