@@ -15,6 +15,7 @@ use crate::{
     error::{Error, Result},
     keys::KeyRing,
     pack, seal,
+    secret::unhex,
 };
 
 pub(crate) use records::Loaded;
@@ -38,11 +39,7 @@ pub(crate) type PackKey = [u8; 16];
 /// The key of the pack of that name.
 pub(crate) fn pack_key(name: &str) -> Option<PackKey> {
     let (hash, _) = pack::parse_name(name).ok()?;
-    let mut key = PackKey::default();
-    for (byte, digits) in key.iter_mut().zip(hash.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    }
-    Some(key)
+    unhex(&hash)?.first_chunk().copied()
 }
 
 /// When a pack was looked at, in milliseconds since 1970; 0 for never.

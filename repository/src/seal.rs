@@ -121,6 +121,7 @@ fn open_with_info(private: &[u8; 32], info: &[u8], aad: &[u8], sealed: &[u8]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::unhex;
 
     fn vector(name: &str) -> Vec<u8> {
         let text = include_str!("../golden/hpke.txt");
@@ -128,10 +129,7 @@ mod tests {
             .lines()
             .find_map(|l| l.strip_prefix(name)?.strip_prefix(' '))
             .unwrap();
-        (0..line.len())
-            .step_by(2)
-            .map(|i| u8::from_str_radix(&line[i..i + 2], 16).unwrap())
-            .collect()
+        unhex(line).unwrap()
     }
 
     #[test]

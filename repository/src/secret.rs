@@ -208,9 +208,30 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         })
 }
 
+/// The bytes that hexadecimal digits of either case say; `None` if it is anything else.
+pub(crate) fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let nibble = |digit: u8| char::from(digit).to_digit(16);
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => u8::try_from(nibble(*high)? << 4 | nibble(*low)?).ok(),
+        _ => None,
+    };
+    digits.as_bytes().chunks(2).map(byte).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hexadecimal_digits_are_read_back_and_nothing_else() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        assert_eq!(unhex(&hex(&bytes)), Some(bytes));
+        assert_eq!(unhex("0aFf"), Some(vec![0x0a, 0xff]));
+        assert_eq!(unhex(""), Some(Vec::new()));
+        for other in ["0", "abc", "+1", "0g", " 1", "\u{e9}0"] {
+            assert_eq!(unhex(other), None, "{other:?}");
+        }
+    }
 
     #[test]
     fn ids_and_keys_of_a_secret_are_pinned() {

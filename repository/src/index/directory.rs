@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    secret::{Key, hex, random_bytes},
+    secret::{Key, hex, random_bytes, unhex},
 };
 
 const LOCK: &str = "lock";
@@ -61,7 +61,7 @@ impl Head {
         let (number, hash) = text.trim_end().split_once(' ')?;
         Some(Self {
             number: number.parse().ok()?,
-            hash: bytes_of(hash)?,
+            hash: unhex(hash)?,
         })
     }
 }
@@ -276,14 +276,6 @@ impl State {
         }
         self.lock.is_some()
     }
-}
-
-/// The bytes that hexadecimal digits say.
-fn bytes_of(digits: &str) -> Option<Vec<u8>> {
-    let pairs = digits.as_bytes().chunks(2);
-    pairs
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect()
 }
 
 /// A file that vanishes with its process.
