@@ -28,7 +28,7 @@ use crate::{
     index::Index,
     mark::{BrokenRefs, Marked, mark},
     protocol::{CommitBody, SessionKind},
-    repository::Repository,
+    repository::{Repository, UNLOGGED},
     secret::Prefix,
 };
 
@@ -104,8 +104,17 @@ impl Repository {
                 .await?
         };
         let done = work.await;
+        let state = self.newest_state().await;
+        let shut_out = state
+            .as_ref()
+            .is_ok_and(|state| session & UNLOGGED == 0 && !state.open.contains_key(&session));
+        drop(state);
         let ended = crate::session::Committer::end(self, session).await;
         let done = done?;
+        if shut_out {
+            // What was missing may have been deleted with good reason.
+            return Err(Error::Fenced { session });
+        }
         ended.map(|()| done)
     }
 }
@@ -184,7 +193,8 @@ impl Check {
             let sizes = objects.into_iter().map(|object| (object.name, object.size));
             self.sizes = sizes.collect();
         }
-        let state = self.repository.log_state().await;
+        // Not older than the index: what is committed is looked for there.
+        let state = self.repository.newest_state().await?.clone();
         self.commits = state.needed().cloned().collect();
         self.loaded = self.repository.load_coverage().await?;
         self.check_log(&state).await?;

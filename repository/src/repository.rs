@@ -65,7 +65,7 @@ pub struct Repository {
 }
 
 /// The bit that marks sessions of readers that are not in the log.
-const UNLOGGED: u64 = 1 << 63;
+pub(crate) const UNLOGGED: u64 = 1 << 63;
 
 impl Repository {
     pub(crate) fn assemble(

@@ -16,6 +16,7 @@ use crate::{
     secret::{ChunkId, Key},
     session::{Location, SessionId},
     store::Durability,
+    walk::is_loss,
 };
 
 /// Tables that are read at once.
@@ -33,12 +34,14 @@ impl Repository {
     /// Finds what the sessions `from` have stored, for `session` to build upon.
     ///
     /// Whatever is found was there before; so nothing of it is lost while `session` is open: collection
-    /// spares the packs of adopted sessions. Packs that are `doomed` are left out.
+    /// spares the packs of adopted sessions. Packs that are `doomed` are left out, and those that cannot be read; if
+    /// `strict`, only those that are damaged.
     pub(super) async fn adopt(
         &self,
         session: SessionId,
         from: &[SessionId],
         doomed: &BTreeSet<String>,
+        strict: bool,
     ) -> Result<()> {
         let from: HashSet<SessionId> = from.iter().copied().collect();
         let is_theirs = |name: &str| pack::parse_name(name).is_ok_and(|(_, of)| from.contains(&of));
@@ -66,6 +69,7 @@ impl Repository {
                 for (object, table) in batch.iter().zip(join_all(tables).await) {
                     match table {
                         Ok(table) => packs.push((object.name.clone(), table)),
+                        Err(error) if strict && !is_loss(&error) => return Err(error),
                         Err(error) => tracing::warn!(%error, "a pack cannot be taken over"),
                     }
                 }
@@ -131,7 +135,8 @@ impl Repository {
             return Ok(None);
         }
         if self.adoption(session).is_none() {
-            self.adopt(session, from, doomed).await?;
+            // What it was told to be there must not be left out for a store that is away.
+            self.adopt(session, from, doomed, true).await?;
         }
         let Some(adoption) = self.adoption(session).filter(|a| !a.packs.is_empty()) else {
             return Ok(None);

@@ -88,7 +88,7 @@ impl Committer for Repository {
             }
         };
         if !begin.adopts.is_empty() {
-            self.adopt(session, &begin.adopts, &doomed).await?;
+            self.adopt(session, &begin.adopts, &doomed, false).await?;
         }
         let volume_keys = self
             .keys
@@ -309,7 +309,11 @@ impl Repository {
             })
             .await;
         match appended {
-            Ok(Some(session)) => Ok(session),
+            Ok(Some(session)) => {
+                // On the way entries of others were read.
+                self.catch_up(state).await?;
+                Ok(session)
+            }
             Ok(None) => Err(Error::Cancelled),
             // Who may not write can still read.
             Err(Error::NeedsExclusive { .. } | Error::UnknownFeature { .. }) => {

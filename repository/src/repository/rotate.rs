@@ -118,29 +118,44 @@ impl Repository {
         }
         let prepared = self.keys.prepared();
         roots.push(prepared.map_or_else(Key::random, Ok)?);
-        let mut made = Vec::with_capacity(kept.len());
+        let (mut made, mut own) = (Vec::with_capacity(kept.len()), Vec::new());
         for Kept { unlock, label } in &kept {
             // A rotation that was cut short may have made it.
-            let name = match holding(objects, unlock, &roots).await {
-                Some(name) => name,
-                None => self.wrap_for(unlock, label, roots.clone()).await?,
-            };
-            made.push(name);
+            if let Some(name) = holding(objects, unlock, &roots).await {
+                made.push(name);
+            } else {
+                let name = self.wrap_for(unlock, label, roots.clone()).await?;
+                own.push(name.clone());
+                made.push(name);
+            }
         }
         self.keys.learn(roots);
-        let begun = self.begin_epoch().await;
-        if begun.is_ok() {
-            self.note_opened(&made[0], &unlocks[0]);
+        let lost = match self.begin_epoch().await {
+            Ok(true) => {
+                self.note_opened(&made[0], &unlocks[0]);
+                return Ok(());
+            }
+            Ok(false) => Error::Invalid(
+                "somebody else rotates the keys at this moment: run it again when that is done"
+                    .to_owned(),
+            ),
+            Err(error @ Error::LeftBehind { .. }) => error,
+            Err(error) => return Err(error),
+        };
+        // They look as good as those of the rotation that came first, and open nothing.
+        for name in own {
+            self.store.delete(&name).await?;
         }
-        begun
+        Err(lost)
     }
 
-    /// Makes the epoch current whose root key is known already.
-    pub(crate) async fn begin_epoch(&self) -> Result<()> {
+    /// Makes the epoch current whose root key is known already; false if somebody else's came first.
+    pub(crate) async fn begin_epoch(&self) -> Result<bool> {
         let mut state = self.newest_state().await?;
         let epoch = state.read_keys.len() + 1;
         let Some(next) = self.keys.prepared() else {
-            return Ok(());
+            // What was prepared is void.
+            return Ok(false);
         };
         let (_, public) = crate::seal::key_pair(&next.derive("read", &[]));
         let body = KeysBody {
@@ -154,14 +169,7 @@ impl Repository {
             })
             .await?;
         self.catch_up(&mut state).await?;
-        match appended {
-            Some(_) => Ok(()),
-            None if state.read_keys.get(epoch - 1) == Some(&body.read_public_key) => Ok(()),
-            None => Err(Error::Invalid(
-                "somebody else rotates the keys at this moment: run it again when that is done"
-                    .to_owned(),
-            )),
-        }
+        Ok(appended.is_some() || state.read_keys.get(epoch - 1) == Some(&body.read_public_key))
     }
 
     /// Whether a snapshot is sealed to a key of an earlier epoch.

@@ -63,6 +63,27 @@ fn small(at: &Path, seed: u64) {
 }
 
 #[test]
+fn of_rotations_at_the_same_time_one_leaves_key_objects() {
+    let mut lost = 0;
+    for _ in 0..8 {
+        let store = Arc::new(MemoryStore::new());
+        let engine = Engine::init(store.clone()).unwrap();
+        let other = Engine::open(store.clone()).unwrap();
+        let (one, two) = engine
+            .wait(async { tokio::join!(rotate(engine.repository()), rotate(other.repository())) });
+        lost += usize::from(one.is_err()) + usize::from(two.is_err());
+        assert!(one.is_ok() || two.is_ok(), "{one:?} {two:?}");
+        let opened = Engine::open(store.clone()).unwrap();
+        let keys = opened.wait(opened.repository().keys()).unwrap();
+        let epochs = one.into_iter().chain(two).map(|report| report.epoch);
+        let good = keys.iter().filter(|key| !key.left_behind);
+        assert_eq!(good.count(), 1, "{keys:?}");
+        assert!(epochs.max() >= Some(1));
+    }
+    println!("{lost} rotations came second");
+}
+
+#[test]
 fn after_a_rotation_only_what_was_kept_opens_the_repository() {
     let (volume, store) = (orlop_tests::quick_dir(), Arc::new(MemoryStore::new()));
     let engine = Engine::init(store.clone()).unwrap();
