@@ -18,6 +18,8 @@ pub struct Limits {
     /// A node whose agent is silent for so long loses its tasks. While it is silent for less they are taken to
     /// run on.
     pub node_deadline: Duration,
+    /// How long the backup of a volume may stand still, unless the backup says another time.
+    pub task_patience: Duration,
     /// How often agents say that they live.
     pub heartbeat: Duration,
     /// What may pass the gateway at once.
@@ -43,6 +45,7 @@ impl Default for Limits {
             tasks_per_location: 0,
             // Long enough for a node to be restarted.
             node_deadline: Duration::from_mins(5),
+            task_patience: Duration::from_hours(4),
             heartbeat: Duration::from_secs(10),
             gateway: GatewayLimits::default(),
             tick: Duration::from_secs(1),

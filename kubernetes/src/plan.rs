@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::ResourceExt as _;
 use orlop_core::run::NewPod;
 use serde::de::DeserializeOwned;
@@ -17,9 +17,9 @@ use crate::{
     files::{FileError, SpoolWriter, SpooledItem},
     selection::{
         Choice, Filters, InvalidFilters, PodObjects, ResourceKind, Severity, SkippedVolume,
-        TakenVolume, VolumeOptions, pod_hooks, pod_volumes,
+        TakenVolume, VolumeOptions, VolumePolicies, pod_hooks, pod_volumes,
     },
-    velero::Backup,
+    velero::{Backup, BackupSpec},
 };
 
 /// What a backup takes of a cluster.
@@ -31,6 +31,8 @@ pub struct ClusterPlan {
     pub skipped: Vec<SkippedVolume>,
     /// Pods with hooks.
     pub pods: Vec<NewPod>,
+    /// Pods by namespace and name of which each is begun when those before it have ended.
+    pub order: Vec<(String, String)>,
     /// What else somebody should know.
     pub problems: Vec<Problem>,
     /// Objects that were put aside.
@@ -44,6 +46,9 @@ pub enum PlanError {
     /// What it asks for contradicts itself.
     #[error(transparent)]
     Invalid(#[from] InvalidFilters),
+    /// The volume policies that it names are not there, or say something else.
+    #[error("resourcePolicy: {0}")]
+    Policies(String),
     /// The objects cannot be read or put aside.
     #[error(transparent)]
     Collect(#[from] CollectError),
@@ -69,6 +74,7 @@ pub async fn plan_backup(
     cancel: &CancellationToken,
 ) -> Result<ClusterPlan, PlanError> {
     let filters = Filters::of_backup(&backup.spec)?;
+    let policies = policies_of(connection, backup).await?;
     let mut sink = Sink {
         spool: SpoolWriter::create(spool).map_err(PlanError::Spool)?,
         pods: Vec::new(),
@@ -91,11 +97,14 @@ pub async fn plan_backup(
     let options = VolumeOptions {
         all: all.unwrap_or(false),
         claims_excluded: filters.choose(&claims) == Choice::LeftOut,
-        policies: None,
+        policies: policies.as_ref(),
         host_roots,
     };
+    let mut problems = report.problems;
+    problems.extend(not_made(spec));
     let mut plan = ClusterPlan {
-        problems: report.problems,
+        problems,
+        order: order_of(spec),
         objects,
         ..ClusterPlan::default()
     };
@@ -131,6 +140,70 @@ pub async fn plan_backup(
         }
     }
     Ok(plan)
+}
+
+/// The volume policies that a backup names.
+async fn policies_of(
+    connection: &Connection,
+    backup: &Backup,
+) -> Result<Option<VolumePolicies>, PlanError> {
+    let Some(reference) = &backup.spec.resource_policy else {
+        return Ok(None);
+    };
+    let own = || connection.namespace().to_owned();
+    let (namespace, name) = (backup.namespace().unwrap_or_else(own), &reference.name);
+    let fail =
+        |why: &str| PlanError::Policies(format!("ConfigMap {name} of namespace {namespace} {why}"));
+    let maps = Objects::<ConfigMap>::of(connection, Some(&namespace));
+    let map = maps
+        .get(name)
+        .await?
+        .ok_or_else(|| fail("does not exist"))?;
+    let data = map.data.unwrap_or_default();
+    let mut values = data.values();
+    let (Some(yaml), None) = (values.next(), values.next()) else {
+        return Err(fail("has to have one key, which holds the policies"));
+    };
+    match VolumePolicies::parse(yaml) {
+        Ok(policies) => Ok(Some(policies)),
+        Err(error) => Err(fail(&format!("is of no use: {error}"))),
+    }
+}
+
+/// What a backup asks for that nobody makes here.
+fn not_made(spec: &BackupSpec) -> Vec<Problem> {
+    let problem = |severity, message: &str| Problem {
+        severity,
+        message: message.to_owned(),
+    };
+    let mut problems = Vec::new();
+    let (snapshots, moved) = (spec.snapshot_volumes, spec.snapshot_move_data);
+    if snapshots == Some(true) || moved == Some(true) {
+        let message = "no snapshots of disks are made: volumes are read as files where annotations, a volume policy or \
+                       defaultVolumesToFsBackup select them";
+        problems.push(problem(Severity::Warning, message));
+    }
+    let others = |kind: &&String| !is_pods(kind);
+    for kind in spec.ordered_resources.keys().filter(others) {
+        let message =
+            format!("orderedResources: {kind} have no order: all objects are read at once");
+        problems.push(problem(Severity::Info, &message));
+    }
+    problems
+}
+
+fn is_pods(kind: &str) -> bool {
+    ["pods", "pod", "po"].contains(&kind)
+}
+
+/// The pods that are to be backed up one after the other.
+fn order_of(spec: &BackupSpec) -> Vec<(String, String)> {
+    let lists = spec.ordered_resources.iter();
+    let pods = lists.filter(|(kind, _)| is_pods(kind));
+    pods.flat_map(|(_, names)| names.split(','))
+        .filter_map(|name| name.trim().split_once('/'))
+        .map(|(namespace, pod)| (namespace.to_owned(), pod.to_owned()))
+        .collect()
 }
 
 /// Puts all objects aside, and remembers those that volumes and hooks are chosen from.

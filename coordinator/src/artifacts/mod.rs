@@ -19,7 +19,7 @@ use orlop_repository::Repository;
 pub(crate) use read::{key_of, list, read};
 pub(crate) use reports::{ReportWriter, reported};
 pub(crate) use restore::restore_files;
-pub(crate) use spool::{Spool, remove};
+pub(crate) use spool::{Spool, UNFINISHED, remove};
 
 use crate::{records::Document, runs::Refusal, state::LogLine};
 

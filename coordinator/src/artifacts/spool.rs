@@ -6,7 +6,11 @@ use std::{
 };
 
 use orlop_core::run::RunKind;
+use orlop_kubernetes::files::SpoolWriter;
 use orlop_runtime::private;
+
+/// How the name of a file begins whose run is not known yet; it has no extension.
+pub(crate) const UNFINISHED: &str = "new-";
 
 /// The directory.
 pub(crate) struct Spool {
@@ -40,6 +44,27 @@ impl Spool {
     /// The system refuses.
     pub(crate) fn create(&self) -> Result<(), orlop_runtime::Error> {
         private::create_dir(&self.directory)
+    }
+
+    /// Removes what a process that was killed has not finished. Nothing may be under way.
+    pub(crate) fn remove_unfinished(&self) {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten();
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            if name.starts_with(UNFINISHED.as_bytes()) && path.extension().is_none() {
+                remove(&path);
+            }
+        }
+    }
+
+    /// Stands for the objects of a backup that has none any more.
+    ///
+    /// # Errors
+    /// The disk is full, or the system refuses.
+    pub(crate) fn put_nothing(&self, backup: &str) -> io::Result<()> {
+        fs::create_dir_all(&self.directory)?;
+        let path = self.path(backup);
+        SpoolWriter::create(&path)?.finish().map(|_| ())
     }
 
     /// Takes a file with the objects of a backup that begins. A failure is logged: the record will miss them, and say so.

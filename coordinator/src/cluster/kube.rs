@@ -29,7 +29,10 @@ use super::{
     BackupPlan, Cluster, ContainerState, Directory, HookEnd, Located, ObjectsRequest,
     PlannedObjects, PlannedVolume, PodState, RestoreSink, RestoredPod, Target, lost::lost_volumes,
 };
-use crate::runs::{Refusal, with_sources};
+use crate::{
+    artifacts::UNFINISHED,
+    runs::{Refusal, with_sources},
+};
 
 /// The Service of the endpoint of downloads, and its port; `deploy/base/services.yaml` makes it.
 const DOWNLOADS: &str = "orlop-downloads";
@@ -132,7 +135,7 @@ impl Cluster for KubeCluster {
         })?;
         let file = self
             .spool_dir
-            .join(format!("new-{:016x}", rand::rng().random::<u64>()));
+            .join(format!("{UNFINISHED}{:016x}", rand::rng().random::<u64>()));
         let kept = Kept(Some(file.clone()));
         // The call that asks for the backup drops this future when its client goes.
         let cancel = CancellationToken::new();
@@ -143,6 +146,10 @@ impl Cluster for KubeCluster {
             PlanError::Invalid(error) => Refusal::Invalid {
                 field: "velero_object",
                 message: error.to_string(),
+            },
+            PlanError::Policies(message) => Refusal::Invalid {
+                field: "velero_object",
+                message,
             },
             error => Refusal::Unavailable(with_sources(&error)),
         })?;
@@ -170,6 +177,7 @@ impl Cluster for KubeCluster {
             lost,
             skipped,
             pods: plan.pods,
+            order: plan.order,
             objects: Some(PlannedObjects { file, counts }),
             notes,
         })

@@ -124,6 +124,8 @@ pub(crate) struct BackupPlan {
     pub(crate) skipped: Vec<(VolumeRef, String)>,
     /// Pods with hooks.
     pub(crate) pods: Vec<NewPod>,
+    /// Pods, by namespace and name, that are backed up one after the other.
+    pub(crate) order: Vec<(String, String)>,
     /// The Kubernetes objects; `None` where there is no Kubernetes API.
     pub(crate) objects: Option<PlannedObjects>,
     /// What else somebody should know.

@@ -30,6 +30,8 @@ struct Context {
     pods: Vec<PodRun>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     objects: Option<Objects>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    order: Vec<(String, String)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -193,6 +195,7 @@ fn encode<'a>(document: &Document, tasks: impl Iterator<Item = &'a Task>) -> Vec
         tasks: tasks.map(task).collect(),
         pods: run.pods.clone(),
         objects: run.objects,
+        order: run.order.clone(),
     };
     serde_json::to_vec(&context).expect("names and numbers are always JSON")
 }
@@ -227,6 +230,7 @@ pub(super) fn recovered(context: &[u8], key: &MacKey) -> Option<Document> {
         context.created_ms,
     );
     run.pods = context.pods;
+    run.order = context.order;
     if matches!(&context.spec, RunSpec::Restore(spec) if spec.makes_objects()) {
         // Its objects are gone through again; what is made already is found.
         run.making = Some(Making::default());

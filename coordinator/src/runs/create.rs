@@ -1,12 +1,12 @@
 //! Accepting a backup or restore: what it concerns is decided before it is accepted.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use orlop_core::run::{Event, Outcome, RestoreEvent, Run, RunKind, RunSpec};
 use orlop_proto::v1::LogLevel;
 
 use super::{Refusal, RunKey, Runs, agents::Agent, plan::Plan};
-use crate::records::Document;
+use crate::{artifacts, records::Document};
 
 /// How long agents may take to look for volumes before an older inventory is used.
 const INVENTORY_PATIENCE: Duration = Duration::from_secs(5);
@@ -83,6 +83,9 @@ impl Runs {
 
     fn accept(&self, key: &RunKey, spec: RunSpec, plan: Plan) -> Result<(Document, bool), Refusal> {
         if let Some(existing) = self.same_request(key, &plan.location, &spec)? {
+            if let Some(objects) = &plan.objects {
+                self.take_objects(&existing, &objects.file);
+            }
             return Ok((existing, false));
         }
         let now = self.now_ms();
@@ -93,7 +96,8 @@ impl Runs {
                 name: key.name.clone(),
             });
         }
-        let run = Run::new(key.kind, &key.name, &plan.location, now);
+        let mut run = Run::new(key.kind, &key.name, &plan.location, now);
+        run.order = plan.order;
         table.insert(Document::new(spec, run), 0);
         for (volume, reason) in &plan.skipped {
             let line = format!("{volume}: left out: {reason}");
@@ -145,6 +149,18 @@ impl Runs {
         document
             .map(|document| (document, true))
             .ok_or_else(|| Refusal::unknown_run(key, &[]))
+    }
+}
+
+impl Runs {
+    /// Objects that were read for a backup that runs already: it needs them if its own were on a disk that is lost.
+    fn take_objects(&self, backup: &Document, file: &Path) {
+        let (run, path) = (&backup.run, self.spool.path(&backup.run.name));
+        if backup.recovered && run.objects.is_some() && !run.phase.is_final() && !path.exists() {
+            self.spool.keep(&run.name, file);
+        } else {
+            artifacts::remove(file);
+        }
     }
 }
 

@@ -56,6 +56,7 @@ impl Runs {
         table.load_state()?;
         table.resume();
         let spool = Spool::new(parts.spool_dir.clone());
+        spool.remove_unfinished();
         Ok(Self {
             parts,
             spool,

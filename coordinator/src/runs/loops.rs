@@ -9,7 +9,7 @@ use orlop_core::{
 use orlop_repository::{SnapshotInfo, SnapshotState};
 use tokio_util::sync::CancellationToken;
 
-use super::{Refusal, RunKey, Runs};
+use super::{Refusal, RunKey, Runs, stalled::Stalls};
 
 /// Silent agents are looked for this often.
 const TICK: Duration = Duration::from_secs(1);
@@ -38,6 +38,7 @@ struct Turn {
 impl Runs {
     /// Gives tasks to agents whenever something has changed, until `shutdown`.
     pub(crate) async fn run_scheduler(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut stalls = Stalls::default();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -45,6 +46,7 @@ impl Runs {
                 () = tokio::time::sleep(TICK) => {}
             }
             self.expire();
+            self.end_stalled(&mut stalls);
             self.assign_due().await;
         }
     }

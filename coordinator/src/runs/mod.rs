@@ -11,11 +11,13 @@ mod loops;
 mod plan;
 mod presence;
 mod query;
+mod recorded;
 mod recorder;
 mod refusal;
 mod restoring;
 mod route;
 mod sessions;
+mod stalled;
 mod table;
 
 use std::{

@@ -24,6 +24,8 @@ pub(super) struct Plan {
     pub(super) lost: Vec<TaskId>,
     pub(super) skipped: Vec<(VolumeRef, String)>,
     pub(super) pods: Vec<NewPod>,
+    /// Pods that are backed up one after the other.
+    pub(super) order: Vec<(String, String)>,
     pub(super) objects: Option<PlannedObjects>,
     pub(super) notes: Vec<(LogLevel, String)>,
     /// Whether its tasks become known only while Kubernetes objects are made again.
@@ -39,6 +41,7 @@ impl Plan {
             lost: Vec::new(),
             skipped: Vec::new(),
             pods: Vec::new(),
+            order: Vec::new(),
             objects: None,
             notes: Vec::new(),
             opens: true,
@@ -78,6 +81,7 @@ impl Runs {
             lost: ids,
             skipped: plan.skipped,
             pods: plan.pods,
+            order: plan.order,
             objects,
             notes,
             opens: false,
@@ -142,6 +146,7 @@ impl Runs {
             lost: Vec::new(),
             skipped: Vec::new(),
             pods: Vec::new(),
+            order: Vec::new(),
             objects: None,
             notes: running.iter().map(|pod| beside(pod)).collect(),
             opens: false,

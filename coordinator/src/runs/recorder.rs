@@ -19,6 +19,7 @@ use super::{
     Refusal, RunKey, Runs,
     jobs::{Job, Work},
     lines::run_line,
+    recorded,
 };
 use crate::{
     artifacts,
@@ -28,8 +29,6 @@ use crate::{
 
 /// A store that failed is left alone for this long.
 const STORE_PAUSE: Duration = Duration::from_secs(5);
-/// Lines of a log that are kept with a record.
-const RECORDED_LINES: usize = 10_000;
 /// Runs that are removed together: their snapshots are looked for and forgotten once for all of them.
 const TOGETHER: usize = 100;
 /// Longest sleep when nothing is postponed.
@@ -147,6 +146,7 @@ impl Runs {
     }
 
     async fn record(&self, key: &RunKey) -> Result<(), Refusal> {
+        self.bring_objects(key).await?;
         let now = self.now_ms();
         let (document, log) = {
             let table = self.lock();
@@ -159,15 +159,7 @@ impl Runs {
                 return Ok(());
             }
             document.recovered = false;
-            let mut log = Vec::new();
-            while log.len() < RECORDED_LINES {
-                let after = log.last().map_or(0, |line: &LogLine| line.number);
-                let lines = table.log_lines(key, after);
-                if lines.is_empty() {
-                    break;
-                }
-                log.extend(lines);
-            }
+            let mut log = recorded::lines(&table, key);
             // So is its log: the line that says how it ended is told when the record is durable.
             let (mut level, task, text) = run_line(&document.run);
             if document.run.errors_of_parts() > 0 {

@@ -147,6 +147,13 @@ pub enum Event {
         /// How.
         outcome: Outcome,
     },
+    /// A task that runs has stood still for too long.
+    GivenUp {
+        /// The task.
+        task: TaskId,
+        /// What to say of it.
+        message: String,
+    },
     /// The agent of a node is connected and tells which tasks it has.
     Reported {
         /// The node.

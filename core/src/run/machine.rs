@@ -60,6 +60,12 @@ impl Run {
                 self.finish(task, outcome, now_ms);
                 actions.push(Action::Acknowledge(task));
             }
+            Event::GivenUp { task, message } => {
+                if let Some(running) = self.running(task) {
+                    running.end(TaskPhase::Failed, &message, now_ms);
+                    actions.push(Action::Stop(task));
+                }
+            }
             Event::Reported { node, tasks } => {
                 self.reported(&node, &tasks, now_ms, &mut actions);
             }

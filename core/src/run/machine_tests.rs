@@ -117,6 +117,10 @@ fn every_state_takes_every_event() {
         progress: Progress::default(),
     };
     let touches = Event::Touches { task: A };
+    let given_up = Event::GivenUp {
+        task: A,
+        message: "it stands still".to_owned(),
+    };
     let unplannable = Event::Unplannable {
         reason: "nothing".to_owned(),
     };
@@ -130,6 +134,7 @@ fn every_state_takes_every_event() {
         ("touches",      touches,                       [New,        Queued,     Running,    Finalizing, Completed, PartiallyFailed, Failed,   Canceled, Deleting]),
         ("finished",     finished(A, result(0)),        [New,        Queued,     Running,    Finalizing, Completed, PartiallyFailed, Failed,   Canceled, Deleting]),
         ("failed",       finished(A, failed(true)),     [New,        Queued,     Running,    Finalizing, Completed, PartiallyFailed, Failed,   Canceled, Deleting]),
+        ("given up",     given_up,                      [New,        Queued,     Running,    Finalizing, Completed, PartiallyFailed, Failed,   Canceled, Deleting]),
         ("reported",     reported(&[A]),                [New,        Running,    Running,    Finalizing, Completed, PartiallyFailed, Failed,   Canceled, Deleting]),
         ("forgotten",    reported(&[]),                 [New,        Queued,     Running,    Finalizing, Completed, PartiallyFailed, Failed,   Canceled, Deleting]),
         ("node lost",    lost,                          [New,        Finalizing, Finalizing, Finalizing, Completed, PartiallyFailed, Failed,   Canceled, Deleting]),
@@ -224,6 +229,24 @@ fn a_cancel_that_comes_too_late_changes_nothing() {
     ]);
     events.push(Event::Recorded);
     assert_eq!(after(&events).0.phase, RunPhase::Completed);
+}
+
+#[test]
+fn a_task_that_stands_still_is_stopped_and_its_late_end_changes_nothing() {
+    let (mut run, _) = after(&[planned(), Event::Assigned { task: A }]);
+    let given_up = Event::GivenUp {
+        task: A,
+        message: "it stands still".to_owned(),
+    };
+    assert_eq!(run.apply(given_up.clone(), 3), [Action::Stop(A)]);
+    let task = run.task(A).unwrap();
+    assert_eq!(
+        (task.phase, task.message.as_str()),
+        (TaskPhase::Failed, "it stands still")
+    );
+    assert_eq!(run.apply(given_up, 4), []);
+    let _ = run.apply(finished(A, result(0)), 5);
+    assert_eq!(run.task(A).unwrap().phase, TaskPhase::Failed);
 }
 
 #[test]

@@ -99,6 +99,20 @@ impl Run {
         pods.find(|known| known.namespace == namespace && known.pod == pod)
     }
 
+    /// Whether a pod that comes before this one in the run's order has not ended.
+    pub(super) fn waits_its_turn(&self, namespace: &str, pod: &str) -> bool {
+        let is = |other: &(String, String)| other.0 == namespace && other.1 == pod;
+        let Some(at) = self.order.iter().position(is) else {
+            return false;
+        };
+        self.order[..at].iter().any(|(namespace, pod)| {
+            let of = |task: &Task| task.volume.namespace == *namespace && task.volume.pod == *pod;
+            let mut tasks = self.tasks.iter().filter(|task| of(task));
+            tasks.any(|task| !task.phase.is_final())
+                || self.pod(namespace, pod).is_some_and(|pod| !pod.is_over())
+        })
+    }
+
     /// The hook of a pod that is to run now, while the pod's hooks are being run.
     pub fn hook_to_run(&self, namespace: &str, pod: &str) -> Option<&Hook> {
         let pod = self.pod(namespace, pod).filter(|pod| pod.running)?;
@@ -210,12 +224,19 @@ impl Run {
         }
     }
 
-    /// Lets hooks after volumes run where all volumes have ended.
+    /// Lets hooks after volumes run where all volumes have ended. A pod whose volumes have all ended before its
+    /// hooks began, because its node is lost, is left as it is.
     pub(super) fn settle_pods(&mut self, actions: &mut Vec<Action>) {
         for pod in &mut self.pods {
             let open = |task: &Task| pod.has(task) && !task.phase.is_final();
             if pod.running || self.tasks.iter().any(open) {
                 continue;
+            }
+            let waits = matches!(pod.next(), Step::Run(hook) if hook.phase == HookPhase::Pre);
+            if waits && self.tasks.iter().any(|task| pod.has(task)) {
+                // What it has frozen is thawed.
+                pod.canceled = !pod.progress.pre.is_empty();
+                pod.left = !pod.canceled;
             }
             if pod.next() == Step::Volumes {
                 pod.progress.volumes = true;

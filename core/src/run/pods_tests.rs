@@ -193,6 +193,40 @@ fn a_run_that_is_canceled_before_anything_runs_no_hook() {
 }
 
 #[test]
+fn a_run_ends_though_the_node_of_a_pod_with_hooks_is_lost() {
+    let lost = || Event::NodeLost {
+        node: "n".to_owned(),
+        message: "its agent is away".to_owned(),
+    };
+    let mut story = Story::new(None);
+    story.tell(lost());
+    assert!(
+        !story.runs_hooks(),
+        "nothing is frozen that is not backed up"
+    );
+    assert!(story.actions.contains(&Action::Record));
+    assert_eq!(story.run.counts().failed, 2);
+    assert_eq!(story.phase(), RunPhase::PartiallyFailed);
+
+    // Between the hooks: what was frozen is thawed.
+    let mut story = Story::new(None);
+    story.begin().end_hook(Succeeded).tell(lost());
+    story.end_hook(Succeeded);
+    assert_eq!(story.hook(), Some("thaw"));
+    story.end_hook(Succeeded);
+    assert_eq!(story.phase(), RunPhase::PartiallyFailed);
+
+    // A run that another version left so goes on.
+    let mut story = Story::new(None);
+    story.begin().end_hook(Succeeded);
+    story.run.pods[0].running = false;
+    story.tell(lost());
+    assert_eq!(story.hook(), Some("thaw"));
+    story.end_hook(Succeeded);
+    assert_eq!(story.phase(), RunPhase::PartiallyFailed);
+}
+
+#[test]
 fn what_was_being_run_is_gone_on_with_after_a_restart() {
     let mut story = Story::new(None);
     assert_eq!(story.run.resume(), []);

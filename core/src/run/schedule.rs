@@ -42,7 +42,7 @@ pub enum Turn<'a> {
 /// `runs` are served in the order given (oldest first), pods in order of name. All queued volumes of a
 /// pod begin together, after the hooks that run before them, and at once after those; a pod with more volumes than the node allows begins when the node has nothing
 /// else to do. A pod that does not fit keeps its node from those behind it, so that it is not starved.
-/// A volume is never in two tasks at once.
+/// A volume is never in two tasks at once. Pods for which the run has an order begin one after the other.
 pub fn schedule<'a>(
     runs: impl IntoIterator<Item = &'a Run> + Clone,
     limits: &Limits,
@@ -57,7 +57,9 @@ pub fn schedule<'a>(
             let hooks = run.pod(&pod[0].volume.namespace, &pod[0].volume.pod);
             let held = hooks.is_some_and(PodRun::is_held);
             let goes_on = held && room.is_connected(&pod[0].node);
-            if !goes_on && (held || !room.take(run, &pod)) {
+            let first = &pod[0].volume;
+            let waits = !held && run.waits_its_turn(&first.namespace, &first.pod);
+            if waits || (!goes_on && (held || !room.take(run, &pod))) {
                 continue;
             }
             match hooks {
@@ -76,7 +78,10 @@ pub fn schedule<'a>(
         // Hooks of pods without volumes take no room.
         let bare = run.pods.iter().filter(|pod| {
             let waits = !pod.running && pod.progress.pre.is_empty();
-            waits && matches!(pod.next(), Step::Run(_)) && !run.tasks.iter().any(|t| pod.has(t))
+            waits
+                && matches!(pod.next(), Step::Run(_))
+                && !run.tasks.iter().any(|t| pod.has(t))
+                && !run.waits_its_turn(&pod.namespace, &pod.pod)
         });
         due.extend(bare.map(|pod| Due {
             run,
@@ -279,6 +284,52 @@ mod tests {
         let volumes = [("n", "x/p2/a", 3)];
         let runs = [with_hooks("a", &volumes, vec![hooked("p1")])];
         assert_eq!(ids(&schedule(&runs, &limits(&[("n", 1)], 0))), [3, 0]);
+    }
+
+    #[test]
+    fn pods_in_an_order_begin_when_those_before_them_have_ended() {
+        let volumes = [
+            ("n", "x/p1/a", 1),
+            ("n", "x/p2/a", 2),
+            ("m", "x/p3/a", 3),
+            ("m", "x/p4/a", 4),
+        ];
+        let mut runs = [with_hooks("a", &volumes, vec![hooked("p3")])];
+        let order = ["p3", "gone", "p1", "p2"].map(|pod| ("x".to_owned(), pod.to_owned()));
+        runs[0].order = order.into();
+        let limits = limits(&[("n", 9), ("m", 9)], 0);
+        assert_eq!(ids(&schedule(&runs, &limits)), [0, 4], "p3 with its hooks");
+        let pod = || ("x".to_owned(), "p3".to_owned());
+        let hook_ended = || Event::HookEnded {
+            namespace: pod().0,
+            pod: pod().1,
+            outcome: HookOutcome::Succeeded,
+            message: String::new(),
+        };
+        let finish = |run: &mut Run, id: u8| {
+            let task = TaskId::from_bytes([id; 16]);
+            let _ = run.apply(Event::Assigned { task }, 1);
+            let outcome = crate::run::Outcome::Failed {
+                message: "away".to_owned(),
+                retry: false,
+            };
+            let _ = run.apply(Event::Finished { task, outcome }, 1);
+        };
+        let (namespace, name) = pod();
+        let begun = Event::HooksBegun {
+            namespace,
+            pod: name,
+        };
+        let _ = runs[0].apply(begun, 1);
+        let _ = runs[0].apply(hook_ended(), 1);
+        assert_eq!(ids(&schedule(&runs, &limits)), [3, 4]);
+        finish(&mut runs[0], 4);
+        finish(&mut runs[0], 3);
+        assert_eq!(ids(&schedule(&runs, &limits)), [0; 0], "its last hook runs");
+        let _ = runs[0].apply(hook_ended(), 1);
+        assert_eq!(ids(&schedule(&runs, &limits)), [1]);
+        finish(&mut runs[0], 1);
+        assert_eq!(ids(&schedule(&runs, &limits)), [2]);
     }
 
     #[test]

@@ -196,6 +196,9 @@ pub struct Run {
     /// Its pods with hooks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pods: Vec<PodRun>,
+    /// Pods, by namespace and name, of which each begins when those before it have ended; others begin at any time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub order: Vec<(String, String)>,
     /// Its Kubernetes objects; `None` where there is no Kubernetes API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objects: Option<Objects>,
@@ -226,6 +229,7 @@ impl Run {
             failure_reason: String::new(),
             tasks: Vec::new(),
             pods: Vec::new(),
+            order: Vec::new(),
             objects: None,
             making: None,
             noted_warnings: 0,

@@ -29,6 +29,9 @@ const WAITS: [Duration; 3] = [
     Duration::from_secs(8),
 ];
 
+/// Lists that are waited for as long as [`WAITS`] says; those after as many have failed are tried twice.
+const PATIENT_LISTS: usize = 5;
+
 /// Reads all objects that `filters` mean and hands them to `sink`, pods first; then the objects that those need.
 ///
 /// A kind that cannot be listed is a problem in the report, not the end. It is cancelled between two objects, or
@@ -66,6 +69,7 @@ pub async fn collect(
         wanted: BTreeSet::new(),
         accounts: HashSet::new(),
         holding: BTreeSet::new(),
+        in_vain: 0,
         report: CollectReport::default(),
         problems,
     };
@@ -101,6 +105,8 @@ struct Run<'a> {
     accounts: HashSet<(String, String)>,
     /// Namespaces of what was taken.
     holding: BTreeSet<String>,
+    /// Lists that were tried again in vain.
+    in_vain: usize,
     report: CollectReport,
     problems: Problems,
 }
@@ -131,14 +137,17 @@ impl Run<'_> {
         if queries.is_empty() {
             queries.push(String::new());
         }
-        for namespace in &lists {
+        'lists: for namespace in &lists {
             let request = kind.request(namespace.as_deref());
             for query in &queries {
                 let done = self
                     .list(&request, query, &mut |run, object| run.listed(kind, object))
                     .await?;
-                if let Err(error) = done {
-                    self.not_listed(kind, namespace.as_deref(), &error);
+                let Err(error) = done else { continue };
+                self.not_listed(kind, namespace.as_deref(), &error);
+                if error.is_transient() {
+                    // Its server does not answer, and would be waited for with each of the other lists.
+                    break 'lists;
                 }
             }
         }
@@ -172,12 +181,18 @@ impl Run<'_> {
     ) -> Result<Result<(), ClientError>, CollectError> {
         let mut lists = 1;
         let mut point: Option<String> = None;
-        let mut waits = WAITS.into_iter();
+        // Where many kinds fail, all of their waits would keep the backup from beginning.
+        let most = if self.in_vain < PATIENT_LISTS {
+            WAITS.len()
+        } else {
+            1
+        };
+        let mut waits = WAITS.into_iter().take(most);
         loop {
             let page = list_page(self.connection, request, query, point.as_deref());
             match or_cancel(self.cancel, page).await? {
                 Ok(page) => {
-                    waits = WAITS.into_iter();
+                    waits = WAITS.into_iter().take(most);
                     for object in page.items {
                         if self.cancel.is_cancelled() {
                             return Err(CollectError::Cancelled);
@@ -193,10 +208,13 @@ impl Run<'_> {
                     lists += 1;
                     point = None;
                 }
-                Err(error) if error.is_transient() => match waits.next() {
-                    Some(wait) => or_cancel(self.cancel, tokio::time::sleep(wait)).await?,
-                    None => return Ok(Err(error)),
-                },
+                Err(error) if error.is_transient() => {
+                    let Some(wait) = waits.next() else {
+                        self.in_vain += 1;
+                        return Ok(Err(error));
+                    };
+                    or_cancel(self.cancel, tokio::time::sleep(wait)).await?;
+                }
                 Err(error) => return Ok(Err(error)),
             }
         }

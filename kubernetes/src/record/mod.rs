@@ -7,7 +7,10 @@ mod volumes;
 use std::{collections::BTreeSet, path::Path};
 
 use jiff::Timestamp;
-use orlop_core::run::{Run, TaskPhase};
+use orlop_core::{
+    hook::HookOutcome,
+    run::{PodRun, Run, TaskPhase},
+};
 
 pub use restore::{RestoreRecord, RestoreRecordFile};
 pub use status::backup_status;
@@ -89,10 +92,24 @@ impl BackupRecord<'_> {
         add(BackupFile::VolumeSnapshots, json_to_gzip(&none)?)?;
         let mut backup = self.backup.clone();
         backup.status = backup_status(self.run, self.expires_ms);
-        backup.status.warnings = i32::try_from(warnings).unwrap_or(i32::MAX);
-        backup.status.errors = i32::try_from(errors).unwrap_or(i32::MAX);
+        // Of a long log there may be a part only.
+        let status = &mut backup.status;
+        status.warnings = i32::try_from(warnings)
+            .unwrap_or(i32::MAX)
+            .max(status.warnings);
+        status.errors = i32::try_from(errors).unwrap_or(i32::MAX).max(status.errors);
         add(BackupFile::Metadata, serde_json::to_vec(&backup)?)?;
         Ok(files)
+    }
+
+    /// Pods that a hook before their backup has forbidden.
+    fn refused(&self) -> impl Iterator<Item = (&str, &str)> {
+        let forbids = |pod: &&PodRun| {
+            let mut pre = pod.progress.pre.iter().zip(&pod.hooks.pre);
+            pre.any(|(outcome, hook)| *outcome == HookOutcome::Failed && hook.fails_pod())
+        };
+        let pods = self.run.pods.iter().filter(forbids);
+        pods.map(|pod| (pod.namespace.as_str(), pod.pod.as_str()))
     }
 
     fn contents(&self) -> Result<(Vec<u8>, ResourceList), FileError> {
@@ -102,6 +119,7 @@ impl BackupRecord<'_> {
             .iter()
             .filter(|task| task.phase != TaskPhase::Completed)
             .map(|task| (task.volume.namespace.as_str(), task.volume.pod.as_str()))
+            .chain(self.refused())
             .collect();
         let ended_ms = self.run.completed_ms.unwrap_or(self.run.created_ms);
         let mtime = u64::try_from(ended_ms / 1000).unwrap_or_default();

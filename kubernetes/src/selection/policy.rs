@@ -60,6 +60,8 @@ struct Document {
     version: String,
     #[serde(default, rename = "volumePolicies")]
     policies: Vec<Policy>,
+    #[serde(default, rename = "includeExcludePolicy")]
+    filters: BTreeMap<String, Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -124,6 +126,11 @@ impl VolumePolicies {
             serde_saphyr::from_str(yaml).map_err(|error| fail(error.to_string()))?;
         if document.version != "v1" {
             return Err(fail(format!("version {:?} is not v1", document.version)));
+        }
+        if !document.filters.is_empty() {
+            let reason =
+                "includeExcludePolicy is not known here: write the filters into the backup's spec";
+            return Err(fail(reason.to_owned()));
         }
         let rules = document.policies.into_iter().map(|policy| {
             let capacity = policy.conditions.capacity.as_deref().map(range).transpose();

@@ -54,6 +54,15 @@ pub(crate) const ROWS: &[Row] = &[
         run: |world, client| Box::pin(from_schedule(world, client)),
     },
     Row {
+        id: "2.11 backup create/policies",
+        who: Who::Cli,
+        requests: &[CREATE],
+        change: "the volume policies of the ConfigMap decide, and a backup without them is refused",
+        source: "velero: pkg/cmd/cli/backup/create.go, internal/resourcepolicies",
+        place: Place::Anywhere,
+        run: |world, client| Box::pin(policies(world, client)),
+    },
+    Row {
         id: "2.11 backup get",
         who: Who::Cli,
         requests: &["GET /apis/velero.io/v1/namespaces/velero/backups"],
@@ -137,6 +146,7 @@ async fn create(world: &World, client: &Client) {
         (&spec["ttl"], &spec["storageLocation"]),
         (&json!("720h0m0s"), &json!("default"))
     );
+    assert_eq!(done["status"]["warnings"], 1, "no snapshots are made");
     assert_eq!(spec["csiSnapshotTimeout"], "10m0s");
     assert_eq!(spec["itemOperationTimeout"], "4h0m0s");
     assert_eq!(
@@ -148,6 +158,37 @@ async fn create(world: &World, client: &Client) {
         (&json!(1), &json!("1.1.0"))
     );
     remove(client, &asked).await;
+    app.remove().await;
+}
+
+async fn policies(world: &World, client: &Client) {
+    const MAPS: &str = "/api/v1/namespaces/velero/configmaps";
+    // No annotation selects a volume.
+    let app = world.application("cli", SMALL, &json!({})).await;
+    let policies = own("policies");
+    let metadata = json!({"name": policies, "namespace": "velero"});
+    let rules = "version: v1\nvolumePolicies:\n- conditions: {volumeTypes: [emptyDir]}\n  action: {type: fs-backup}\n";
+    let map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"rules": rules},
+    });
+    client.create(MAPS, &map).await;
+    let ask = async |map: &str, phases: &[&str]| {
+        let name = own("cli");
+        let more = json!({"resourcePolicy": {"kind": "configmap", "name": map}});
+        client.create(BACKUPS, &command(&name, &app, &more)).await;
+        let ended = client.phase(&format!("{BACKUPS}/{name}"), &ENDED).await;
+        assert!(phases.contains(&phase(&ended)), "{}", ended["status"]);
+        (name, ended)
+    };
+    let (taken, _) = ask(&policies, &["Completed"]).await;
+    let volumes = kots::backup_volumes(client, &taken).await;
+    assert!(!volumes.is_empty(), "the policies select the volume");
+    let (refused, ended) = ask("nowhere", &["FailedValidation"]).await;
+    let why = ended["status"]["validationErrors"][0].as_str().unwrap();
+    assert!(why.contains("ConfigMap nowhere"), "{why}");
+    remove(client, &taken).await;
+    remove(client, &refused).await;
+    client.delete(&format!("{MAPS}/{policies}")).await;
     app.remove().await;
 }
 

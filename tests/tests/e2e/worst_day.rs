@@ -39,22 +39,25 @@ fn digest(space: &Namespace) -> String {
     )
 }
 
-/// Waits until the volume of the restore has moved some bytes, but not all.
-fn under_way(restore: &str) {
-    eventually_within(PATIENCE, "the restore writes", || {
-        let text = kubectl(&[
-            "-n",
-            SPACE,
-            "get",
-            "podvolumerestores.velero.io",
-            "-o",
-            "json",
-        ]);
+#[derive(Clone, Copy)]
+enum Of {
+    Backup,
+    Restore,
+}
+
+/// Waits until the volume of a backup or restore has moved some bytes, but not all.
+fn under_way(of: Of, name: &str) {
+    let (kind, label) = match of {
+        Of::Backup => ("podvolumebackups.velero.io", "velero.io/backup-name"),
+        Of::Restore => ("podvolumerestores.velero.io", "velero.io/restore-name"),
+    };
+    eventually_within(PATIENCE, "it is under way", || {
+        let text = kubectl(&["-n", SPACE, "get", kind, "-o", "json"]);
         let list: Value = serde_json::from_str(&text).unwrap();
         let volumes = list["items"].as_array().unwrap();
         volumes
             .iter()
-            .filter(|one| one["metadata"]["labels"]["velero.io/restore-name"] == restore)
+            .filter(|one| one["metadata"]["labels"][label] == name)
             .any(|one| one["status"]["phase"] == "InProgress")
             .then_some(())
     });
@@ -78,7 +81,7 @@ fn survives(name: &str, trouble: impl FnOnce()) {
     let name = own(name);
     lost(&space, &name);
     create(&object("Restore", &name, &json!({"backupName": name})));
-    under_way(&name);
+    under_way(Of::Restore, &name);
     trouble();
     let restored = phase("restores.velero.io", &name, &ENDED);
     assert_eq!(restored["status"]["phase"], "Completed", "{restored}");
@@ -114,6 +117,44 @@ fn a_restore_goes_on_after_the_end_of_the_coordinator_in_a_cluster() {
         return;
     };
     survives("coordinator-killed", || kill("deploy=velero"));
+}
+
+/// Backs up 1.5 GiB while `trouble` happens; the backup has all of it, and the objects.
+fn backup_survives(name: &str, trouble: impl FnOnce()) -> Value {
+    let space = Namespace::new(&format!("e2e-{name}"));
+    let before = filled(&space, 1536);
+    let name = own(name);
+    let spec = json!({"includedNamespaces": [space.0], "ttl": "1h"});
+    create(&object("Backup", &name, &spec));
+    under_way(Of::Backup, &name);
+    trouble();
+    let made = phase("backups.velero.io", &name, &ENDED);
+    assert_eq!(made["status"]["phase"], "Completed", "{made}");
+    kubectl(&["delete", "namespace", &space.0, "--timeout=120s"]);
+    create(&object("Restore", &name, &json!({"backupName": name})));
+    let restored = phase("restores.velero.io", &name, &ENDED);
+    assert_eq!(restored["status"]["phase"], "Completed", "{restored}");
+    ready(&space);
+    assert_eq!(digest(&space), before);
+    made
+}
+
+#[test]
+fn a_backup_goes_on_after_the_end_of_its_agent_in_a_cluster() {
+    let Some(_installation) = alone() else {
+        return;
+    };
+    backup_survives("backup-agent-killed", || kill("role=node-agent"));
+}
+
+#[test]
+fn a_backup_goes_on_after_the_end_of_the_coordinator_and_its_disk_in_a_cluster() {
+    let Some(_installation) = alone() else {
+        return;
+    };
+    let made = backup_survives("backup-coordinator-killed", || kill("deploy=velero"));
+    // The objects were read twice, or at the end: which of it depends on who comes back first.
+    assert!(made["status"]["errors"].is_null(), "{made}");
 }
 
 #[test]
