@@ -19,6 +19,8 @@ use crate::error::{Error, Trouble};
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// How long a call may take. A look at a store that does not answer takes the coordinator up to 45 s.
 const CALL_LIMIT: Duration = Duration::from_mins(1);
+/// How long it may take to choose what a backup takes: all objects are read for that, from a server that may be slow.
+const PLAN_LIMIT: Duration = Duration::from_mins(10);
 /// How long an artifact may take in all.
 const READ_LIMIT: Duration = Duration::from_mins(2);
 /// The largest artifact that is read here: metadata of a backup, or the objects of its volumes.
@@ -116,7 +118,9 @@ impl Coordinator {
         &self,
         request: v1::CreateBackupRequest,
     ) -> Result<v1::Backup, Status> {
-        let answer = self.backups().create(limited(request)).await?;
+        let mut request = Request::new(request);
+        request.set_timeout(PLAN_LIMIT);
+        let answer = self.backups().create(request).await?;
         answer.into_inner().backup.ok_or_else(empty)
     }
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use orlop_kubernetes::velero::{DeleteBackupRequest, Restore, labels};
+use orlop_kubernetes::velero::{DeleteBackupRequest, Restore, labels, location::LocationPhase};
 use serde_json::json;
 
 use crate::{
@@ -114,6 +114,9 @@ impl Deletions {
             None => Vec::new(),
             Some(_) => self.restores_of(of).await?,
         };
+        let settled = location.as_ref().is_none_or(|location| {
+            parts.is_applied(location) && location.status.phase == LocationPhase::Available
+        });
         let live = restores.iter().find(|one| is_live(one));
         let uid = request.metadata.uid.clone().unwrap_or_default();
         let asked = self.asked().contains(&uid);
@@ -123,6 +126,7 @@ impl Deletions {
                 now_ms: clock::now_ms(),
                 backup: backup.as_ref(),
                 location: location.as_ref(),
+                settled,
                 run: run.as_ref(),
                 restore: live.and_then(|one| one.metadata.name.as_deref()),
                 asked,

@@ -25,6 +25,9 @@ pub(crate) struct Facts<'a> {
     pub(crate) backup: Option<&'a Backup>,
     /// Of the backup.
     pub(crate) location: Option<&'a BackupStorageLocation>,
+    /// Whether the coordinator knows the location, and what is there. One that has lost its state does not at first, and
+    /// would know of nothing to delete.
+    pub(crate) settled: bool,
     /// The backup as the coordinator knows it.
     pub(crate) run: Option<&'a v1::Backup>,
     /// A restore of the backup that has not ended.
@@ -116,6 +119,20 @@ pub(crate) fn next(request: &DeleteBackupRequest, facts: &Facts<'_>) -> Step {
     if backup.status.phase != BackupPhase::Deleting {
         return Step::Mark;
     }
+    let is_patient = facts.now_ms - answered_ms.unwrap_or(facts.now_ms) < PATIENCE_MS;
+    let was_made = backup.status.validation_errors.is_empty();
+    if was_made && facts.location.is_some() && !facts.settled {
+        return if is_patient {
+            Step::Wait
+        } else {
+            let location = &backup.spec.storage_location;
+            let problem = location_problem(backup, facts.location);
+            let problem = problem.unwrap_or_else(|| {
+                format!("what is in backup storage location {location} is not known yet")
+            });
+            Step::Fail(format!("backup {name} cannot be deleted: {problem}"))
+        };
+    }
     if !facts.asked {
         return Step::Ask;
     }
@@ -123,8 +140,7 @@ pub(crate) fn next(request: &DeleteBackupRequest, facts: &Facts<'_>) -> Step {
         None => Step::RemoveObjects,
         Some(run) if run.failure_reason.is_empty() => Step::Wait,
         Some(run) => {
-            let since_ms = answered_ms.unwrap_or(facts.now_ms);
-            if facts.now_ms - since_ms < PATIENCE_MS {
+            if is_patient {
                 Step::Wait
             } else {
                 Step::Fail(format!(
@@ -230,6 +246,7 @@ mod tests {
             now_ms: NOW,
             backup,
             location: Some(&place),
+            settled: true,
             run,
             restore: None,
             asked,
@@ -273,6 +290,39 @@ mod tests {
     }
 
     #[test]
+    fn a_coordinator_that_has_lost_its_state_is_waited_for_before_anything_is_removed() {
+        let (place, deleting) = (location("", "Unavailable"), backup("Deleting"));
+        let mut facts = Facts {
+            now_ms: NOW,
+            backup: Some(&deleting),
+            location: Some(&place),
+            settled: false,
+            run: None,
+            restore: None,
+            asked: false,
+        };
+        let (early, late) = (
+            request("InProgress", &[], 9),
+            request("InProgress", &[], 301),
+        );
+        for asked in [false, true] {
+            facts.asked = asked;
+            assert_eq!(next(&early, &facts), Step::Wait);
+            let Step::Fail(why) = next(&late, &facts) else {
+                panic!("it waits for ever");
+            };
+            assert!(why.contains("unavailable: no answer"), "{why}");
+        }
+        // Nothing is there of one that was refused, and nobody can go where no location leads.
+        let mut refused = backup("Deleting");
+        refused.status.validation_errors = vec!["no".to_owned()];
+        facts.backup = Some(&refused);
+        assert_eq!(next(&early, &facts), Step::RemoveObjects);
+        (facts.backup, facts.location) = (Some(&deleting), None);
+        assert_eq!(next(&early, &facts), Step::RemoveObjects);
+    }
+
+    #[test]
     fn what_cannot_be_deleted_is_refused_with_the_reason() {
         let good = location("ReadWrite", "Available");
         let cases = [
@@ -302,6 +352,7 @@ mod tests {
                 now_ms: NOW,
                 backup: backup.as_ref(),
                 location,
+                settled: true,
                 run: None,
                 restore: None,
                 asked: false,
@@ -320,6 +371,7 @@ mod tests {
             now_ms: NOW,
             backup: Some(&completed),
             location: Some(&place),
+            settled: true,
             run: None,
             restore,
             asked: false,
@@ -346,6 +398,7 @@ mod tests {
             now_ms: NOW,
             backup: Some(&refused),
             location: None,
+            settled: true,
             run: None,
             restore: None,
             asked: false,
@@ -362,6 +415,7 @@ mod tests {
             now_ms: NOW,
             backup: None,
             location: None,
+            settled: true,
             run: None,
             restore: None,
             asked: false,

@@ -35,6 +35,9 @@ const FREQUENCY: Duration = Duration::from_mins(1);
 /// How often a location is looked at whose directory is being mounted.
 const MOUNT_WAIT: Duration = Duration::from_secs(2);
 
+/// How often a location is looked at whose repository is being opened; each look waits for it.
+const OPENING_WAIT: Duration = Duration::from_secs(1);
+
 /// What came of an attempt to make the coordinator know a location.
 #[derive(Debug)]
 enum Outcome {
@@ -107,6 +110,12 @@ impl Locations {
                 status.message = message;
                 status.last_validation_time = clock::time(clock::now_ms());
                 self.0.applied(name, &location.spec);
+            }
+            Outcome::Known(told) if told.opening => {
+                status.phase = LocationPhase::Unset;
+                status.message = told.message;
+                self.0.applied(name, &location.spec);
+                next = Next::After(OPENING_WAIT);
             }
             Outcome::Known(told) => {
                 (status.phase, status.message) = if told.available {

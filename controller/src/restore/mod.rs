@@ -268,6 +268,14 @@ impl Restores {
         bring_of(&self.0.restored, name, uid, next).await
     }
 
+    /// Whether the coordinator knows what is in the location of a restore. One that has lost its state does not at first.
+    async fn is_settled(&self, restore: &Restore) -> Result<bool, Trouble> {
+        match self.0.backups.get(&restore.spec.backup_name).await? {
+            None => Ok(true),
+            Some(backup) => Ok(self.0.is_settled(&backup.spec.storage_location).await?),
+        }
+    }
+
     /// Lets the coordinator remove the restore and its files, then lets the object go.
     async fn leave(&self, name: &str, restore: Restore) -> Result<Next, Trouble> {
         let coordinator = &self.0.coordinator;
@@ -280,9 +288,12 @@ impl Restores {
             sleep(SHORT_WAIT).await;
             run = coordinator.restore(name).await?;
         }
+        let asked_ms = clock::ms_or_zero(restore.metadata.deletion_timestamp.as_ref());
+        let is_old = clock::now_ms() - asked_ms >= PATIENCE_MS;
+        if run.is_none() && !is_old && !self.is_settled(&restore).await? {
+            return Ok(Next::After(WAIT));
+        }
         if let Some(run) = run {
-            let asked_ms = clock::ms_or_zero(restore.metadata.deletion_timestamp.as_ref());
-            let is_old = clock::now_ms() - asked_ms >= PATIENCE_MS;
             if !is_old && self.0.locations.get(&run.location).await?.is_some() {
                 return Ok(Next::After(WAIT));
             }

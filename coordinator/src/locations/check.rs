@@ -26,6 +26,8 @@ pub(crate) struct Health {
     pub(crate) message: String,
     /// Whether only a person can mend that.
     pub(crate) permanent: bool,
+    /// Whether opening its repository takes longer than a look, and goes on.
+    pub(crate) opening: bool,
     /// Snapshots in the repository.
     pub(crate) snapshots: u64,
     /// When it was looked at last, milliseconds since 1970; 0 if never.
@@ -106,18 +108,26 @@ impl Locations {
             })
         };
         let seen = timeout(PATIENCE, look()).await;
-        let seen = seen.unwrap_or_else(|_| Err(silent(opening.is_some())));
+        let goes_on = seen.is_err() && opening.is_some();
+        let seen = seen.unwrap_or_else(|_| Err(silent(goes_on)));
         if seen.is_ok() {
             *opening = None;
         }
-        Ok(self.note(&name, version, seen))
+        Ok(self.note(&name, version, seen, goes_on))
     }
 
-    fn note(&self, name: &str, version: u64, seen: Result<Seen, Trouble>) -> Checked {
+    fn note(
+        &self,
+        name: &str,
+        version: u64,
+        seen: Result<Seen, Trouble>,
+        opening: bool,
+    ) -> Checked {
         let now_ms = self.clock.now_ms();
         let mut health = Health {
             checked_ms: now_ms,
             since_ms: now_ms,
+            opening,
             ..Health::default()
         };
         let (mut repository, mut artifacts) = (None, None);

@@ -44,6 +44,7 @@ pub(super) fn message(context: &Context, view: View) -> v1::LocationStatus {
         repository_id: view.repository_id,
         available: view.health.available,
         message: view.health.message,
+        opening: view.health.opening,
         snapshots: view.health.snapshots,
         spec_url: view.spec.url,
         ca_pem: view.spec.ca_pem.into(),
@@ -63,13 +64,19 @@ pub(super) fn message(context: &Context, view: View) -> v1::LocationStatus {
 }
 
 impl LocationsService {
-    /// Looks at a location now, and says how it is.
+    /// Looks at a location now, and says how it is. One that answers is available only when it is known what is
+    /// recorded there: who asks next wants to know of a backup.
     async fn look(&self, name: &str) -> Result<v1::LocationStatus, Status> {
         let maintenance = &self.0.maintenance;
-        if let Err(reason) = maintenance.look(name, true, false).await {
-            tracing::warn!(location = name, %reason, "cannot read what is recorded in a location");
-        }
+        let looked = maintenance.look(name, true, false).await;
         let view = self.0.runs.locations().get(name).map_err(refused)?;
+        if let Err(reason) = looked {
+            tracing::warn!(location = name, %reason, "cannot read what is recorded in a location");
+            if view.health.available {
+                let why = format!("what is recorded in location {name} cannot be read: {reason}");
+                return Err(refused(Refusal::Unavailable(why)));
+            }
+        }
         Ok(message(&self.0, view))
     }
 }
