@@ -3,11 +3,8 @@
 use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
 
 use crossbeam_channel::{Sender, TrySendError};
-use orlop_core::{Issue, IssueKind};
-use orlop_repository::{
-    Content, Entry, EntryKind, EntryStatus, Metadata, ParentCursor, ParentEntry, WriteSession,
-};
-use rustix::io::Errno;
+use orlop_core::Issue;
+use orlop_repository::{Entry, EntryKind, Metadata, ParentCursor, ParentEntry, WriteSession};
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
@@ -16,7 +13,7 @@ use super::{
     job::{Finished, Further, Future, Item, Job, Member, Promise, promise},
     work::Pool,
 };
-use crate::scan::{Directory, FileStat, REPLACED_MAX, ScanError, Visitor};
+use crate::scan::{Directory, FileStat, ScanError, Visitor};
 
 /// Items on their way to the assembler.
 pub(super) const ITEMS: usize = 8192;
@@ -42,8 +39,8 @@ struct Group {
 
 /// Receives the walk.
 pub(super) struct Feeder<'a> {
-    pool: &'a Pool<'a>,
-    cursor: Option<ParentCursor>,
+    pub(super) pool: &'a Pool<'a>,
+    pub(super) cursor: Option<ParentCursor>,
     jobs: Sender<Job>,
     items: Sender<Item>,
     group: Option<Group>,
@@ -122,124 +119,7 @@ impl<'a> Feeder<'a> {
         self.take_other(dir, name, *stat)
     }
 
-    /// Anything but a regular file; what has taken its place meanwhile will do.
-    fn take_other(
-        &mut self,
-        dir: &Arc<Directory>,
-        name: &[u8],
-        mut stat: FileStat,
-    ) -> Result<(), BackupError> {
-        let mut looks = 0;
-        let error = loop {
-            let error = match self.other(dir, name, &stat) {
-                Ok((entry, whole)) => {
-                    let mut record = self.pool.clock.record(&stat);
-                    // Try again next time, whatever its times say.
-                    record.racy |= !whole;
-                    return self.send(Item::Ready(Box::new(entry), record));
-                }
-                Err(error @ (ScanError::Changed | ScanError::Vanished)) => error,
-                Err(error) => break error,
-            };
-            looks += 1;
-            let kind = stat.kind;
-            stat = match dir.present(name) {
-                _ if looks > REPLACED_MAX || name.is_empty() => break error,
-                // The walk has decided whether it goes below.
-                Ok(now) if (now.kind == EntryKind::Directory) == (kind == EntryKind::Directory) => {
-                    now
-                }
-                Ok(_) => break ScanError::Changed,
-                Err(error) => break error,
-            };
-            if stat.kind == EntryKind::File {
-                return self.take_file(Member {
-                    dir: Arc::clone(dir),
-                    name: name.into(),
-                    stat,
-                    found: None,
-                });
-            }
-        };
-        self.pool.tally.issue(issue_of(dir.join(name), &error));
-        Ok(())
-    }
-
-    /// What is mounted over an entry is not the volume's; that there is one is known, so that no restore removes it.
-    fn take_covered(
-        &mut self,
-        dir: &Arc<Directory>,
-        name: &[u8],
-        stat: &FileStat,
-    ) -> Result<(), BackupError> {
-        let stat = &FileStat { size: 0, ..*stat };
-        self.pool.tally.met(stat);
-        if let Some(cursor) = &mut self.cursor {
-            cursor.find(&dir.path, name)?;
-        }
-        let entry = Entry {
-            path: dir.join(name),
-            kind: stat.kind,
-            meta: metadata(stat),
-            size: 0,
-            target: Vec::new(),
-            hardlink: None,
-            content: Content::None,
-            digest: [0; 16],
-            status: EntryStatus::Unreadable(Errno::XDEV.raw_os_error()),
-        };
-        let mut record = self.pool.clock.record(stat);
-        record.racy = true;
-        self.send(Item::Ready(Box::new(entry), record))
-    }
-
-    /// The entry of anything but a regular file, and whether all of it could be read.
-    fn other(
-        &self,
-        dir: &Directory,
-        name: &[u8],
-        stat: &FileStat,
-    ) -> Result<(Entry, bool), ScanError> {
-        let path = dir.join(name);
-        let unlisted = dir.why_unlisted(name, stat);
-        let mut whole = unlisted.is_none();
-        let target = match stat.kind {
-            EntryKind::Symlink => dir.read_link(name)?,
-            _ => Vec::new(),
-        };
-        let (xattrs, flags) = match dir.attributes(name, stat) {
-            Ok(found) => found,
-            // What is mounted on it is not the volume's; that it is not walked is told by the walk.
-            Err(ScanError::Changed) if unlisted.is_some() => Default::default(),
-            Err(error @ (ScanError::Vanished | ScanError::Changed)) => return Err(error),
-            Err(error) => {
-                self.pool.tally.issue(Issue {
-                    kind: IssueKind::Metadata,
-                    ..issue_of(path.clone(), &error)
-                });
-                whole = false;
-                (Vec::new(), 0)
-            }
-        };
-        let entry = Entry {
-            path,
-            kind: stat.kind,
-            meta: Metadata {
-                xattrs,
-                flags,
-                ..metadata(stat)
-            },
-            size: 0,
-            target,
-            hardlink: None,
-            content: Content::None,
-            digest: [0; 16],
-            status: unlisted.map_or(EntryStatus::Ok, EntryStatus::Unreadable),
-        };
-        Ok((entry, whole))
-    }
-
-    fn take_file(&mut self, member: Member) -> Result<(), BackupError> {
+    pub(super) fn take_file(&mut self, member: Member) -> Result<(), BackupError> {
         let tally = self.pool.tally;
         let counter = if member.found.is_some() {
             &tally.changed
@@ -319,7 +199,7 @@ impl<'a> Feeder<'a> {
 
     /// Hands an item to the assembler. Before it waits for room, the open bundle is given to the
     /// workers: the assembler may be waiting for just that.
-    fn send(&mut self, item: Item) -> Result<(), BackupError> {
+    pub(super) fn send(&mut self, item: Item) -> Result<(), BackupError> {
         let bytes = item.waiting_bytes();
         let item = if self.pool.room.is_full() && !matches!(item, Item::Keep(..)) {
             let item = self.before_waiting(item)?;

@@ -17,6 +17,7 @@ mod feed;
 mod job;
 mod large;
 mod once;
+mod others;
 mod read;
 mod report;
 mod room;

@@ -13,6 +13,7 @@ use rustix::{
 };
 
 use super::{
+    directory::REPLACED_MAX,
     error::ScanError,
     stat::{FileStat, Stat},
 };
@@ -138,6 +139,22 @@ impl Opener {
         };
         let stat = self.verify(fd.as_fd(), want, expected)?;
         Ok((fd, stat))
+    }
+
+    /// Opens the directory that has the name now, whichever it is.
+    pub(crate) fn open_present(
+        &self,
+        dir: BorrowedFd<'_>,
+        name: &CStr,
+    ) -> Result<(OwnedFd, Stat), ScanError> {
+        for _ in 0..REPLACED_MAX {
+            match self.open(dir, name, Want::Directory, None) {
+                Err(ScanError::Changed) => {}
+                opened => return opened,
+            }
+        }
+        // What was below it is not in the snapshot, and may still be in the volume.
+        Err(ScanError::Unreadable(Errno::STALE.raw_os_error()))
     }
 
     fn resolve(dir: BorrowedFd<'_>, name: &CStr, want: Want) -> Result<OwnedFd, Errno> {

@@ -1,12 +1,6 @@
 //! The walk itself: directory after directory in listing order.
 
-use std::{
-    collections::VecDeque,
-    ffi::CStr,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::Arc,
-    thread,
-};
+use std::{collections::VecDeque, ffi::CStr, os::fd::AsFd, sync::Arc, thread};
 
 use orlop_core::{Issue, IssueKind};
 use orlop_repository::EntryKind;
@@ -15,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ahead::{Closing, Crew, Found, HELPERS, Job, Listed, LookAhead, Pace, Stats, Ticket},
-    directory::{Directory, REPLACED_MAX},
+    directory::Directory,
     error::ScanError,
     frame::{Frame, open_parent},
     listing::Listing,
@@ -146,7 +140,7 @@ impl Walk<'_> {
         };
         if let (Err(ScanError::Changed | ScanError::Vanished), Some(parent)) = (&opened, &parent) {
             // Another directory may have its name by now: that one is walked.
-            (opened, listed) = (self.open_present(parent.as_fd(), &subdir.name), None);
+            (opened, listed) = (self.opener.open_present(parent.as_fd(), &subdir.name), None);
         }
         match opened {
             Ok((fd, stat)) => {
@@ -158,22 +152,6 @@ impl Walk<'_> {
                 Ok(())
             }
         }
-    }
-
-    /// Opens the directory that has the name now.
-    fn open_present(
-        &self,
-        parent: BorrowedFd<'_>,
-        name: &CStr,
-    ) -> Result<(OwnedFd, Stat), ScanError> {
-        for _ in 0..REPLACED_MAX {
-            match self.opener.open(parent, name, Want::Directory, None) {
-                Err(ScanError::Changed) => {}
-                opened => return opened,
-            }
-        }
-        // What was below it is not in the snapshot, and may still be in the volume.
-        Err(ScanError::Unreadable(Errno::STALE.raw_os_error()))
     }
 
     fn leave(&mut self) {

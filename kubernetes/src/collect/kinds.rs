@@ -42,6 +42,11 @@ pub struct ServedKind {
 }
 
 impl ServedKind {
+    /// The kind of namespaces, which are taken last: only then is known which of them hold something.
+    pub(super) fn is_namespaces(&self) -> bool {
+        self.resource.group.is_empty() && self.resource.plural == "namespaces"
+    }
+
     /// `v1`, or with its group `apps/v1`.
     pub fn api_version(&self) -> String {
         if self.resource.group.is_empty() {

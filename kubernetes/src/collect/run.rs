@@ -111,24 +111,16 @@ struct Run<'a> {
     problems: Problems,
 }
 
-/// The kind of namespaces, which are taken last: only then is known which of them hold something.
-fn is_namespaces(kind: &ServedKind) -> bool {
-    kind.resource.group.is_empty() && kind.resource.plural == "namespaces"
-}
-
 impl Run<'_> {
     /// Takes all objects of a kind, if the kind is meant.
     async fn kind(&mut self, kind: &ServedKind) -> Result<(), CollectError> {
-        if is_namespaces(kind) || self.filters.choose(&kind.resource) != Choice::Taken {
+        if kind.is_namespaces() || self.filters.choose(&kind.resource) != Choice::Taken {
             return Ok(());
         }
         let before = self.taken.len();
+        let own = |one: Option<&str>| one.map(str::to_owned);
         let lists = if kind.resource.namespaced {
-            let lists = self.scope.lists();
-            lists
-                .into_iter()
-                .map(|one| one.map(str::to_owned))
-                .collect()
+            self.scope.lists().into_iter().map(own).collect()
         } else {
             vec![None]
         };
@@ -344,7 +336,7 @@ impl Run<'_> {
     }
 
     async fn namespaces(&mut self, kinds: &[ServedKind]) -> Result<(), CollectError> {
-        let Some(kind) = kinds.iter().find(|kind| is_namespaces(kind)) else {
+        let Some(kind) = kinds.iter().find(|kind| kind.is_namespaces()) else {
             return Ok(());
         };
         if !self.filters.takes_namespace_objects() {
