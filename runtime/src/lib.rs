@@ -4,6 +4,7 @@ pub mod error;
 pub mod identity;
 pub mod logging;
 pub mod mac;
+pub mod memory;
 pub mod private;
 pub mod shutdown;
 pub mod token;

@@ -12,6 +12,7 @@ use orlop_proto::{
     convert::clip,
     v1::{self, StartTask, agent_event::Event},
 };
+use orlop_runtime::memory;
 use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::sync::CancellationToken;
 
@@ -161,6 +162,8 @@ impl TaskTable {
                     false,
                 )
             });
+            // The next one must find the memory that this one has had.
+            memory::give_back();
             tracing::info!(task_id = %id, outcome = ?outcome, "task has ended");
             own_state.lock().outcome = Some(outcome);
             ended.notify_one();

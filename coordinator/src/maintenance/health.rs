@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use orlop_runtime::memory;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -59,6 +60,8 @@ impl Maintenance {
                     _ = looks.join_next() => {}
                 }
             }
+            // What collections and checks have freed, too.
+            memory::give_back();
         }
         looks.shutdown().await;
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use orlop_core::{
     Issue, Progress, TaskId,
-    run::{Event, KnownVolume, Outcome, TaskPhase},
+    run::{Event, KnownVolume, Outcome, TaskPhase, tasks_at_once},
 };
 use orlop_proto::v1::{self, AgentCommand, LogLevel, agent_command::Command};
 use tokio::sync::mpsc;
@@ -146,7 +146,8 @@ impl Table {
 }
 
 fn task_limit(fixed: Option<u32>, cores: u32) -> u32 {
-    fixed.unwrap_or(cores / 2).max(1)
+    let usual = || u32::try_from(tasks_at_once(cores.into())).unwrap_or(1);
+    fixed.unwrap_or_else(usual).max(1)
 }
 
 impl Runs {

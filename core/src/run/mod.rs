@@ -17,7 +17,7 @@ pub use making::{HookWait, MadePod, Making, PodId, RestoreEvent, Restored};
 pub use near::{near_misses, not_found};
 pub use place::Place;
 pub use pods::PodRun;
-pub use schedule::{Due, Limits, Turn, schedule};
+pub use schedule::{Due, Limits, Turn, schedule, tasks_at_once};
 pub use select::{KnownVolume, SelectError, Selection, select};
 pub use spec::{BackupSpec, ClaimRef, RestoreSpec, RestoreVolume, RunSpec};
 pub use state::{

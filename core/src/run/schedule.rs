@@ -8,6 +8,12 @@ use super::{
 };
 use crate::{TaskId, VolumeRef, hook::Step};
 
+/// Tasks of one node that run at once, unless it is said otherwise: half as many as it has processors, and no more than its
+/// agent has memory for (256 MiB in the manifests).
+pub fn tasks_at_once(cores: u64) -> u64 {
+    (cores / 2).clamp(1, 2)
+}
+
 /// How much may run at once.
 #[derive(Debug, Clone, Default)]
 pub struct Limits {
