@@ -15,10 +15,11 @@ use std::{
 };
 
 use orlop_agent::scan::{Directory, FileStat, Visitor, WalkOptions, walk};
-use orlop_core::{Issue, Lineage, SnapshotId, VolumeRef};
+use orlop_core::{Issue, Lineage, SnapshotId, Timestamp, VolumeRef};
 use orlop_repository::{
-    ChunkProfile, Chunker, CommitInfo, Key, SnapshotState, SnapshotStats, Stages, WriteOptions,
-    WriteSession, store::MemoryStore,
+    ChunkProfile, Chunker, CommitInfo, Content, Entry, EntryKind, EntryStatus, Key, Metadata,
+    SnapshotState, SnapshotStats, Stages, StatRecord, WriteOptions, WriteSession,
+    store::MemoryStore,
 };
 use orlop_tests::Engine;
 use tokio::runtime::Runtime;
@@ -268,7 +269,7 @@ fn bench_lookup() {
     });
 }
 
-/// A snapshot of nothing, so that what was stored has an index and a parent.
+/// A snapshot of an empty directory, so that what was stored has an index and a parent.
 fn commit(session: &WriteSession) -> SnapshotId {
     let info = CommitInfo {
         time_ms: 1,
@@ -278,7 +279,28 @@ fn commit(session: &WriteSession) -> SnapshotId {
         state: SnapshotState::Complete,
         stats: SnapshotStats::default(),
     };
-    session.commit(session.manifest().unwrap(), info).unwrap().0
+    let root = Entry {
+        path: Vec::new(),
+        kind: EntryKind::Directory,
+        meta: Metadata::default(),
+        size: 0,
+        target: Vec::new(),
+        hardlink: None,
+        content: Content::None,
+        digest: [0; 16],
+        status: EntryStatus::Ok,
+    };
+    let record = StatRecord {
+        kind: EntryKind::Directory,
+        racy: false,
+        ino: 1,
+        size: 0,
+        mtime: Timestamp::default(),
+        ctime: Timestamp::default(),
+    };
+    let mut manifest = session.manifest().unwrap();
+    manifest.push(&root, &record).unwrap();
+    session.commit(manifest, info).unwrap().0
 }
 
 fn bench_restore() {
