@@ -113,8 +113,8 @@ impl Locations {
             }
             Outcome::Known(told) if told.opening => {
                 status.phase = LocationPhase::Unset;
+                // It does not know yet what is there: until then it cannot be asked.
                 status.message = told.message;
-                self.0.applied(name, &location.spec);
                 next = Next::After(OPENING_WAIT);
             }
             Outcome::Known(told) => {

@@ -62,7 +62,7 @@ impl Spool {
     /// # Errors
     /// The disk is full, or the system refuses.
     pub(crate) fn put_nothing(&self, backup: &str) -> io::Result<()> {
-        fs::create_dir_all(&self.directory)?;
+        self.create().map_err(io::Error::other)?;
         let path = self.path(backup);
         SpoolWriter::create(&path)?.finish().map(|_| ())
     }

@@ -1,10 +1,10 @@
 //! What is recorded of a run beside its state: the lines of its log, and the objects of a backup.
 
-use orlop_core::run::{Event, RunKind, RunSpec};
+use orlop_core::run::{Event, RunKind, RunPhase, RunSpec};
 use orlop_proto::v1::LogLevel;
 
 use super::{Refusal, RunKey, Runs, table::Table};
-use crate::state::LogLine;
+use crate::{records::Document, state::LogLine};
 
 /// Lines of a log that are kept with a record.
 const LINES: usize = 20_000;
@@ -43,21 +43,24 @@ impl Runs {
     /// # Errors
     /// The API does not answer.
     pub(super) async fn bring_objects(&self, key: &RunKey) -> Result<(), Refusal> {
-        let document = match self.lock().document(key) {
-            Some(document) if key.kind == RunKind::Backup && document.run.objects.is_some() => {
-                document.clone()
+        let path = self.spool.path(&key.name);
+        if key.kind != RunKind::Backup || path.exists() {
+            return Ok(());
+        }
+        let (spec, location) = match self.lock().document(key) {
+            Some(Document {
+                spec: RunSpec::Backup(spec),
+                run,
+                ..
+            }) if run.objects.is_some() && run.phase == RunPhase::Finalizing => {
+                (spec.clone(), run.location.clone())
             }
             _ => return Ok(()),
         };
-        let path = self.spool.path(&key.name);
-        let keeps = self.parts.locations.artifacts(&document.run.location);
-        if path.exists() || keeps.is_none() {
+        if self.parts.locations.artifacts(&location).is_none() {
             return Ok(());
         }
-        let RunSpec::Backup(spec) = &document.spec else {
-            return Ok(());
-        };
-        let planned = match self.parts.cluster.plan_backup(&key.name, spec).await {
+        let planned = match self.parts.cluster.plan_backup(&key.name, &spec).await {
             Err(error @ (Refusal::Unavailable(_) | Refusal::Repository(_))) => return Err(error),
             other => other,
         };

@@ -181,9 +181,9 @@ impl Runs {
             self.put_artifacts(&document, &log).await?;
             records.put(&document, &log).await?;
         }
-        // Until here all may have to be done again.
-        self.spool.remove(key.kind, &key.name);
+        // Until here all may have to be done again, with what was put aside.
         self.lock().apply(key, Event::Recorded, now);
+        self.spool.remove(key.kind, &key.name);
         Ok(())
     }
 
