@@ -4,7 +4,9 @@ use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
 
 use crossbeam_channel::{Sender, TrySendError};
 use orlop_core::Issue;
-use orlop_repository::{Entry, EntryKind, Metadata, ParentCursor, ParentEntry, WriteSession};
+use orlop_repository::{
+    Content, Entry, EntryKind, EntryStatus, Metadata, ParentCursor, ParentEntry, WriteSession,
+};
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
@@ -186,6 +188,17 @@ impl<'a> Feeder<'a> {
         future
     }
 
+    /// Ends the walk after a failure, which [`Self::finish`] gives.
+    fn go_on(&mut self, taken: Result<(), BackupError>) -> ControlFlow<()> {
+        match taken {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                self.failure.get_or_insert(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
     fn close_group(&mut self) -> Result<(), BackupError> {
         match self.group.take() {
             Some(group) => self.submit(Job::Small(group.members, group.result)),
@@ -241,23 +254,13 @@ impl<'a> Feeder<'a> {
 
 impl Visitor for Feeder<'_> {
     fn entry(&mut self, dir: &Arc<Directory>, name: &[u8], stat: &FileStat) -> ControlFlow<()> {
-        match self.take(dir, name, stat) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                self.failure.get_or_insert(error);
-                ControlFlow::Break(())
-            }
-        }
+        let taken = self.take(dir, name, stat);
+        self.go_on(taken)
     }
 
     fn covered(&mut self, dir: &Arc<Directory>, name: &[u8], stat: &FileStat) -> ControlFlow<()> {
-        match self.take_covered(dir, name, stat) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                self.failure.get_or_insert(error);
-                ControlFlow::Break(())
-            }
-        }
+        let taken = self.take_covered(dir, name, stat);
+        self.go_on(taken)
     }
 
     fn issue(&mut self, issue: Issue) {
@@ -280,6 +283,21 @@ pub(super) fn metadata(stat: &FileStat) -> Metadata {
         flags: 0,
         rdev: stat.rdev,
         xattrs: Vec::new(),
+    }
+}
+
+/// An entry as it is told of without opening it: nothing of its content is known.
+pub(super) fn bare(path: Vec<u8>, stat: &FileStat) -> Entry {
+    Entry {
+        path,
+        kind: stat.kind,
+        meta: metadata(stat),
+        size: 0,
+        target: Vec::new(),
+        hardlink: None,
+        content: Content::None,
+        digest: [0; 16],
+        status: EntryStatus::Ok,
     }
 }
 

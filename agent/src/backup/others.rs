@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use orlop_core::{Issue, IssueKind};
-use orlop_repository::{Content, Entry, EntryKind, EntryStatus, Metadata};
+use orlop_repository::{Entry, EntryKind, EntryStatus, Metadata};
 use rustix::io::Errno;
 
 use super::{
     BackupError,
-    feed::{Feeder, issue_of, metadata},
+    feed::{Feeder, bare, issue_of, metadata},
     job::{Item, Member},
 };
 use crate::scan::{Directory, FileStat, REPLACED_MAX, ScanError};
@@ -70,15 +70,8 @@ impl Feeder<'_> {
             cursor.find(&dir.path, name)?;
         }
         let entry = Entry {
-            path: dir.join(name),
-            kind: stat.kind,
-            meta: metadata(stat),
-            size: 0,
-            target: Vec::new(),
-            hardlink: None,
-            content: Content::None,
-            digest: [0; 16],
             status: EntryStatus::Unreadable(Errno::XDEV.raw_os_error()),
+            ..bare(dir.join(name), stat)
         };
         let mut record = self.pool.clock.record(stat);
         record.racy = true;
@@ -114,19 +107,14 @@ impl Feeder<'_> {
             }
         };
         let entry = Entry {
-            path,
-            kind: stat.kind,
             meta: Metadata {
                 xattrs,
                 flags,
                 ..metadata(stat)
             },
-            size: 0,
             target,
-            hardlink: None,
-            content: Content::None,
-            digest: [0; 16],
             status: unlisted.map_or(EntryStatus::Ok, EntryStatus::Unreadable),
+            ..bare(path, stat)
         };
         Ok((entry, whole))
     }

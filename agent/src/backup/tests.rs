@@ -89,31 +89,15 @@ impl Bench {
     /// Backs the volume up with so many workers and reads one of its files from the snapshot.
     fn round(&self, workers: usize, chunking: Chunking, name: &str) -> (Entry, Vec<u8>) {
         let job = BackupJob {
-            root: File::open(self.volume.path()).unwrap().into(),
-            volume: VolumeRef::new("ns", "pod", "data"),
             lineage: Lineage(format!("{workers} workers, {chunking}")),
-            node: String::new(),
-            backup: String::new(),
-            tags: Vec::new(),
-            exclude: Vec::new(),
-            force_full: false,
-            checkpoint_every: CheckpointEvery::default(),
             budget: Budget {
                 workers,
                 uploads: 1,
             },
-            limits: Limits::default(),
             chunking,
+            ..self.job()
         };
-        let report = run(
-            job,
-            Arc::clone(&self.repository) as _,
-            self.store.clone(),
-            self.runtime.handle().clone(),
-            Arc::new(NoMonitor),
-            &CancellationToken::new(),
-        );
-        let report = report.unwrap();
+        let report = self.run(job).unwrap();
         assert_eq!(report.state, SnapshotState::Complete);
         let entries = self.entries(report.snapshot);
         let entry = entries
@@ -134,9 +118,9 @@ impl Bench {
         (entry, bytes)
     }
 
-    /// Backs the volume up with what is usual.
-    fn back_up(&self) -> Result<BackupReport, BackupError> {
-        let job = BackupJob {
+    /// A backup of the volume with what is usual.
+    fn job(&self) -> BackupJob {
+        BackupJob {
             root: File::open(self.volume.path()).unwrap().into(),
             volume: VolumeRef::new("ns", "pod", "data"),
             lineage: Lineage("lineage".to_owned()),
@@ -149,7 +133,10 @@ impl Bench {
             budget: Budget::default(),
             limits: Limits::default(),
             chunking: Chunking::default(),
-        };
+        }
+    }
+
+    fn run(&self, job: BackupJob) -> Result<BackupReport, BackupError> {
         run(
             job,
             Arc::clone(&self.repository) as _,
@@ -158,6 +145,10 @@ impl Bench {
             Arc::new(NoMonitor),
             &CancellationToken::new(),
         )
+    }
+
+    fn back_up(&self) -> Result<BackupReport, BackupError> {
+        self.run(self.job())
     }
 
     fn member(&self, name: &str) -> Member {

@@ -21,7 +21,7 @@ use super::{
     BackupError, Throttle,
     blocks::{Blocks, Chunk},
     detect::Clock,
-    feed::{SMALL, metadata},
+    feed::{SMALL, bare},
     job::{Finished, Future, Help, Job, Member},
     large,
     read::Reading,
@@ -224,18 +224,11 @@ impl Pool<'_> {
     /// The entry of a file without its content.
     pub(super) fn entry(member: &Member, stat: &FileStat) -> Entry {
         Entry {
-            path: member.dir.join(&member.name),
-            kind: stat.kind,
-            meta: metadata(stat),
-            size: 0,
-            target: Vec::new(),
             hardlink: (stat.nlink > 1).then_some(HardlinkGroup {
                 id: stat.ino,
                 links: stat.nlink,
             }),
-            content: orlop_repository::Content::None,
-            digest: [0; 16],
-            status: EntryStatus::Ok,
+            ..bare(member.dir.join(&member.name), stat)
         }
     }
 

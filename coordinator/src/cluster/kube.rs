@@ -143,13 +143,9 @@ impl Cluster for KubeCluster {
         let roots = &self.host_roots;
         let plan = plan_backup(&self.connection, &backup, roots, &file, &cancel).await;
         let plan = plan.map_err(|error| match error {
-            PlanError::Invalid(error) => Refusal::Invalid {
+            PlanError::Invalid(_) | PlanError::Policies(_) => Refusal::Invalid {
                 field: "velero_object",
                 message: error.to_string(),
-            },
-            PlanError::Policies(message) => Refusal::Invalid {
-                field: "velero_object",
-                message,
             },
             error => Refusal::Unavailable(with_sources(&error)),
         })?;

@@ -193,19 +193,6 @@ async fn pack_uses(
     marked: &Marked,
     listing: &HashMap<String, u64>,
 ) -> Result<Vec<PackUse>> {
-    let mut missing: BTreeSet<String> = BTreeSet::new();
-    repository.with_index(|index| {
-        index.each_pack(|_, PackEntry { name, .. }, _| {
-            if !listing.contains_key(&**name) {
-                missing.insert(name.to_string());
-            }
-        })
-    })?;
-    // What is needed of them is counted where it is, too; some are newer than the listing.
-    repository.find_missing(missing).await?;
-    let mut tally = Tally::default();
-    let count = |index: &Index, prefix: &Prefix| index.count(prefix, &mut tally);
-    repository.look_up_each(&marked.in_order(), count).await?;
     // A pack may be named twice; it is there once.
     let mut uses: HashMap<Arc<str>, PackUse> = HashMap::new();
     repository.with_index(|index| {
@@ -217,6 +204,13 @@ async fn pack_uses(
             });
         })
     })?;
+    let missing = uses.keys().filter(|name| !listing.contains_key(&***name));
+    let missing: BTreeSet<String> = missing.map(ToString::to_string).collect();
+    // What is needed of them is counted where it is, too; some are newer than the listing.
+    repository.find_missing(missing).await?;
+    let mut tally = Tally::default();
+    let count = |index: &Index, prefix: &Prefix| index.count(prefix, &mut tally);
+    repository.look_up_each(&marked.in_order(), count).await?;
     for (name, live) in tally.finish()? {
         if let Some(pack) = uses.get_mut(&name) {
             pack.live += live;
