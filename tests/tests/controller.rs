@@ -15,7 +15,10 @@ mod world;
 
 use orlop_kubernetes::files;
 use orlop_proto::v1::{ArtifactKind, RunPhase, TaskPhase};
-use orlop_tests::{eventually, kube_api::KubeFault};
+use orlop_tests::{
+    eventually,
+    kube_api::{KubeFault, KubeRequest},
+};
 use serde_json::{Value, json};
 
 use world::{SPACE, World, aws, complete, object, task};
@@ -309,6 +312,34 @@ fn two_questions(world: &World) {
 async fn questions_are_answered() {
     let mut world = World::started().await;
     two_questions(&world);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_file_is_looked_for_in_its_location_before_backups_are_listed() {
+    let mut world = World::new().await;
+    world.api.put(aws());
+    world.api.put(object(
+        "Backup",
+        "b",
+        &json!({"spec": {"storageLocation": "other"}, "status": {"phase": "Completed"}}),
+    ));
+    let target = json!({"kind": "BackupLog", "name": "b"});
+    world.api.put(object(
+        "DownloadRequest",
+        "d",
+        &json!({"spec": {"target": target}}),
+    ));
+    let lists = |request: &KubeRequest| {
+        request.method == "GET" && request.path.ends_with("/namespaces/velero/backups")
+    };
+    world.api.faults().next(usize::MAX, lists, KubeFault::Drop);
+    world.start();
+    let answer = world.phase("downloadrequests.velero.io", "d", "Processed");
+    assert_eq!(
+        answer["status"]["downloadURL"],
+        "https://x/other/b/ARTIFACT_KIND_BACKUP_LOG"
+    );
     world.stop().await;
 }
 

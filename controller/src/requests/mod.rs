@@ -96,8 +96,9 @@ impl Downloads {
                 None => return Ok(String::new()),
             }
         }
-        let backup = self.0.backups.known(&of);
-        Ok(backup.map_or_else(String::new, |backup| backup.spec.storage_location.clone()))
+        // One that was not seen yet may well be there: right after our start none was.
+        let backup = self.0.backups.get(&of).await?;
+        Ok(backup.map_or_else(String::new, |backup| backup.spec.storage_location))
     }
 }
 
