@@ -13,6 +13,7 @@ mod error;
 mod expire;
 mod guard;
 mod location;
+mod metrics;
 mod names;
 mod parts;
 mod patch;
@@ -28,6 +29,7 @@ mod volumes;
 use std::{pin::Pin, sync::Arc};
 
 use orlop_kubernetes::{client::Connection, cluster_info::server_version};
+use orlop_runtime::metrics::Metrics;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -76,6 +78,13 @@ impl Controller {
         Self {
             parts: Arc::new(Parts::new(config, connection, coordinator)),
         }
+    }
+
+    /// Adds what monitoring is to be told of it.
+    #[must_use]
+    pub fn told_to(self, metrics: &Metrics) -> Self {
+        metrics.add(self.parts.refused.clone());
+        self
     }
 
     /// Works until `cancel`. All that it has begun has ended when it returns.

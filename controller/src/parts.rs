@@ -18,7 +18,7 @@ use orlop_kubernetes::{
 use orlop_proto::v1;
 use tokio::sync::Notify;
 
-use crate::{Config, coordinator::Coordinator, engine::Kept};
+use crate::{Config, coordinator::Coordinator, engine::Kept, metrics::Refused};
 
 /// How often the status of a backup or restore is written.
 const STATUS_GAP: Duration = Duration::from_secs(1);
@@ -42,6 +42,8 @@ pub(crate) struct Parts {
     pub(crate) repositories_changed: Arc<Notify>,
     /// Which Kubernetes runs here, once that is known.
     pub(crate) version: OnceLock<ServerVersion>,
+    /// What monitoring is told.
+    pub(crate) refused: Refused,
     told: Mutex<BTreeMap<String, Told>>,
 }
 
@@ -74,6 +76,7 @@ impl Parts {
             repositories: Kept::new(&connection, none),
             repositories_changed: Arc::default(),
             version: OnceLock::new(),
+            refused: Refused::default(),
             told: Mutex::default(),
             config,
             connection,

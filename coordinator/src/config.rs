@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use orlop_kubernetes::client::Connection;
 use orlop_repository::Unlock;
-use orlop_runtime::identity::Authority;
+use orlop_runtime::{identity::Authority, metrics::Metrics};
 
 use crate::{clock::Clock, locations::Home};
 
@@ -157,6 +157,10 @@ pub struct CoordinatorConfig {
     pub cluster: Option<ClusterAccess>,
     /// Where artifacts are downloaded; `None` for nowhere.
     pub downloads: Option<DownloadEndpoint>,
+    /// Where monitoring is told, by plain HTTP at `/metrics`; `None` for nowhere.
+    pub metrics_listen: Option<SocketAddr>,
+    /// What it is told; the coordinator adds its own.
+    pub metrics: Metrics,
     /// Limits.
     pub limits: Limits,
     /// What tells the time.

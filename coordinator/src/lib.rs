@@ -15,6 +15,7 @@ mod downloads;
 mod error;
 mod locations;
 mod maintenance;
+mod metrics;
 mod records;
 mod runs;
 mod schedules;

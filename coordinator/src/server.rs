@@ -13,7 +13,7 @@ use orlop_proto::{
         store_server::StoreServer, system_server::SystemServer,
     },
 };
-use orlop_runtime::private;
+use orlop_runtime::{metrics, private};
 use tokio::{
     net::{TcpListener, TcpSocket},
     sync::Semaphore,
@@ -33,6 +33,7 @@ use crate::{
     error::{Error, Result},
     locations::Locations,
     maintenance::Maintenance,
+    metrics::Told,
     runs::{Parts, Refusal, Runs},
     schedules::Schedules,
     service::{
@@ -62,6 +63,8 @@ pub struct Coordinator {
     context: Context,
     /// Where downloads are served.
     endpoint: Option<TcpListener>,
+    /// Where monitoring is told, and what.
+    monitored: Option<(TcpListener, metrics::Metrics)>,
     /// Writes the events of the cluster.
     events: Option<EventWriter>,
 }
@@ -85,6 +88,10 @@ impl Coordinator {
         private::create_dir(&config.data_dir)?;
         let (endpoint, downloads) =
             open_downloads(config.downloads, config.cluster.is_some(), &config.clock).await?;
+        let monitored = match config.metrics_listen {
+            Some(address) => Some((bound(address).await?, config.metrics.clone())),
+            None => None,
+        };
         let clock = Arc::clone(&config.clock);
         let locations = Locations::load(&config.data_dir, config.home, config.unlock, clock)?;
         let spool_dir = config.data_dir.join("spool");
@@ -123,6 +130,7 @@ impl Coordinator {
             Refusal::Repository(error) => Error::Repository(error),
             refusal => Error::Begin(refusal.to_string()),
         })?;
+        config.metrics.add(Told::new(&runs, &maintenance));
         let context = Context {
             schedules,
             maintenance,
@@ -147,6 +155,7 @@ impl Coordinator {
             router,
             context,
             endpoint,
+            monitored,
             events,
         })
     }
@@ -154,6 +163,11 @@ impl Coordinator {
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where monitoring is told.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.monitored.as_ref()?.0.local_addr().ok()
     }
 
     /// Serves until `shutdown`. Tasks run on in their agents, and are taken up again by the next coordinator.
@@ -167,6 +181,7 @@ impl Coordinator {
             router,
             context,
             endpoint,
+            monitored,
             events,
         } = self;
         let own: Tasks = Tasks::default();
@@ -187,6 +202,9 @@ impl Coordinator {
                 own.spawn(downloads::learn_address(context.clone(), shutdown.clone()));
             }
             own.spawn(downloads::serve(endpoint, context, shutdown));
+        }
+        if let Some((listener, told)) = monitored {
+            own.spawn(metrics::serve(listener, told, context.shutdown.clone()));
         }
         own.spawn(Arc::clone(&context.schedules).run_turns(context.shutdown.clone()));
         own.spawn(Arc::clone(&context.schedules).run_upkeep(context.shutdown.clone()));
@@ -225,17 +243,21 @@ async fn open_downloads(
     let Some(wanted) = wanted else {
         return Ok((None, Downloads::new(None, Arc::clone(clock))));
     };
-    let fail = |source| Error::Bind {
+    let endpoint = bound(wanted.listen).await?;
+    let address = endpoint.local_addr().map_err(|source| Error::Bind {
         address: wanted.listen,
         source,
-    };
-    let endpoint = TcpListener::bind(wanted.listen).await.map_err(fail)?;
-    let address = endpoint.local_addr().map_err(fail)?;
+    })?;
     let url = wanted
         .url
         .or_else(|| (!in_cluster).then(|| format!("http://{address}")));
     let url = url.map(|url| url.trim_end_matches('/').to_owned());
     Ok((Some(endpoint), Downloads::new(url, Arc::clone(clock))))
+}
+
+async fn bound(address: SocketAddr) -> Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|source| Error::Bind { address, source })
 }
 
 fn taken(address: SocketAddr) -> std::io::Result<TcpSocket> {

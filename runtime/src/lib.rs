@@ -1,10 +1,11 @@
-//! What makes a program a daemon: logging, shutdown, TLS identity, bearer token.
+//! What makes a program a daemon: logging, metrics, shutdown, TLS identity, bearer token.
 
 pub mod error;
 pub mod identity;
 pub mod logging;
 pub mod mac;
 pub mod memory;
+pub mod metrics;
 pub mod private;
 pub mod shutdown;
 pub mod token;

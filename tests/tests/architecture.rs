@@ -56,7 +56,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
 ];
 
 /// Which crates may name a library that marks a boundary. `orlop-tests` may name all.
-const BOUNDARIES: [(&str, &[&str]); 16] = [
+const BOUNDARIES: [(&str, &[&str]); 17] = [
     ("aws-sdk-s3", &["orlop-repository"]),
     ("fastcdc", &["orlop-repository"]),
     ("zstd", &["orlop-repository"]),
@@ -82,6 +82,10 @@ const BOUNDARIES: [(&str, &[&str]); 16] = [
     (
         "axum",
         &["orlop-console", "orlop-runtime", "orlop-coordinator"],
+    ),
+    (
+        "prometheus-client",
+        &["orlop-runtime", "orlop-coordinator", "orlop-controller"],
     ),
     ("anyhow", &["orlop-cli"]),
     ("rusqlite", &["orlop-coordinator"]),

@@ -136,6 +136,10 @@ async fn a_backup_that_cannot_be_is_refused_and_one_is_stopped() {
     let wrong = world.phase("backups.velero.io", "wrong", "FailedValidation");
     let error = wrong["status"]["validationErrors"][0].as_str().unwrap();
     assert!(error.contains("nowhere"), "{error}");
+    let told = "velero_backup_validation_failure_total{schedule=\"\"} 1\n";
+    eventually("monitoring is told", || {
+        world.metrics.text().unwrap().contains(told).then_some(())
+    });
     world.api.put(object("Backup", "b", &json!({})));
     world.phase("backups.velero.io", "b", "InProgress");
     world.api.edit("backups.velero.io", SPACE, "b", |backup| {

@@ -91,6 +91,102 @@ fn snapshot_of(backup: &v1::Backup) -> String {
     backup.tasks[0].snapshot_id.clone()
 }
 
+/// The value of a metric with its labels, if there is one.
+fn measured(world: &World, what: &str) -> Option<f64> {
+    let text = world.metrics.text().unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(what)?.strip_prefix(' '));
+    line.map(|value| value.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn monitoring_is_told_what_ends_and_how_things_are() {
+    let mut world = World::new().await;
+    world.pod("shop", "db", "uid-db");
+    world.write("uid-db", "data", "x", &world::noise(1 << 20, 1));
+    world.start().await;
+    let has = |world: &World, wanted: &[(&str, f64)]| {
+        for (what, value) in wanted {
+            assert_eq!(measured(world, what), Some(*value), "{what}");
+        }
+    };
+    has(
+        &world,
+        &[
+            ("velero_backup_total", 0.0),
+            (
+                "velero_backup_location_status_gauge{backup_location_name=\"default\"}",
+                1.0,
+            ),
+            ("orlop_build_info{version=\"0.1.0\"}", 1.0),
+        ],
+    );
+    assert_eq!(
+        measured(&world, "velero_backup_last_status{schedule=\"\"}"),
+        None
+    );
+
+    world.backup("b1").await;
+    world.backup("b2").await;
+    has(
+        &world,
+        &[
+            ("velero_backup_total", 2.0),
+            ("velero_backup_attempt_total{schedule=\"\"}", 2.0),
+            ("velero_backup_success_total{schedule=\"\"}", 2.0),
+            ("velero_backup_partial_failure_total{schedule=\"\"}", 0.0),
+            ("velero_backup_failure_total{schedule=\"\"}", 0.0),
+            ("velero_backup_duration_seconds_count{schedule=\"\"}", 2.0),
+            ("velero_backup_last_status{schedule=\"\"}", 1.0),
+            (
+                "orlop_volume_backups_total{node=\"n1\",result=\"completed\"}",
+                2.0,
+            ),
+            ("orlop_agent_connected{node=\"n1\"}", 1.0),
+            ("orlop_backups_running", 0.0),
+        ],
+    );
+    let sent = measured(&world, "orlop_volume_uploaded_bytes_total{node=\"n1\"}").unwrap();
+    assert!(
+        sent > f64::from(1 << 20) && sent < f64::from(2 << 20),
+        "{sent}"
+    );
+    let read = measured(&world, "orlop_volume_backup_size_bytes_total{node=\"n1\"}").unwrap();
+    assert!(read >= f64::from(2 << 20), "{read}");
+    let success = "velero_backup_last_successful_timestamp{schedule=\"\"}";
+    let at = measured(&world, success).unwrap();
+    let now = jiff::Timestamp::now().as_second() as f64;
+    assert!(at <= now && at > now - 600.0, "{at} {now}");
+
+    world.delete("b1").await;
+    has(
+        &world,
+        &[
+            ("velero_backup_total", 1.0),
+            ("velero_backup_deletion_attempt_total{schedule=\"\"}", 1.0),
+            ("velero_backup_deletion_success_total{schedule=\"\"}", 1.0),
+            ("velero_backup_deletion_failure_total{schedule=\"\"}", 0.0),
+        ],
+    );
+
+    // Counts begin anew with the process; what is there is known again even without the state database.
+    world.stop_coordinator().await;
+    world.remove_state();
+    world.start_coordinator().await;
+    world.until_connected().await;
+    has(
+        &world,
+        &[
+            ("velero_backup_total", 1.0),
+            ("velero_backup_success_total{schedule=\"\"}", 0.0),
+            ("velero_backup_last_status{schedule=\"\"}", 1.0),
+            (success, at),
+        ],
+    );
+    world.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn names_are_checked_and_mistakes_are_named() {
     let mut world = World::new().await;

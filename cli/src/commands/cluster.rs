@@ -10,7 +10,7 @@ use clap::Args;
 use orlop_controller::{Config, Controller, Coordinator};
 use orlop_coordinator::ClusterAccess;
 use orlop_kubernetes::{client::Connection, identity};
-use orlop_runtime::identity::Authority;
+use orlop_runtime::{identity::Authority, metrics::Metrics};
 use tokio_util::sync::CancellationToken;
 
 /// Which cluster.
@@ -28,7 +28,7 @@ pub(crate) struct ClusterArgs {
     /// Directory of the nodes below which persistent volumes of type hostPath are backed up
     #[arg(long = "host-root", value_name = "DIR")]
     host_roots: Vec<String>,
-    /// Leave Velero's custom resources to a controller that runs on its own
+    /// Leave Velero's custom resources alone: only calls begin anything
     #[arg(long)]
     no_controller: bool,
     /// Back up all volumes where neither the backup nor the pod says so
@@ -63,6 +63,12 @@ impl ClusterArgs {
         self.in_cluster.then(|| SocketAddr::new(listen, PORT))
     }
 
+    /// Where monitoring is told if nothing is said: in a pod, at Velero's port.
+    pub(crate) fn metrics_listen(&self, listen: IpAddr) -> Option<SocketAddr> {
+        const PORT: u16 = 8085;
+        self.in_cluster.then(|| SocketAddr::new(listen, PORT))
+    }
+
     /// The controller of the cluster, unless it runs on its own. It calls the coordinator like any client.
     pub(crate) fn controller(
         &self,
@@ -70,6 +76,7 @@ impl ClusterArgs {
         server: &str,
         token: &str,
         ca_pem: &str,
+        metrics: &Metrics,
     ) -> Result<Option<Controller>> {
         if self.no_controller {
             return Ok(None);
@@ -81,7 +88,8 @@ impl ClusterArgs {
         };
         let coordinator = Coordinator::at(server, token, Some(ca_pem))?;
         let connection = access.connection.clone();
-        Ok(Some(Controller::new(config, connection, coordinator)))
+        let controller = Controller::new(config, connection, coordinator);
+        Ok(Some(controller.told_to(metrics)))
     }
 }
 

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use orlop_coordinator::{
     Coordinator, CoordinatorConfig, DownloadEndpoint, Home, Limits, StoreAccess, SystemClock,
 };
-use orlop_runtime::{identity::Authority, token};
+use orlop_runtime::{identity::Authority, metrics::Metrics, token};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -130,6 +130,9 @@ pub(crate) struct CoordinatorArgs {
     /// Scheme, host and port by which clients reach downloads (in a cluster: those of Service orlop-downloads)
     #[arg(long, value_name = "URL")]
     downloads_url: Option<String>,
+    /// Address to tell monitoring on, by plain HTTP at /metrics (in a cluster: port 8085)
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics_listen: Option<SocketAddr>,
     #[command(flatten)]
     unlock: UnlockArgs,
 }
@@ -187,6 +190,10 @@ impl CoordinatorArgs {
             return Err(exit::usage("--downloads-url needs --downloads-listen"));
         }
         let downloads = downloads.map(|listen| DownloadEndpoint { listen, url });
+        let metrics_listen = self
+            .metrics_listen
+            .or_else(|| self.cluster.metrics_listen(self.listen.ip()));
+        let metrics = Metrics::default();
         let coordinator = Coordinator::bind(CoordinatorConfig {
             listen: self.listen,
             home,
@@ -199,6 +206,8 @@ impl CoordinatorArgs {
             downloads,
             cluster: access.clone(),
             token: bearer.clone(),
+            metrics_listen,
+            metrics: metrics.clone(),
             limits: self.upkeep.limits(),
             clock: Arc::new(SystemClock::default()),
         })
@@ -206,7 +215,10 @@ impl CoordinatorArgs {
         node::announce(&bearer, &ca_pem);
         let server = format!("https://{}", standalone::dialled(coordinator.local_addr()));
         let controller = match &access {
-            Some(access) => self.cluster.controller(access, &server, &bearer, &ca_pem)?,
+            Some(access) => {
+                let (cluster, server) = (&self.cluster, server.as_str());
+                cluster.controller(access, server, &bearer, &ca_pem, &metrics)?
+            }
             None => None,
         };
         // When one of the two ends the other has no reason to go on.

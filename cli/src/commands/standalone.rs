@@ -18,7 +18,7 @@ use orlop_agent::{
 };
 use orlop_coordinator::{Coordinator, CoordinatorConfig, Home, Limits, StoreAccess, SystemClock};
 use orlop_repository::Unlock;
-use orlop_runtime::{identity::Authority, token};
+use orlop_runtime::{identity::Authority, metrics::Metrics, token};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -81,6 +81,9 @@ pub(crate) struct StandaloneArgs {
     /// Address to listen on
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7070")]
     listen: SocketAddr,
+    /// Address to tell monitoring on, by plain HTTP at /metrics
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics_listen: Option<SocketAddr>,
     /// Name of this machine (default: its host name)
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
@@ -103,6 +106,7 @@ impl StandaloneArgs {
             data_dir: self.data_dir,
             discover: self.discover.options(),
             listen: self.listen,
+            metrics_listen: self.metrics_listen,
             node: self.node.unwrap_or_else(node::name),
             tls_names: self.tls_names,
             store_access: self.store.access(),
@@ -126,6 +130,8 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     pub(crate) discover: DiscoverOptions,
     pub(crate) listen: SocketAddr,
+    /// Where monitoring is told; `None` for nowhere.
+    pub(crate) metrics_listen: Option<SocketAddr>,
     pub(crate) node: String,
     pub(crate) tls_names: Vec<String>,
     pub(crate) store_access: StoreAccess,
@@ -149,6 +155,7 @@ impl Settings {
                 host_roots: Vec::new(),
             },
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            metrics_listen: None,
             node: "demo-node".to_owned(),
             tls_names: Vec::new(),
             store_access: StoreAccess::Auto,
@@ -224,6 +231,8 @@ pub(crate) async fn start(settings: Settings, cancel: CancellationToken) -> Resu
         downloads: None,
         cluster: None,
         token: bearer.clone(),
+        metrics_listen: settings.metrics_listen,
+        metrics: Metrics::default(),
         limits: settings.limits,
         clock: Arc::new(SystemClock::default()),
     })

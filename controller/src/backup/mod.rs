@@ -134,7 +134,13 @@ impl Backups {
         let Some(patch) = runs::change(before, after) else {
             return Ok(Some(before.clone()));
         };
-        Ok(self.0.backups.patch(name, &patch).await?)
+        let written = self.0.backups.patch(name, &patch).await?;
+        let refused = |backup: &Backup| backup.status.phase == BackupPhase::FailedValidation;
+        if written.is_some() && refused(after) && !refused(before) {
+            let schedule = names::label(after, labels::SCHEDULE_NAME);
+            self.0.refused.backup(schedule);
+        }
+        Ok(written)
     }
 
     async fn end(

@@ -168,7 +168,13 @@ impl Restores {
         let Some(patch) = runs::change(before, after) else {
             return Ok(Some(before.clone()));
         };
-        Ok(self.0.restores.patch(name, &patch).await?)
+        let written = self.0.restores.patch(name, &patch).await?;
+        let refused = |restore: &Restore| restore.status.phase == RestorePhase::FailedValidation;
+        if written.is_some() && refused(after) && !refused(before) {
+            let schedule = after.spec.schedule_name.as_str();
+            self.0.refused.restore(Some(schedule));
+        }
+        Ok(written)
     }
 
     /// Ends a restore that the coordinator does not run: nothing of it need be removed with it.

@@ -146,6 +146,11 @@ pub(crate) fn keys(kind: RunKind, name: &str) -> Vec<String> {
     keys.into_iter().flatten().collect()
 }
 
+/// The key of the file of a backup's Kubernetes objects.
+pub(crate) fn contents_key(backup: &str) -> Option<String> {
+    BackupFile::Contents.key(backup).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     artifacts::Spool,
     error::Result,
+    metrics::Counted,
     records::{Document, Records},
     state::{LogLine, StateDb},
 };
@@ -38,6 +39,7 @@ impl Runs {
             restores: Arc::new(Notify::new()),
             agents: watch::Sender::new(()),
         };
+        let counted = Arc::new(Counted::default());
         let mut table = Table {
             entries: BTreeMap::new(),
             tasks: HashMap::new(),
@@ -52,6 +54,7 @@ impl Runs {
                 own_node: parts.own_node.clone(),
             },
             context_key: parts.context_key.clone(),
+            counted: Arc::clone(&counted),
         };
         table.load_state()?;
         table.resume();
@@ -62,6 +65,7 @@ impl Runs {
             spool,
             signals,
             table: Mutex::new(table),
+            counted,
             inventories: AtomicU64::new(0),
         })
     }

@@ -2,6 +2,7 @@
 
 mod agents;
 mod commands;
+mod counting;
 mod create;
 mod hooks;
 mod jobs;
@@ -40,6 +41,7 @@ use crate::{
     cluster::Cluster,
     config::{Limits, StoreAccess},
     locations::Locations,
+    metrics::Counted,
     records::{Document, Records},
     state::LogLine,
 };
@@ -91,6 +93,8 @@ pub(crate) struct Runs {
     spool: Spool,
     signals: Signals,
     table: Mutex<Table>,
+    /// What monitoring is told.
+    counted: Arc<Counted>,
     /// Number of the last inventory that was asked for.
     inventories: AtomicU64,
 }

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     artifacts,
+    metrics::schedule_of,
     records::{Document, Records},
     state::LogLine,
 };
@@ -114,15 +115,20 @@ impl Runs {
         }
         let repository = locations.repository(&run.location)?;
         let (objects, reports) = (self.spool.path(&run.name), self.spool.reports(&run.name));
-        let (document, log) = (document.clone(), log.to_vec());
-        let files = tokio::task::spawn_blocking(move || match document.run.kind {
-            RunKind::Backup => artifacts::backup_files(&repository, &document, &log, &objects),
-            RunKind::Restore => artifacts::restore_files(&repository, &document, &log, &reports),
+        let (copy, log) = (document.clone(), log.to_vec());
+        let files = tokio::task::spawn_blocking(move || match copy.run.kind {
+            RunKind::Backup => artifacts::backup_files(&repository, &copy, &log, &objects),
+            RunKind::Restore => artifacts::restore_files(&repository, &copy, &log, &reports),
         });
         let files = files
             .await
             .map_err(|error| Refusal::Unavailable(format!("make artifacts: {error}")))??;
+        let schedule = schedule_of(&document.spec);
+        let contents = artifacts::contents_key(&run.name).filter(|_| run.kind == RunKind::Backup);
         for (key, bytes) in files {
+            if contents.as_ref() == Some(&key) {
+                self.counted.objects_put(&schedule, bytes.len() as u64);
+            }
             store.put(&key, vec![bytes.into()], Durability::Now).await?;
         }
         Ok(())
@@ -230,7 +236,13 @@ impl Runs {
                 let records = Records::new(Arc::clone(repository.store()));
                 records.remove(key.kind, &key.name).await?;
             }
-            self.lock().forget(key);
+            let mut table = self.lock();
+            if let Some(entry) = table.entries.get(key)
+                && key.kind == RunKind::Backup
+            {
+                table.counted.deleted(&entry.schedule);
+            }
+            table.forget(key);
         }
         Ok(())
     }

@@ -1,6 +1,9 @@
 //! The table itself: applies events, keeps the state database in step, and passes actions on.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 use orlop_core::{
     TaskId,
@@ -18,6 +21,7 @@ use super::{
     route::Route,
 };
 use crate::{
+    metrics::{Counted, schedule_of},
     records::Document,
     state::{LogLine, StateDb},
 };
@@ -68,6 +72,8 @@ pub(super) struct Entry {
     pub(super) document: Document,
     /// Lines in its log.
     pub(super) lines: u64,
+    /// The schedule that it belongs to; empty if there is none.
+    pub(super) schedule: String,
 }
 
 /// All runs and agents.
@@ -85,6 +91,8 @@ pub(super) struct Table {
     pub(super) route: Route,
     /// Proves that contexts are the coordinator's own.
     pub(super) context_key: MacKey,
+    /// What monitoring is told.
+    pub(super) counted: Arc<Counted>,
 }
 
 impl Table {
@@ -112,7 +120,13 @@ impl Table {
         for task in &document.run.tasks {
             self.tasks.insert(task.id, key.clone());
         }
-        self.entries.insert(key, Entry { document, lines });
+        let schedule = schedule_of(&document.spec);
+        let entry = Entry {
+            document,
+            lines,
+            schedule,
+        };
+        self.entries.insert(key, entry);
     }
 
     /// Applies an event to a run, makes the new state as durable as the database is, then acts on it. A run
@@ -126,6 +140,9 @@ impl Table {
             return;
         };
         let before = entry.document.run.phase;
+        if before == RunPhase::Deleting && matches!(event, Event::Delayed { .. }) {
+            self.counted.deletion_failed(&entry.schedule);
+        }
         let tasks_before: HashMap<TaskId, TaskPhase> = if quiet {
             HashMap::new()
         } else {
@@ -146,6 +163,7 @@ impl Table {
                 self.signals.restores.notify_one();
             }
             self.log_changes(key, before, &tasks_before, now_ms);
+            self.count_changes(key, before, &tasks_before);
             self.save(key);
             self.signals.schedule.notify_one();
             self.signals.sessions.notify_one();

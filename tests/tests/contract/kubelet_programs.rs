@@ -18,7 +18,7 @@ use orlop_coordinator::{
     SystemClock,
 };
 use orlop_kubernetes::{client::Connection, identity};
-use orlop_runtime::identity::Authority;
+use orlop_runtime::{identity::Authority, metrics::Metrics};
 use orlop_tests::kube_api::KubeApi;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -135,6 +135,8 @@ impl Programs {
                 host_roots: Vec::new(),
             }),
             token: TOKEN.to_owned(),
+            metrics_listen: None,
+            metrics: Metrics::default(),
             limits: Limits::default(),
             clock: Arc::new(SystemClock::default()),
         })

@@ -5,6 +5,7 @@ use std::time::Duration;
 use orlop_controller::{Config, Controller, Error};
 use orlop_kubernetes::{client::Connection, crds};
 use orlop_proto::v1::{self, RunPhase, TaskPhase};
+use orlop_runtime::metrics::Metrics;
 use orlop_tests::{eventually, kube_api::KubeApi};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -20,6 +21,8 @@ pub(crate) struct World {
     pub(crate) coordinator: Coordinator,
     pub(crate) cancel: CancellationToken,
     pub(crate) controller: Option<JoinHandle<Result<(), Error>>>,
+    /// What monitoring is told.
+    pub(crate) metrics: Metrics,
 }
 
 impl World {
@@ -35,6 +38,7 @@ impl World {
             coordinator: Coordinator::start().await,
             cancel: CancellationToken::new(),
             controller: None,
+            metrics: Metrics::default(),
         }
     }
 
@@ -50,11 +54,12 @@ impl World {
     /// What makes controllers of this world.
     pub(crate) fn maker(&self) -> impl Fn() -> Controller + Send + 'static {
         let (api, coordinator) = (self.api.url(), self.coordinator.url.clone());
+        let metrics = self.metrics.clone();
         move || {
             let connection = Connection::to_url(&api, None).unwrap();
             let connection = connection.with_namespace(SPACE);
             let to = orlop_controller::Coordinator::at(&coordinator, "token", None).unwrap();
-            Controller::new(Config::default(), connection, to)
+            Controller::new(Config::default(), connection, to).told_to(&metrics)
         }
     }
 

@@ -26,7 +26,7 @@ use orlop_repository::{
     InitOptions, Repository, Unlock, open_store,
     store::{FaultyStore, Plan},
 };
-use orlop_runtime::identity::Authority;
+use orlop_runtime::{identity::Authority, metrics::Metrics};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -76,6 +76,8 @@ pub(crate) struct World {
     relay: Option<Relay>,
     coordinator: Option<Running>,
     agent: Option<Running>,
+    /// What monitoring is told since the coordinator's last start.
+    pub(crate) metrics: Metrics,
     /// What the coordinator reads the time from.
     pub(crate) clock: Arc<dyn Clock>,
     /// How the coordinator's store fails from its next start on.
@@ -123,6 +125,7 @@ impl World {
             relay: None,
             coordinator: None,
             agent: None,
+            metrics: Metrics::default(),
             clock: Arc::new(SystemClock::default()),
             faults: Plan::Never,
             home: None,
@@ -230,6 +233,7 @@ impl World {
             let repository = Repository::open(Arc::new(store), &unlock()).await;
             (url, Some(repository.unwrap()))
         };
+        self.metrics = Metrics::default();
         let config = CoordinatorConfig {
             listen: self.address,
             home: Some(Home {
@@ -246,6 +250,8 @@ impl World {
             downloads: None,
             cluster: None,
             token: TOKEN.to_owned(),
+            metrics_listen: None,
+            metrics: self.metrics.clone(),
             limits: self.limits.clone(),
             clock: Arc::clone(&self.clock),
         };

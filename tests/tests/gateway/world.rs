@@ -12,7 +12,7 @@ use orlop_coordinator::{
 };
 use orlop_proto::v1::{self, backups_client::BackupsClient, restores_client::RestoresClient};
 use orlop_repository::{InitOptions, ObjectStore, Repository};
-use orlop_runtime::identity::Authority;
+use orlop_runtime::{identity::Authority, metrics::Metrics};
 use orlop_tests::key_file;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -127,6 +127,8 @@ impl World {
             downloads: None,
             cluster: None,
             token: TOKEN.to_owned(),
+            metrics_listen: None,
+            metrics: Metrics::default(),
             limits: self.limits.clone(),
             clock: Arc::new(SystemClock::default()),
         };
