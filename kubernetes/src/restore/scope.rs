@@ -28,8 +28,7 @@ impl Scope {
         self.mapping.get(namespace).map_or(namespace, |to| to)
     }
 
-    /// Whether objects of a kind are meant. Of the cluster's own kinds those are meant that nobody speaks of, if no
-    /// namespace is left out.
+    /// Whether objects of a kind are meant.
     pub(super) fn choose(&self, resource: &str, namespaced: bool, kinds: &Kinds) -> Choice {
         let guessed;
         let kind = if let Some(served) = kinds.get(resource) {
@@ -38,10 +37,7 @@ impl Scope {
             guessed = guess(resource, namespaced);
             &guessed
         };
-        match self.filters.choose(kind) {
-            Choice::IfNeeded if self.filters.namespaces().selects_all() => Choice::Taken,
-            choice => choice,
-        }
+        self.filters.choose(kind)
     }
 
     /// Whether an object that others need may be restored with them: whatever its labels are.

@@ -51,6 +51,8 @@ enum Kinds {
     Together {
         names: NameFilter,
         cluster: Option<bool>,
+        /// Whether kinds of the cluster that are not in the list come along with what needs them, if that word is yes.
+        needed_too: bool,
     },
     /// A list for kinds of the cluster and one for those in namespaces.
     Apart {
@@ -109,6 +111,7 @@ impl Filters {
             Kinds::Together {
                 names: together,
                 cluster: spec.include_cluster_resources,
+                needed_too: true,
             }
         };
         let namespaces = NameFilter::new(&spec.included_namespaces, &spec.excluded_namespaces);
@@ -127,6 +130,7 @@ impl Filters {
         let kinds = Kinds::Together {
             names,
             cluster: spec.include_cluster_resources,
+            needed_too: false,
         };
         let namespaces = NameFilter::new(&spec.included_namespaces, &spec.excluded_namespaces);
         let selectors = (&spec.label_selector, spec.or_label_selectors.as_slice());
@@ -173,8 +177,8 @@ impl Filters {
         &self.namespaces
     }
 
-    /// Whether the namespaces of what is taken are taken too: unless their kind is excluded or others are named.
-    /// That objects of the cluster are unwanted does not count here.
+    /// Whether the namespaces of what is taken are taken too: unless their kind is excluded, or others are named in the one list
+    /// for all kinds. That objects of the cluster are unwanted does not count here.
     pub fn takes_namespace_objects(&self) -> bool {
         let kind = ResourceKind {
             plural: "namespaces".to_owned(),
@@ -182,45 +186,56 @@ impl Filters {
             short_names: vec!["ns".to_owned()],
             ..ResourceKind::default()
         };
-        let names = match &self.kinds {
-            Kinds::Together { names, .. } => names,
-            Kinds::Apart { cluster, .. } => cluster,
-        };
-        names.selects_by(|name| kind.is_called(name))
+        let called = |name: &str| kind.is_called(name);
+        match &self.kinds {
+            Kinds::Together { names, .. } => names.selects_by(called),
+            Kinds::Apart { cluster, .. } => !cluster.excludes_by(called),
+        }
     }
 
     /// Whether objects of this kind are meant. Namespace objects are a case of their own, which this does not know: one
     /// is also taken when anything in it is.
+    ///
+    /// Kinds of the cluster come along with the whole cluster, or if somebody names them; all others that nobody excludes come
+    /// with what needs them (as in Velero's `pkg/util/collections/includes_excludes.go` and `pkg/backup/item_backupper.go`).
     pub fn choose(&self, kind: &ResourceKind) -> Choice {
         let called = |name: &str| kind.is_called(name);
-        let group_resource = kind.group_resource();
-        if self.never.contains(&group_resource.as_str()) {
+        if self.never.contains(&kind.group_resource().as_str()) {
             return Choice::LeftOut;
         }
-        let (names, cluster) = match &self.kinds {
+        let whole = self.namespaces.selects_all();
+        match &self.kinds {
+            Kinds::Apart { namespaced, .. } if kind.namespaced => {
+                Choice::taken_if(namespaced.selects_by(called))
+            }
+            Kinds::Apart { cluster, .. } if cluster.excludes_by(called) => Choice::LeftOut,
             Kinds::Apart {
                 cluster,
                 namespaced,
             } => {
-                let names = if kind.namespaced { namespaced } else { cluster };
-                let unsaid = !kind.namespaced && cluster.included().next().is_none();
-                return match (names.selects_by(called), unsaid) {
-                    (false, _) => Choice::LeftOut,
-                    (true, true) => Choice::IfNeeded,
-                    (true, false) => Choice::Taken,
-                };
+                let everything = cluster.is_empty() && whole && namespaced.selects_all();
+                if everything || cluster.included().any(called) {
+                    Choice::Taken
+                } else {
+                    Choice::IfNeeded
+                }
             }
-            Kinds::Together { names, cluster } => (names, *cluster),
-        };
-        if !names.selects_by(called) || (!kind.namespaced && cluster == Some(false)) {
-            return Choice::LeftOut;
-        }
-        // Unless somebody says so, the cluster's objects come along only with the whole cluster.
-        let everything = self.namespaces.selects_all() && names.selects_all();
-        if kind.namespaced || cluster == Some(true) || everything {
-            Choice::Taken
-        } else {
-            Choice::IfNeeded
+            Kinds::Together { names, .. } if kind.namespaced => {
+                Choice::taken_if(names.selects_by(called))
+            }
+            Kinds::Together {
+                names,
+                cluster,
+                needed_too,
+            } => match (cluster, names.selects_by(called)) {
+                (Some(true), true) => Choice::Taken,
+                (None, true) if whole => Choice::Taken,
+                (None, true) => Choice::IfNeeded,
+                (Some(true), false) if *needed_too && !names.excludes_by(called) => {
+                    Choice::IfNeeded
+                }
+                _ => Choice::LeftOut,
+            },
         }
     }
 

@@ -42,11 +42,19 @@ fn kinds_are_chosen_the_old_way_and_the_new_way() {
         ),
         (
             json!({"includedResources": ["deployment", "persistentvolumes"]}),
+            [Taken, Taken, LeftOut],
+        ),
+        (
+            json!({"includedResources": ["deployment", "persistentvolumes"], "includedNamespaces": ["shop"]}),
             [Taken, IfNeeded, LeftOut],
         ),
         (
             json!({"excludedResources": ["deployments.apps"]}),
-            [LeftOut, IfNeeded, IfNeeded],
+            [LeftOut, Taken, Taken],
+        ),
+        (
+            json!({"excludedResources": ["clusterroles"], "includedNamespaces": ["shop"]}),
+            [Taken, IfNeeded, LeftOut],
         ),
         (
             json!({"includeClusterResources": false}),
@@ -58,10 +66,26 @@ fn kinds_are_chosen_the_old_way_and_the_new_way() {
         ),
         (
             json!({"includeClusterResources": true, "includedResources": ["*.apps", "persistentvolume"]}),
+            [Taken, Taken, IfNeeded],
+        ),
+        (
+            json!({"includeClusterResources": true, "excludedResources": ["clusterroles"], "includedNamespaces": ["shop"]}),
             [Taken, Taken, LeftOut],
         ),
         (
+            json!({"includeClusterResources": false, "includedResources": ["deployments", "persistentvolumes"]}),
+            [Taken, LeftOut, LeftOut],
+        ),
+        (
             json!({"includedNamespaceScopedResources": ["*"]}),
+            [Taken, Taken, Taken],
+        ),
+        (
+            json!({"includedNamespaceScopedResources": ["deployments"]}),
+            [Taken, IfNeeded, IfNeeded],
+        ),
+        (
+            json!({"includedNamespaceScopedResources": ["*"], "includedNamespaces": ["shop"]}),
             [Taken, IfNeeded, IfNeeded],
         ),
         (
@@ -70,7 +94,7 @@ fn kinds_are_chosen_the_old_way_and_the_new_way() {
         ),
         (
             json!({"includedClusterScopedResources": ["clusterroles"]}),
-            [Taken, LeftOut, Taken],
+            [Taken, IfNeeded, Taken],
         ),
         (
             json!({"excludedClusterScopedResources": ["clusterroles"]}),
@@ -90,6 +114,41 @@ fn kinds_are_chosen_the_old_way_and_the_new_way() {
         let found = [&deployments, &volumes, &roles].map(|kind| filters.choose(kind));
         assert_eq!(found, want, "{spec}");
     }
+}
+
+#[test]
+fn namespaces_of_what_is_taken_come_along_unless_they_are_excluded() {
+    let cases = [
+        (json!({}), true),
+        (json!({"includeClusterResources": false}), true),
+        (json!({"includedResources": ["pods"]}), false),
+        (
+            json!({"includedClusterScopedResources": ["storageclasses"]}),
+            true,
+        ),
+        (json!({"excludedClusterScopedResources": ["ns"]}), false),
+        (json!({"excludedClusterScopedResources": ["*"]}), false),
+    ];
+    for (spec, want) in cases {
+        let filters = filters(spec.clone()).unwrap();
+        assert_eq!(filters.takes_namespace_objects(), want, "{spec}");
+    }
+}
+
+#[test]
+fn what_a_restore_does_not_name_does_not_come_along() {
+    let volumes = kind("persistentvolumes", "", false);
+    let choose = |spec: Value| {
+        let spec = serde_json::from_value(spec).unwrap();
+        Filters::of_restore(&spec).unwrap().choose(&volumes)
+    };
+    let named = json!({"includedResources": ["pods"], "includeClusterResources": true});
+    assert_eq!(choose(named), LeftOut);
+    assert_eq!(
+        choose(json!({"includeClusterResources": true, "includedNamespaces": ["shop"]})),
+        Taken
+    );
+    assert_eq!(choose(json!({"includedNamespaces": ["shop"]})), IfNeeded);
 }
 
 #[test]

@@ -40,6 +40,16 @@ impl NameFilter {
         (self.included.is_empty() || in_list(&self.included)) && !in_list(&self.excluded)
     }
 
+    /// Whether it excludes what `is_called` says is called by a name or pattern of that list.
+    pub fn excludes_by(&self, is_called: impl Fn(&str) -> bool) -> bool {
+        self.excluded().any(is_called)
+    }
+
+    /// Whether it names nothing, neither to include nor to exclude.
+    pub fn is_empty(&self) -> bool {
+        self.included().chain(self.excluded()).next().is_none()
+    }
+
     /// Whether it selects every name there can be.
     pub fn selects_all(&self) -> bool {
         let all = self.included.is_empty() || self.included.iter().any(|name| name == "*");

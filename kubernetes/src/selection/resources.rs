@@ -68,6 +68,13 @@ pub enum Choice {
     LeftOut,
 }
 
+impl Choice {
+    /// All or none.
+    pub(super) fn taken_if(taken: bool) -> Self {
+        if taken { Self::Taken } else { Self::LeftOut }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
