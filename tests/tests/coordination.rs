@@ -140,19 +140,23 @@ async fn monitoring_is_told_what_ends_and_how_things_are() {
             ("velero_backup_duration_seconds_count{schedule=\"\"}", 2.0),
             ("velero_backup_last_status{schedule=\"\"}", 1.0),
             (
-                "orlop_volume_backups_total{node=\"n1\",result=\"completed\"}",
+                "orlop_volume_backups_total{node=\"node-1\",result=\"completed\"}",
                 2.0,
             ),
-            ("orlop_agent_connected{node=\"n1\"}", 1.0),
+            ("orlop_agent_connected{node=\"node-1\"}", 1.0),
             ("orlop_backups_running", 0.0),
         ],
     );
-    let sent = measured(&world, "orlop_volume_uploaded_bytes_total{node=\"n1\"}").unwrap();
+    let sent = measured(&world, "orlop_volume_uploaded_bytes_total{node=\"node-1\"}").unwrap();
     assert!(
         sent > f64::from(1 << 20) && sent < f64::from(2 << 20),
         "{sent}"
     );
-    let read = measured(&world, "orlop_volume_backup_size_bytes_total{node=\"n1\"}").unwrap();
+    let read = measured(
+        &world,
+        "orlop_volume_backup_size_bytes_total{node=\"node-1\"}",
+    )
+    .unwrap();
     assert!(read >= f64::from(2 << 20), "{read}");
     let success = "velero_backup_last_successful_timestamp{schedule=\"\"}";
     let at = measured(&world, success).unwrap();
