@@ -4,6 +4,11 @@
 //! agree on one order without a lock (the technique of table logs such as Delta Lake's, VLDB 2020).
 //! Each entry names the hash of the one before it and is authenticated under the maintenance key.
 
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
 use bytes::Bytes;
 use futures_util::future::join_all;
 use prost::Message;
@@ -119,6 +124,31 @@ pub(crate) async fn replay(
     }
 }
 
+/// When a program has last seen that the log in the store is the one that it knows.
+pub(crate) struct LogSeen(Mutex<Instant>);
+
+impl LogSeen {
+    /// For longer than this nobody relies on it.
+    const FRESH: Duration = Duration::from_mins(1);
+
+    /// It was seen just now.
+    pub(crate) fn now(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Whether that is long ago.
+    pub(crate) fn is_stale(&self) -> bool {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.elapsed() > Self::FRESH
+    }
+}
+
+impl Default for LogSeen {
+    fn default() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+}
+
 /// Appends entries to a log.
 #[derive(Clone, Copy)]
 pub(crate) struct Appender<'l> {
@@ -127,6 +157,9 @@ pub(crate) struct Appender<'l> {
     pub(crate) order: &'l Order,
     /// Whether the store creates an object only if it does not exist.
     pub(crate) conditional: bool,
+    /// Whether it is long ago that the log was seen: it may be another one by now, in which a number may be free that is taken
+    /// in this one.
+    pub(crate) stale: bool,
 }
 
 impl Appender<'_> {
@@ -178,6 +211,9 @@ impl Appender<'_> {
                     object_name(seq),
                     bytes.len()
                 )));
+            }
+            if self.stale && matches!(self.order, Order::Store) {
+                self.prove_last(state).await?;
             }
             if self.publish(state, &bytes).await? {
                 follow(state, entry, &bytes)?;
@@ -277,7 +313,13 @@ impl Appender<'_> {
         if last == 0 {
             return Ok(());
         }
-        let stored = self.store.get_fresh(&object_name(last)).await?;
+        let stored = match self.store.get_fresh(&object_name(last)).await {
+            Err(error) if error.is_not_found() => {
+                let reason = "it was there when this program saw it last: the repository was removed, or another one made in its place";
+                return Err(Error::damaged(object_name(last), reason));
+            }
+            other => other?,
+        };
         if blake3::hash(&stored).as_bytes().as_slice() == state.last_hash {
             Ok(())
         } else {
@@ -307,7 +349,35 @@ mod tests {
             mac_key,
             order: &Order::Store,
             conditional: true,
+            stale: false,
         }
+    }
+
+    #[tokio::test]
+    async fn another_log_in_the_same_place_is_left_alone() {
+        let (store, key) = (MemoryStore::new(), Key::from_bytes([1; 32]));
+        let mut state = LogState::new();
+        for nonce in 0..5 {
+            let done = appender(&store, &key)
+                .append(&mut state, 0, |_| Ok(Some(begin(nonce))))
+                .await;
+            assert_eq!(done.unwrap(), Some(u64::from(nonce) + 1));
+        }
+        for object in store.list("log/").await.unwrap() {
+            store.delete(&object.name).await.unwrap();
+        }
+        let (mut other, other_key) = (LogState::new(), Key::from_bytes([2; 32]));
+        let made = appender(&store, &other_key)
+            .append(&mut other, 0, |_| Ok(Some(begin(9))))
+            .await;
+        assert_eq!(made.unwrap(), Some(1));
+        let stale = Appender {
+            stale: true,
+            ..appender(&store, &key)
+        };
+        let refused = stale.append(&mut state, 0, |_| Ok(Some(begin(7)))).await;
+        assert!(matches!(refused, Err(Error::Damaged { .. })), "{refused:?}");
+        assert_eq!(store.list("log/").await.unwrap().len(), 1);
     }
 
     fn begin(nonce: u8) -> Body {

@@ -35,7 +35,7 @@ use crate::{
     error::{Error, Result},
     index::IndexState,
     keys::KeyRing,
-    log::{self, Appender},
+    log::{self, Appender, LogSeen},
     order::Order,
     protocol::{Body, CommitBody, LogState},
     secret::hex,
@@ -50,6 +50,7 @@ pub struct Repository {
     config: Config,
     pub(crate) keys: KeyRing,
     state: Mutex<LogState>,
+    log_seen: LogSeen,
     index: RwLock<IndexState>,
     /// The index that takes its place once it knows all that the log names; written while the log is locked.
     next_index: RwLock<Option<IndexState>>,
@@ -79,6 +80,7 @@ impl Repository {
             config,
             keys,
             state: Mutex::new(LogState::new()),
+            log_seen: LogSeen::default(),
             index: RwLock::new(index),
             next_index: RwLock::new(None),
             making: Mutex::new(None),
@@ -118,7 +120,11 @@ impl Repository {
     /// The state of the log, locked, after it was read to its end and the index with it.
     pub(crate) async fn newest_state(&self) -> Result<MutexGuard<'_, LogState>> {
         let mut state = self.state.lock().await;
+        let known = state.next;
         log::replay(&*self.store, &self.keys.mac(), &mut state).await?;
+        if state.next > known {
+            self.log_seen.now();
+        }
         self.catch_up(&mut state).await?;
         Ok(state)
     }
@@ -257,8 +263,11 @@ impl Repository {
             mac_key: &self.keys.mac(),
             order: self.order.get().unwrap_or(&Order::Store),
             conditional: self.conditional_create(),
+            stale: self.log_seen.is_stale(),
         };
-        appender.append(state, now_ms(), make).await
+        let appended = appender.append(state, now_ms(), make).await?;
+        self.log_seen.now();
+        Ok(appended)
     }
 }
 

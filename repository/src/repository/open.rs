@@ -201,10 +201,15 @@ impl Repository {
                 }
                 other => other?,
             }
-            match cache {
-                Some(cache) => repository.prove_cache(&cache).await?,
-                None => repository.prove_no_gap().await?,
-            }
+            let proven = async {
+                match &cache {
+                    Some(cache) => repository.prove_cache(cache).await,
+                    None => Ok(()),
+                }
+            };
+            let (proven, whole) = futures_util::join!(proven, repository.prove_no_gap());
+            proven?;
+            whole?;
             return Ok(repository);
         }
         Err(failed.unwrap_or(Error::WrongKey {
