@@ -84,7 +84,8 @@ impl Repository {
         let resumed = current > 0
             && (objects.iter().any(|object| left_behind(&object)) || self.is_stale(cancel).await?);
         if !resumed {
-            self.begin_rotation(&objects, options).await?;
+            let made = self.begin_rotation(&objects, options).await?;
+            self.remove_stillborn(&objects, &made).await?;
         }
         let mut report = self.reseal(monitor, cancel).await?;
         report.resumed = resumed;
@@ -101,8 +102,24 @@ impl Repository {
         Ok(report)
     }
 
-    /// Makes the new key objects and then the new epoch.
-    async fn begin_rotation(&self, objects: &[KeyObject], options: &RotateOptions) -> Result<()> {
+    /// Removes key objects of rotations that were cut short before their epoch began: they look like those of this epoch, and
+    /// open nothing. Those were all there before it began.
+    async fn remove_stillborn(&self, before: &[KeyObject], made: &[String]) -> Result<()> {
+        let current = self.keys.current();
+        let stillborn =
+            |object: &&KeyObject| object.epochs() > current && !made.contains(&object.name);
+        for object in before.iter().filter(stillborn) {
+            self.store.delete(&object.name).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the new key objects, whose names it returns, and then the new epoch.
+    async fn begin_rotation(
+        &self,
+        objects: &[KeyObject],
+        options: &RotateOptions,
+    ) -> Result<Vec<String>> {
         let opened = self.opened_by().ok_or_else(|| {
             Error::Invalid("the repository was opened without a key object".to_owned())
         })?;
@@ -133,7 +150,7 @@ impl Repository {
         let lost = match self.begin_epoch().await {
             Ok(true) => {
                 self.note_opened(&made[0], &unlocks[0]);
-                return Ok(());
+                return Ok(made);
             }
             Ok(false) => Error::Invalid(
                 "somebody else rotates the keys at this moment: run it again when that is done"
