@@ -57,11 +57,16 @@ impl Repository {
             report: CollectReport::default(),
         };
         collector.run().await?;
-        // Records of packs that are gone go too. They are hints: that they cannot be joined now is no failure.
-        if !options.dry_run
-            && let Err(error) = self.tidy_coverage(1, true).await
-        {
-            tracing::warn!(%error, "the records of checks are not joined");
+        if !options.dry_run {
+            // Records of packs that are gone go too. They are hints: that they cannot be joined now is no failure.
+            if let Err(error) = self.tidy_coverage(1, true).await {
+                tracing::warn!(%error, "the records of checks are not joined");
+            }
+            match self.store().sweep().await {
+                Ok(0) => {}
+                Ok(files) => tracing::info!(files, "what killed writers left is removed"),
+                Err(error) => tracing::warn!(%error, "what killed writers left stays"),
+            }
         }
         Ok(collector.report)
     }

@@ -17,7 +17,6 @@ use crate::{
     repository::Repository,
     secret::{Key, Prefix, Secret},
     snapshot,
-    walk::is_loss,
 };
 
 /// Chunks that snapshots need.
@@ -106,15 +105,10 @@ async fn mark_one(
     marked: &Mutex<Marked>,
 ) -> Result<()> {
     let repository = reader.repository;
-    let (key, root) = repository.read_refset(&commit.refset).await?;
-    match mark_pages(reader, commit, marked, &key, root).await {
-        // A repair may have put another refset in the place of the one of which there is a copy.
-        Err(error) if is_loss(&error) => match repository.prove_refset(&commit.refset).await? {
-            (key, now) if now != root => mark_pages(reader, commit, marked, &key, now).await,
-            _ => Err(error),
-        },
-        done => done,
-    }
+    // A repair may have put another refset in the place of the one of which there is a copy, and what that one names may
+    // still be there for now.
+    let (key, root) = repository.prove_refset(&commit.refset).await?;
+    mark_pages(reader, commit, marked, &key, root).await
 }
 
 async fn mark_pages(
@@ -162,12 +156,4 @@ pub(crate) async fn refs_page(
         .read(FrameKind::Refs, secret, std::slice::from_ref(key))
         .await?;
     RefsPage::decode(&bytes).ok_or_else(|| Error::damaged(of, "a reference page breaks the format"))
-}
-
-impl Repository {
-    /// The refs key and the secret of the top reference page of a refset.
-    pub(crate) async fn read_refset(&self, name: &str) -> Result<(Key, Secret)> {
-        let bytes = self.named_by_log(name).await?;
-        snapshot::decode_refset(&self.keys, name, &bytes)
-    }
 }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Collector, repack::SEGMENT_RECORDS};
+use super::{Collector, gather::NAMED_MAX, repack::SEGMENT_RECORDS};
 use crate::{
     error::Result,
     index::{SegmentBuilder, digests},
@@ -65,7 +65,7 @@ impl Collector<'_> {
             leader: self.term,
             added: added.iter().map(|(name, _)| name.clone()).collect(),
             removed: removed.clone(),
-            gone: state.dead.iter().cloned().collect(),
+            gone: state.dead.iter().take(NAMED_MAX).cloned().collect(),
             ..IndexBody::default()
         };
         let mut newest = repository.newest_state().await?;

@@ -18,6 +18,9 @@ use crate::{
     walk::{Piece, Walk, is_loss},
 };
 
+/// Objects that one entry of the log may name: a reader takes no entry that is much larger.
+pub(super) const NAMED_MAX: usize = 150_000;
+
 /// A look at the whole repository.
 pub(super) struct Gathered {
     pub(super) plan: Plan,
@@ -162,7 +165,9 @@ impl Collector<'_> {
         let left = leftovers.iter().filter(|object| {
             !self.repository.has_pack(&object.name) && state.is_leftover(epoch, &object.name)
         });
-        objects.extend(left.map(|object| object.name.clone()));
+        // The rest goes with the next collection.
+        let room = NAMED_MAX.saturating_sub(objects.len());
+        objects.extend(left.take(room).map(|object| object.name.clone()));
         Ok(Some((objects, rescued)))
     }
 }

@@ -274,6 +274,10 @@ impl ObjectStore for CachedStore {
         self.inner.settle(names).await
     }
 
+    async fn sweep(&self) -> Result<u64> {
+        self.inner.sweep().await
+    }
+
     fn description(&self) -> String {
         self.inner.description()
     }

@@ -13,6 +13,7 @@ use std::{
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -27,6 +28,8 @@ use crate::{
 };
 
 const TMP: &str = "tmp";
+/// A file in there that nobody has written to for so long is of a writer that was killed.
+const ABANDONED: Duration = Duration::from_hours(24);
 
 /// A directory that holds objects. It is created by the first put.
 #[derive(Debug, Clone)]
@@ -128,7 +131,7 @@ impl Inner {
             .and_then(|()| publish(&temporary, &path))
             .map_err(self.fail("write", name));
         if !matches!(result, Ok(Put::Created)) {
-            // Gone already, or garbage that the next collection removes.
+            // Gone already, or garbage that [`Inner::sweep`] removes.
             let _ = fs::remove_file(&temporary);
         }
         let put = result?;
@@ -227,6 +230,28 @@ impl Inner {
         Ok(found)
     }
 
+    fn sweep(&self) -> Result<u64> {
+        let entries = match fs::read_dir(self.root.join(TMP)) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(e) => return Err(self.fail("list", TMP)(e)),
+        };
+        let mut removed = 0;
+        for entry in entries {
+            let entry = entry.map_err(self.fail("list", TMP))?;
+            // One that is gone was another writer's.
+            let Ok(meta) = entry.metadata() else { continue };
+            let age = meta.modified().ok().and_then(|at| at.elapsed().ok());
+            if meta.is_file()
+                && age.is_some_and(|age| age > ABANDONED)
+                && fs::remove_file(entry.path()).is_ok()
+            {
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
     fn barrier(&self) -> Result<()> {
         // One at a time: who comes second must not return before what the first took is durable.
         let _turn = lock(&self.barrier);
@@ -318,6 +343,10 @@ impl ObjectStore for DirectoryStore {
         Ok(())
     }
 
+    async fn sweep(&self) -> Result<u64> {
+        self.blocking(Inner::sweep).await
+    }
+
     fn description(&self) -> String {
         self.inner.store()
     }
@@ -345,5 +374,21 @@ mod tests {
                 .unwrap();
         }
         assert_eq!(fs::read_dir(directory.path().join(TMP)).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_killed_writers_left_is_removed_and_what_is_young_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = DirectoryStore::new(directory.path().to_owned());
+        assert_eq!(store.sweep().await.unwrap(), 0);
+        fs::create_dir(directory.path().join(TMP)).unwrap();
+        for (name, hours) in [("old", 30), ("young", 1)] {
+            let file = File::create(directory.path().join(TMP).join(name)).unwrap();
+            let then = std::time::SystemTime::now() - Duration::from_hours(hours);
+            file.set_modified(then).unwrap();
+        }
+        assert_eq!(store.sweep().await.unwrap(), 1);
+        assert!(!directory.path().join("tmp/old").exists());
+        assert!(directory.path().join("tmp/young").exists());
     }
 }

@@ -145,6 +145,10 @@ impl ObjectStore for FaultyStore {
         self.inner.barrier().await
     }
 
+    async fn sweep(&self) -> Result<u64> {
+        self.inner.sweep().await
+    }
+
     fn description(&self) -> String {
         self.inner.description()
     }

@@ -172,6 +172,15 @@ pub trait ObjectStore: Send + Sync {
         Ok(())
     }
 
+    /// Removes what writers that were killed have left and no name leads to; the number of such files. What may be of
+    /// a writer that still runs stays.
+    ///
+    /// # Errors
+    /// The store failed.
+    async fn sweep(&self) -> Result<u64> {
+        Ok(0)
+    }
+
     /// The place, for messages; never holds credentials.
     fn description(&self) -> String;
 
@@ -206,6 +215,11 @@ pub fn open_store(url: &str) -> Result<Arc<dyn ObjectStore>> {
     open_store_with(url, StoreOptions::default())
 }
 
+/// What begins the names of stores in other programs, where a colon follows.
+const KINDS: [&str; 9] = [
+    "azure", "b2", "gs", "rclone", "rest", "s3", "sftp", "swift", "opendal",
+];
+
 /// As [`open_store`], with keys and authorities of its own. A directory needs none of them.
 ///
 /// # Errors
@@ -232,6 +246,13 @@ pub fn open_store_with(url: &str, options: StoreOptions) -> Result<Arc<dyn Objec
     }
     if url.is_empty() {
         return fail("it is empty");
+    }
+    if let Some((scheme, _)) = url.split_once(':')
+        && KINDS.contains(&scheme)
+    {
+        return fail(
+            "a bucket's URL is s3://BUCKET/PREFIX?…; a directory of that name is meant by ./ before it",
+        );
     }
     Ok(Arc::new(DirectoryStore::new(PathBuf::from(url))))
 }

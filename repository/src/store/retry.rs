@@ -52,6 +52,8 @@ impl Default for RetryPolicy {
     }
 }
 
+/// One request is tried for no longer, however slow the store is.
+const LONGEST: Duration = Duration::from_hours(1);
 /// What is assumed of an object whose size nobody knows.
 const UNKNOWN_BYTES: u64 = 64 << 20;
 /// How often the time limit may double: up to 32 times.
@@ -89,6 +91,12 @@ impl RetryStore {
     /// How long a request for so many bytes may take.
     fn limit(&self, bytes: u64) -> Duration {
         let rate = self.policy.bytes_per_second_min.max(1);
+        // What is asked of a store first is small.
+        let bytes = if self.answered.load(Ordering::Relaxed) {
+            bytes
+        } else {
+            bytes.min(1 << 20)
+        };
         let transfer = Duration::from_millis(bytes.saturating_mul(1000) / rate);
         (self.policy.answer_within + transfer) * (1 << self.doublings.load(Ordering::Relaxed))
     }
@@ -139,13 +147,16 @@ impl RetryStore {
             };
             let unreachable =
                 matches!(&error, Error::Access { source, .. } if source.is_unreachable());
-            if !unreachable {
+            let silent = matches!(&error, Error::Access { source, .. } if matches!(**source, AccessError::TooSlow { .. }));
+            if !unreachable && !silent {
                 self.answered.store(true, Ordering::Relaxed);
             }
+            let waited = since.elapsed();
             let is_over = if self.answered.load(Ordering::Relaxed) {
-                tries >= self.policy.tries && since.elapsed() >= self.policy.patience
+                let borne = tries >= self.policy.tries && waited >= self.policy.patience;
+                borne || waited >= LONGEST
             } else {
-                tries >= self.policy.tries_unanswered
+                tries >= self.policy.tries_unanswered || waited >= self.policy.patience
             };
             if !error.is_transient() || is_over {
                 return Err(error);
@@ -269,6 +280,11 @@ impl ObjectStore for RetryStore {
 
     async fn settle(&self, names: &[String]) -> Result<()> {
         self.again("make durable", "objects", 0, || self.inner.settle(names))
+            .await
+    }
+
+    async fn sweep(&self) -> Result<u64> {
+        self.again("sweep", "objects", 0, || self.inner.sweep())
             .await
     }
 
