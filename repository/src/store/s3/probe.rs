@@ -40,27 +40,30 @@ fn content(fill: u8) -> Parts {
 async fn checksum(store: &S3Store) -> Result<ChecksumMode> {
     for mode in [ChecksumMode::Crc64Nvme, ChecksumMode::Crc32c] {
         let name = probe_name()?;
-        let wrong = store.put_with(&name, &content(0), false, mode, true).await;
-        let refused = match wrong {
+        let verified = verifies(store, &name, mode).await;
+        let deleted = store.delete(&name).await;
+        if verified? {
+            return deleted.map(|()| mode);
+        }
+        deleted?;
+    }
+    Ok(ChecksumMode::Signature)
+}
+
+/// Whether the store refuses a wrong checksum and takes a right one.
+async fn verifies(store: &S3Store, name: &str, mode: ChecksumMode) -> Result<bool> {
+    for wrong in [true, false] {
+        let put = store.put_with(name, &content(0), false, mode, wrong).await;
+        let refused = match put {
             Err(error) if error.is_permanent() => true,
             Err(error) => return Err(error),
             Ok(_) => false,
         };
-        let taken = if refused {
-            match store.put_with(&name, &content(0), false, mode, false).await {
-                Err(error) if error.is_permanent() => false,
-                Err(error) => return Err(error),
-                Ok(_) => true,
-            }
-        } else {
-            false
-        };
-        store.delete(&name).await?;
-        if refused && taken {
-            return Ok(mode);
+        if refused != wrong {
+            return Ok(false);
         }
     }
-    Ok(ChecksumMode::Signature)
+    Ok(true)
 }
 
 /// Whether of two creates at once exactly one wins, its content is kept, and a later one is refused.
@@ -73,8 +76,9 @@ async fn race(store: &S3Store, checksum: ChecksumMode) -> Result<bool> {
     );
     let results = Box::pin(puts).await;
     let proven = judge(store, &name, checksum, results).await;
-    store.delete(&name).await?;
-    proven
+    let deleted = store.delete(&name).await;
+    let proven = proven?;
+    deleted.map(|()| proven)
 }
 
 async fn judge(
