@@ -319,7 +319,7 @@ impl Repository {
             Err(Error::NeedsExclusive { .. } | Error::UnknownFeature { .. }) => {
                 Ok(UNLOGGED | u64::from_le_bytes(random_bytes()?))
             }
-            Err(error @ (Error::Store { .. } | Error::Full { .. })) => {
+            Err(error @ (Error::Store { .. } | Error::Full { .. } | Error::Access { .. })) => {
                 tracing::warn!(
                     %error,
                     "reading without a session in the log: do not collect this repository meanwhile"
