@@ -121,6 +121,16 @@ impl TryFrom<v1::CreateRestoreRequest> for RestoreSpec {
             &Vec::from_iter(&request.pod_mapping),
             MAX_NAMED,
         )?;
+        for (field, map) in [
+            ("namespace_mapping", &request.namespace_mapping),
+            ("pod_mapping", &request.pod_mapping),
+        ] {
+            let names = map.iter().flat_map(|(from, to)| [from, to]);
+            if let Some(name) = names.into_iter().find(|name| !is_plain(name)) {
+                let reason = format!("maps names, and {name:?} is none");
+                return Err(ProtocolError::new(field, reason));
+            }
+        }
         Ok(Self {
             from_backup,
             volumes: request
@@ -136,6 +146,11 @@ impl TryFrom<v1::CreateRestoreRequest> for RestoreSpec {
             velero_object,
         })
     }
+}
+
+/// Whether a text may be the name of a namespace or pod.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.len() <= receive::MAX_NAME_BYTES && !name.contains(['/', ':'])
 }
 
 fn claim(claim: v1::ClaimRef) -> Result<ClaimRef> {

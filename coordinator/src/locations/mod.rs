@@ -280,10 +280,18 @@ impl Locations {
         if found.is_empty() {
             return Err(self.nowhere(text, failed));
         }
+        let is_latest = text == "latest" || text.starts_with("latest:");
+        let away = self.away();
+        if is_latest && !away.is_empty() {
+            return Err(Refusal::Unavailable(format!(
+                "a newer snapshot may be in what is not available now: {}; name the location whose newest one is meant",
+                away.join(", ")
+            )));
+        }
         let newest = found.iter().map(|(_, snapshot)| snapshot.id).max();
         // A copy of a repository has the same snapshots.
         let same = found.iter().all(|(_, s)| Some(s.id) == newest);
-        if !same && !text.starts_with("latest:") {
+        if !same && !is_latest {
             let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
             return Err(Refusal::Precondition(format!(
                 "{text} is the beginning of snapshots in locations {}: give more of it, or the location",
@@ -294,14 +302,17 @@ impl Locations {
         best.ok_or_else(|| self.nowhere(text, None))
     }
 
+    /// Locations that cannot be read now.
+    fn away(&self) -> Vec<String> {
+        let table = self.lock();
+        let shut = table
+            .values()
+            .filter(|entry| entry.repository.is_none() || !entry.health.available);
+        shut.map(|entry| entry.record.name.clone()).collect()
+    }
+
     fn nowhere(&self, text: &str, failed: Option<RepositoryError>) -> Refusal {
-        let away: Vec<String> = {
-            let table = self.lock();
-            let shut = table
-                .values()
-                .filter(|entry| entry.repository.is_none() || !entry.health.available);
-            shut.map(|entry| entry.record.name.clone()).collect()
-        };
+        let away = self.away();
         match failed {
             Some(error) if away.is_empty() || !error.is_not_found() => Refusal::Repository(error),
             _ if away.is_empty() => Refusal::Precondition("there is no location yet".to_owned()),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use orlop_core::{
     SnapshotId, TaskId, VolumeRef,
-    run::{BackupSpec, NewPod, NewTask, RestoreSpec, Run},
+    run::{BackupSpec, NewPod, NewTask, RestoreSpec, Run, near_misses},
 };
 use orlop_proto::v1::LogLevel;
 use orlop_repository::{SnapshotInfo, SnapshotState};
@@ -114,6 +114,7 @@ impl Runs {
         location: &str,
     ) -> Result<Plan, Refusal> {
         let (location, sources) = self.sources(spec, location).await?;
+        mapped(spec, sources.iter().map(|(snapshot, _)| &snapshot.volume))?;
         let mut tasks: BTreeMap<VolumeRef, NewTask> = BTreeMap::new();
         let mut running = BTreeSet::new();
         for (snapshot, target) in sources {
@@ -262,4 +263,39 @@ fn beside(pod: &str) -> (LogLevel, String) {
 
 pub(super) fn new_task_id(now_ms: i64) -> TaskId {
     TaskId::new(now_ms.cast_unsigned(), rand::rng().random())
+}
+
+/// Proves that each mapping is of a namespace or pod that is restored: what is misspelt would be restored over what runs.
+fn mapped<'a>(
+    spec: &RestoreSpec,
+    volumes: impl Iterator<Item = &'a VolumeRef>,
+) -> Result<(), Refusal> {
+    let (mut namespaces, mut pods) = (BTreeSet::new(), BTreeSet::new());
+    for volume in volumes {
+        namespaces.insert(volume.namespace.as_str());
+        pods.insert(volume.pod.as_str());
+    }
+    let maps = [
+        (
+            "namespace_mapping",
+            "namespace",
+            &spec.namespace_mapping,
+            &namespaces,
+        ),
+        ("pod_mapping", "pod", &spec.pod_mapping, &pods),
+    ];
+    for (field, what, map, known) in maps {
+        let Some(from) = map.keys().find(|from| !known.contains(from.as_str())) else {
+            continue;
+        };
+        let near = near_misses(from, known.iter().copied());
+        let hint = near
+            .first()
+            .map_or(String::new(), |near| format!("; did you mean {near}?"));
+        return Err(Refusal::Invalid {
+            field,
+            message: format!("no snapshot that is restored is of a {what} {from:?}{hint}"),
+        });
+    }
+    Ok(())
 }

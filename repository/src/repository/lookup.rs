@@ -100,7 +100,12 @@ impl Repository {
             (Some(_), Some(_)) => Err(fail(
                 "; more than one begins so: give more characters".to_owned(),
             )),
-            (None, _) => Err(fail("; list them with `orlop repo snapshots`".to_owned())),
+            (None, _) if text.len() < 4 => {
+                Err(fail("; give four characters of its id or more".to_owned()))
+            }
+            (None, _) => Err(fail(
+                "; list them with `orlop snapshot ls` or `orlop repo snapshots`".to_owned(),
+            )),
         }
     }
 }
