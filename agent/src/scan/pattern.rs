@@ -42,6 +42,11 @@ impl FromStr for Pattern {
             text: text.to_owned(),
             reason,
         };
+        if text.starts_with('!') {
+            return Err(fail(
+                "what was left out cannot be taken in again by a second pattern; for a name that begins so write \\!",
+            ));
+        }
         let (anchored, rest) = match text.strip_prefix('/') {
             Some(rest) => (true, rest),
             None => (false, text),
@@ -65,6 +70,11 @@ impl FromStr for Pattern {
                         .next()
                         .ok_or_else(|| fail("it ends with a backslash"))?,
                 ),
+                b'[' => {
+                    return Err(fail(
+                        "sets of characters are not known: write ? for any one, or \\[ for the bracket",
+                    ));
+                }
                 b'?' => Token::AnyByte,
                 b'*' if bytes.peek() == Some(&b'*') => {
                     while bytes.next_if_eq(&b'*').is_some() {}

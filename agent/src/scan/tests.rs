@@ -131,6 +131,21 @@ fn make(dir: &Path, files: &[&str]) {
 }
 
 #[test]
+fn what_gitignore_knows_and_we_do_not_is_refused() {
+    for (text, why) in [
+        ("!keep.log", "a second pattern"),
+        ("*.[ol]", "sets of characters"),
+    ] {
+        let error = text.parse::<Pattern>().unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    for (text, name) in [(r"\!keep", "!keep"), (r"a\[1]", "a[1]")] {
+        let pattern: Pattern = text.parse().unwrap();
+        assert!(pattern.matches(name.as_bytes(), false), "{text}");
+    }
+}
+
+#[test]
 fn entries_come_in_listing_order() {
     let dir = tempfile::tempdir().unwrap();
     make(

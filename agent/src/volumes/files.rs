@@ -1,6 +1,9 @@
 //! The list of volumes that an operator gives: JSON, or lines.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 use orlop_core::{Chunking, VolumeRef};
 use serde::Deserialize;
@@ -36,18 +39,21 @@ pub(super) fn read_volumes(file: &Path) -> Result<Vec<FoundVolume>, DiscoverErro
     if text.trim_start().starts_with(['[', '{']) {
         let document = serde_json::from_str(&text).map_err(|error| fail(error.to_string()))?;
         let (Document::List(listed) | Document::Wrapped { volumes: listed }) = document;
-        return listed
-            .into_iter()
-            .map(|one| {
-                let text = format!("{}/{}/{}", one.namespace, one.pod, one.volume);
-                let volume = text
-                    .parse::<VolumeRef>()
-                    .map_err(|error| fail(error.to_string()))?;
-                Ok(found(volume, one.path))
-            })
-            .collect();
+        let mut volumes = Vec::with_capacity(listed.len());
+        let mut names = HashSet::new();
+        for one in listed {
+            let text = format!("{}/{}/{}", one.namespace, one.pod, one.volume);
+            let volume = text
+                .parse::<VolumeRef>()
+                .map_err(|error| fail(error.to_string()))?;
+            if !names.insert(volume.clone()) {
+                return Err(fail(twice(&volume)));
+            }
+            volumes.push(found(volume, one.path));
+        }
+        return Ok(volumes);
     }
-    let mut volumes = Vec::new();
+    let (mut volumes, mut names) = (Vec::new(), HashSet::new());
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
@@ -60,9 +66,16 @@ pub(super) fn read_volumes(file: &Path) -> Result<Vec<FoundVolume>, DiscoverErro
         let volume = name
             .parse::<VolumeRef>()
             .map_err(|error| fail(error.to_string()))?;
+        if !names.insert(volume.clone()) {
+            return Err(fail(twice(&volume)));
+        }
         volumes.push(found(volume, PathBuf::from(path.trim_start())));
     }
     Ok(volumes)
+}
+
+fn twice(volume: &VolumeRef) -> String {
+    format!("{volume} is listed twice: each volume needs a name of its own")
 }
 
 fn found(volume: VolumeRef, path: PathBuf) -> FoundVolume {

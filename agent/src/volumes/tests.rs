@@ -259,6 +259,12 @@ fn listed_volumes_need_no_kubelet_and_replace_found_ones() {
         let error = discover(&options("none")).unwrap_err().to_string();
         assert!(error.contains("lines NAMESPACE/POD/VOLUME PATH"), "{error}");
     }
+    let one = r#"{"namespace":"a","pod":"b","volume":"c","path":"/d"}"#;
+    for twice in ["a/b/c /d\na/b/c /e\n".to_owned(), format!("[{one},{one}]")] {
+        fs::write(&list, twice).unwrap();
+        let error = discover(&options("none")).unwrap_err().to_string();
+        assert!(error.contains("a/b/c is listed twice"), "{error}");
+    }
     let missing = DiscoverOptions {
         kubelet_dir: node.path().join("none"),
         ..node.options()
