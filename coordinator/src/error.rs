@@ -18,6 +18,21 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Another coordinator works in the data directory.
+    #[error("another orlop works in {}: stop it, or choose another directory with --data-dir", dir.display())]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The data directory cannot be locked.
+    #[error("lock the directory {}", dir.display())]
+    Lock {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// The state database cannot be used.
     #[error(
         "open the state database {path}: it may be deleted, finished backups are kept in the repository"

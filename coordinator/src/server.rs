@@ -1,6 +1,13 @@
 //! The coordinator as a whole: listens, serves, schedules, records.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fs::{File, TryLockError},
+    io::ErrorKind,
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use orlop_kubernetes::{access::Reviewer, events::EventWriter};
 use orlop_proto::{
@@ -67,6 +74,8 @@ pub struct Coordinator {
     monitored: Option<(TcpListener, metrics::Metrics)>,
     /// Writes the events of the cluster.
     events: Option<EventWriter>,
+    /// Keeps others out of the data directory.
+    lock: File,
 }
 
 impl Coordinator {
@@ -74,7 +83,7 @@ impl Coordinator {
     /// does not answer is looked at again later.
     ///
     /// # Errors
-    /// The address is in use, the state database or the files of locations cannot be read, the location that it is
+    /// The address or the data directory is in use, the state database or the files of locations cannot be read, the location that it is
     /// started with can never be opened as it is (a wrong password), or the identity is no TLS identity.
     pub async fn bind(config: CoordinatorConfig) -> Result<Self> {
         let listen = config.listen;
@@ -86,6 +95,7 @@ impl Coordinator {
         let socket = taken(listen).map_err(fail)?;
         let address = socket.local_addr().map_err(fail)?;
         private::create_dir(&config.data_dir)?;
+        let lock = locked(&config.data_dir)?;
         let (endpoint, downloads) =
             open_downloads(config.downloads, config.cluster.is_some(), &config.clock).await?;
         let monitored = match config.metrics_listen {
@@ -157,6 +167,7 @@ impl Coordinator {
             endpoint,
             monitored,
             events,
+            lock,
         })
     }
 
@@ -183,6 +194,7 @@ impl Coordinator {
             endpoint,
             monitored,
             events,
+            lock,
         } = self;
         let own: Tasks = Tasks::default();
         own.spawn(Arc::clone(&context.runs).run_scheduler(context.shutdown.clone()));
@@ -229,6 +241,7 @@ impl Coordinator {
         };
         own.join().await;
         context.tasks.join().await;
+        drop(lock);
         tracing::info!("coordinator has ended");
         served.map_err(|error| Error::Serve(error.to_string()))
     }
@@ -253,6 +266,29 @@ async fn open_downloads(
         .or_else(|| (!in_cluster).then(|| format!("http://{address}")));
     let url = url.map(|url| url.trim_end_matches('/').to_owned());
     Ok((Some(endpoint), Downloads::new(url, Arc::clone(clock))))
+}
+
+/// Takes the lock of a data directory, which the system gives back when the process ends.
+fn locked(dir: &Path) -> Result<File> {
+    let fail = |source| Error::Lock {
+        dir: dir.to_owned(),
+        source,
+    };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(dir.join("lock"))
+        .map_err(fail)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse {
+            dir: dir.to_owned(),
+        }),
+        // Some network file systems know no locks.
+        Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => Ok(file),
+        Err(TryLockError::Error(error)) => Err(fail(error)),
+    }
 }
 
 async fn bound(address: SocketAddr) -> Result<TcpListener> {

@@ -52,6 +52,12 @@ pub(super) fn current(dir: &Path, now: SystemTime) -> Result<Signing> {
         return signing(dir, certificate);
     };
     let mut certificates = split(&stored);
+    if certificates.is_empty() {
+        return Err(Error::Malformed {
+            path: dir.join(CERTIFICATES),
+            wanted: "a certificate",
+        });
+    }
     let ends = private::read(&dir.join(VALID))?.unwrap_or_default();
     let mut ends: Vec<u64> = ends.lines().filter_map(|line| line.parse().ok()).collect();
     if ends.len() != certificates.len() {

@@ -192,6 +192,50 @@ async fn monitoring_is_told_what_ends_and_how_things_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mapping_of_what_is_not_restored_is_refused() {
+    let mut world = World::new().await;
+    world.pod("shop", "db", "uid-db");
+    world.write("uid-db", "data", "x", b"old");
+    world.start().await;
+    world.backup("b1").await;
+    world.write("uid-db", "data", "x", b"new");
+    let mut restores = world.restores().await;
+    for (pod, namespace, says) in [
+        ("dbb", "", "did you mean db?"),
+        ("shop/db", "", "maps names"),
+        ("", "shoop", "did you mean shop?"),
+    ] {
+        let map = |from: &str, to: &str| {
+            let one = (!from.is_empty()).then(|| (from.to_owned(), to.to_owned()));
+            one.into_iter().collect()
+        };
+        let request = v1::CreateRestoreRequest {
+            name: "r1".to_owned(),
+            from_backup: "b1".to_owned(),
+            pod_mapping: map(pod, "db-2"),
+            namespace_mapping: map(namespace, "shop-2"),
+            ..Default::default()
+        };
+        let status = restores.create(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().contains(says), "{status:?}");
+    }
+    assert_eq!(world.read_tree("uid-db", "data")["x"], b"new");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_coordinators_do_not_share_a_data_directory() {
+    let mut world = World::new().await;
+    world.start_coordinator().await;
+    let error = world.second_coordinator().await.err().unwrap().to_string();
+    assert!(error.contains("another orlop works in"), "{error}");
+    world.stop_coordinator().await;
+    world.start_coordinator().await;
+    world.stop_coordinator().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn names_are_checked_and_mistakes_are_named() {
     let mut world = World::new().await;
     world.pod("shop", "db", "uid-db");

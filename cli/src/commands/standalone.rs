@@ -18,7 +18,7 @@ use orlop_agent::{
 };
 use orlop_coordinator::{Coordinator, CoordinatorConfig, Home, Limits, StoreAccess, SystemClock};
 use orlop_repository::Unlock;
-use orlop_runtime::{identity::Authority, metrics::Metrics, token};
+use orlop_runtime::{identity::Authority, metrics::Metrics, private, token};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +27,10 @@ use super::{
     limits::LimitArgs,
     repo::UnlockArgs,
 };
-use crate::{exit::Outcome, identity, node};
+use crate::{
+    exit::{self, Outcome},
+    identity, node,
+};
 
 /// The kubelet's directory unless another is given.
 pub(crate) const KUBELET_DIR: &str = "/var/lib/kubelet";
@@ -292,8 +295,17 @@ pub(crate) fn or_key_file(unlock: Option<Unlock>, data_dir: &Path) -> Result<Unl
         return Ok(unlock);
     }
     let key_file = data_dir.join("repository.key");
-    token::load_or_create(&key_file)?;
-    let bytes = fs::read(&key_file)
-        .with_context(|| format!("cannot read the key file {}", key_file.display()))?;
-    Ok(Unlock::KeyFile(bytes))
+    if let Some(text) = private::read(&key_file)? {
+        return Ok(Unlock::KeyFile(text.into_bytes()));
+    }
+    if data_dir.join("repo").join("repo.cfg").exists() {
+        return Err(exit::usage(format!(
+            "there is a repository in {} but not {}, which opens it: put your copy of the file back, or give the password \
+             (ORLOP_PASSWORD, --password-file, --key-file)",
+            data_dir.display(),
+            key_file.display()
+        )));
+    }
+    let text = token::load_or_create(&key_file)?;
+    Ok(Unlock::KeyFile(format!("{text}\n").into_bytes()))
 }

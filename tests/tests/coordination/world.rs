@@ -225,6 +225,24 @@ impl World {
     }
 
     pub(crate) async fn start_coordinator(&mut self) {
+        self.metrics = Metrics::default();
+        let coordinator = Coordinator::bind(self.config().await).await.unwrap();
+        self.address = coordinator.local_addr();
+        let shutdown = CancellationToken::new();
+        let own = shutdown.clone();
+        let task = tokio::spawn(async move { coordinator.run(own).await.unwrap() });
+        self.coordinator = Some(Running { shutdown, task });
+    }
+
+    /// Another coordinator beside the one that runs, with the same directory and an address of its own.
+    pub(crate) async fn second_coordinator(&self) -> orlop_coordinator::Result<Coordinator> {
+        let mut config = self.config().await;
+        config.listen.set_port(0);
+        config.metrics = Metrics::default();
+        Coordinator::bind(config).await
+    }
+
+    async fn config(&self) -> CoordinatorConfig {
         let (url, repository) = if let Some(url) = &self.home {
             (url.clone(), None)
         } else {
@@ -233,8 +251,7 @@ impl World {
             let repository = Repository::open(Arc::new(store), &unlock()).await;
             (url, Some(repository.unwrap()))
         };
-        self.metrics = Metrics::default();
-        let config = CoordinatorConfig {
+        CoordinatorConfig {
             listen: self.address,
             home: Some(Home {
                 location: "default".to_owned(),
@@ -254,13 +271,7 @@ impl World {
             metrics: self.metrics.clone(),
             limits: self.limits.clone(),
             clock: Arc::clone(&self.clock),
-        };
-        let coordinator = Coordinator::bind(config).await.unwrap();
-        self.address = coordinator.local_addr();
-        let shutdown = CancellationToken::new();
-        let own = shutdown.clone();
-        let task = tokio::spawn(async move { coordinator.run(own).await.unwrap() });
-        self.coordinator = Some(Running { shutdown, task });
+        }
     }
 
     pub(crate) fn start_agent(&mut self) {
@@ -331,6 +342,10 @@ impl World {
 
     pub(crate) async fn backups(&self) -> BackupsClient<Client> {
         self.with_token(TOKEN).await
+    }
+
+    pub(crate) async fn restores(&self) -> RestoresClient<Client> {
+        RestoresClient::new(self.client(TOKEN).await)
     }
 
     pub(crate) async fn create(&self, name: &str) {
@@ -430,7 +445,7 @@ impl World {
     }
 
     pub(crate) async fn restore(&self, request: v1::CreateRestoreRequest) -> v1::Restore {
-        let mut restores = RestoresClient::new(self.client(TOKEN).await);
+        let mut restores = self.restores().await;
         let name = request.name.clone();
         restores.create(request).await.unwrap();
         let watch = async {

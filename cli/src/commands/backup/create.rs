@@ -34,7 +34,8 @@ pub(crate) struct CreateArgs {
     /// How long to keep it, such as 720h or 30d; for ever if left out
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     ttl: Option<u64>,
-    /// Leave out entries that match, as in a .gitignore file
+    /// Leave out entries that match, with what is below them: * and ? within a name, ** across directories, a leading / for the
+    /// volume's root (without it anywhere), a trailing / for directories only
     #[arg(long, value_name = "PATTERN")]
     exclude: Vec<String>,
     /// Label of the snapshots

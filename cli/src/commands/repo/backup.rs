@@ -33,7 +33,8 @@ pub(crate) struct BackupArgs {
     volume: VolumeRef,
     /// The directory
     path: PathBuf,
-    /// Leave out entries that match, as in a .gitignore file
+    /// Leave out entries that match, with what is below them: * and ? within a name, ** across directories, a leading / for the
+    /// volume's root (without it anywhere), a trailing / for directories only
     #[arg(long, value_name = "PATTERN")]
     exclude: Vec<String>,
     /// Label of the snapshot

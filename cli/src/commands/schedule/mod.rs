@@ -79,7 +79,8 @@ pub(crate) struct WhatArgs {
     /// Exactly this volume, whatever the pod's annotations say
     #[arg(long = "volume", value_name = "NS/POD/VOL", conflicts_with_all = ["namespaces", "pods"])]
     volumes: Vec<VolumeRef>,
-    /// Leave out entries that match, as in a .gitignore file
+    /// Leave out entries that match, with what is below them: * and ? within a name, ** across directories, a leading / for the
+    /// volume's root (without it anywhere), a trailing / for directories only
     #[arg(long, value_name = "PATTERN")]
     exclude: Vec<String>,
     /// Label of the snapshots
