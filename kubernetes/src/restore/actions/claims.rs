@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{
     super::{
-        json::{map_mut, remove, text},
+        json::{items, map_mut, remove, text},
         scope::Scope,
         volumes::ClaimVolume,
     },
@@ -21,6 +21,12 @@ const BINDING: [&str; 6] = [
     "volume.kubernetes.io/storage-provisioner",
     "volume.kubernetes.io/selected-node",
 ];
+
+/// Whether a claim is that of an ephemeral volume: the cluster makes it when its pod is there, and takes no other one.
+pub(super) fn is_a_pods(claim: &Value) -> bool {
+    items(claim, "/metadata/ownerReferences")
+        .any(|owner| owner["kind"] == "Pod" && owner["controller"] == true)
+}
 
 /// Takes away the annotations by which the cluster remembers a binding.
 pub(in crate::restore) fn forget_binding(annotations: &mut Map<String, Value>) {
@@ -78,6 +84,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_claim_that_a_pod_controls_is_made_by_the_cluster() {
+        let owned = |owner: Value| is_a_pods(&json!({"metadata": {"ownerReferences": [owner]}}));
+        assert!(owned(
+            json!({"kind": "Pod", "name": "db-0", "controller": true})
+        ));
+        assert!(!owned(json!({"kind": "Pod", "name": "db-0"})));
+        assert!(!owned(
+            json!({"kind": "StatefulSet", "name": "db", "controller": true})
+        ));
+        assert!(!is_a_pods(&json!({"metadata": {}})));
+    }
     use crate::{selection::Filters, velero::RestoreSpec};
 
     fn claim() -> Value {

@@ -108,6 +108,7 @@ pub(super) fn prepare(
 fn is_left_out(path: &ItemPath, object: &Value, cx: &Context<'_>) -> bool {
     match path.resource.as_str() {
         PODS => pods::is_left_out(object),
+        CLAIMS => claims::is_a_pods(object),
         VOLUMES => cx.volumes.fate(&path.name, object) == VolumeFate::MadeAnew,
         "secrets" => accounts::is_made_anew(path, object, cx.items),
         "endpoints" | "endpointslices.discovery.k8s.io" => {

@@ -1,5 +1,7 @@
 //! Services: addresses and node ports are given anew, unless somebody chose them.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::super::json::{annotation, items, items_mut, remove, text};
@@ -17,17 +19,52 @@ pub(super) fn prepare(service: &mut Value, keeps_ports: bool) {
     if keeps_ports {
         return;
     }
-    let applied: Value = annotation(service, LAST_APPLIED)
-        .and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or_default();
-    if applied["spec"]["healthCheckNodePort"] != service["spec"]["healthCheckNodePort"] {
+    let applied: Option<Value> =
+        annotation(service, LAST_APPLIED).and_then(|text| serde_json::from_str(text).ok());
+    let given = given(service);
+    let check = &service["spec"]["healthCheckNodePort"];
+    let by_apply = applied
+        .as_ref()
+        .map(|one| &one["spec"]["healthCheckNodePort"]);
+    if by_apply != Some(check) && !given.health_check {
         remove(service, "/spec", "healthCheckNodePort");
     }
     for port in items_mut(service, "/spec/ports") {
-        if !is_chosen(port, &applied) {
+        let chosen = match &applied {
+            Some(applied) => is_chosen(port, applied),
+            None => port["port"]
+                .as_u64()
+                .is_some_and(|number| given.ports.contains(&number)),
+        };
+        if !chosen {
             remove(port, "", "nodePort");
         }
     }
+}
+
+/// What somebody has given a Service's fields for, as the server has noted: of a node port that the cluster chose it notes
+/// nothing (the idea of Velero's `pkg/restore/actions/service_action.go`).
+#[derive(Default)]
+struct Given {
+    /// Ports whose node port was given.
+    ports: BTreeSet<u64>,
+    health_check: bool,
+}
+
+fn given(service: &Value) -> Given {
+    let mut given = Given::default();
+    for entry in items(service, "/metadata/managedFields") {
+        let spec = &entry["fieldsV1"]["f:spec"];
+        given.health_check |= spec.get("f:healthCheckNodePort").is_some();
+        for (key, fields) in spec["f:ports"].as_object().into_iter().flatten() {
+            let key = key.strip_prefix("k:").unwrap_or_default();
+            let key: Value = serde_json::from_str(key).unwrap_or_default();
+            if let (Some(port), true) = (key["port"].as_u64(), fields.get("f:nodePort").is_some()) {
+                given.ports.insert(port);
+            }
+        }
+    }
+    given
 }
 
 /// Whether somebody has asked for a port's node port: by the port's name, or if it has none, by the number.
@@ -82,6 +119,30 @@ mod tests {
         let mut all = service(&Value::Null);
         prepare(&mut all, true);
         assert_eq!(ports(&all), [Some(31000), Some(31001), Some(31002)]);
+    }
+
+    #[test]
+    fn node_ports_that_were_given_without_apply_stay() {
+        let mut helm = json!({
+            "metadata": {"managedFields": [
+                {"manager": "helm", "fieldsV1": {"f:spec": {"f:ports": {
+                    ".": {}, r#"k:{"port":80,"protocol":"TCP"}"#: {"f:nodePort": {}, "f:port": {}},
+                    r#"k:{"port":443,"protocol":"TCP"}"#: {"f:port": {}}, "k:nonsense": {"f:nodePort": {}},
+                }}}},
+                {"manager": "other", "fieldsV1": null},
+            ]},
+            "spec": {"type": "NodePort", "healthCheckNodePort": 31111, "ports": [
+                {"port": 80, "nodePort": 30080}, {"port": 443, "nodePort": 31001},
+            ]},
+        });
+        let mut check = helm.clone();
+        prepare(&mut helm, false);
+        assert_eq!(ports(&helm), [Some(30080), None]);
+        assert_eq!(helm["spec"].get("healthCheckNodePort"), None);
+        let fields = json!({"f:healthCheckNodePort": {}});
+        check["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"] = fields;
+        prepare(&mut check, false);
+        assert_eq!(check["spec"]["healthCheckNodePort"], 31111);
     }
 
     #[test]

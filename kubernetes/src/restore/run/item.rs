@@ -163,6 +163,8 @@ impl Run<'_> {
         object: &mut Value,
     ) -> Result<Outcome, RestoreError> {
         let status = self.status_of(kind, object);
+        let managed = object.pointer_mut("/metadata/managedFields");
+        let managed = managed.map(Value::take).unwrap_or_default();
         reset::metadata(object);
         if status.is_none() {
             reset::status(object);
@@ -183,6 +185,24 @@ impl Run<'_> {
             updates: self.request.restore.spec.existing_resource_policy == UPDATE,
         };
         let mut outcome = apply(&mut self.api, &wanted).await.map_err(ended)?;
+        let has_managers = managed.as_array().is_some_and(|list| !list.is_empty());
+        if has_managers && outcome.own.is_some() {
+            // Who applies it again from its source is still the one who owns its fields.
+            let patch = json!({"metadata": {"managedFields": managed}});
+            match self
+                .api
+                .patch(kind, namespace, &path.name, &patch, None)
+                .await
+            {
+                Ok(_) => {}
+                // Whoever has made it go has no use for them.
+                Err(Stop::Failed(error)) if error.is_not_found() => {}
+                Err(Stop::Failed(error)) => outcome
+                    .warnings
+                    .push(format!("its managedFields cannot be restored: {error}")),
+                Err(Stop::Cancelled) => return Err(RestoreError::Cancelled),
+            }
+        }
         if let (Some(status), true) = (status, outcome.own.is_some()) {
             let patch = json!({"status": status});
             let done = self
