@@ -31,6 +31,6 @@ pub use config::{
     ClusterAccess, CoordinatorConfig, DownloadEndpoint, GatewayLimits, Limits, StoreAccess,
 };
 pub use error::{Error, Result};
-pub use locations::Home;
+pub use locations::{Home, PLACES_FILE};
 pub use server::Coordinator;
 pub use service::{check_message, collect_message};

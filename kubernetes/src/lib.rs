@@ -24,6 +24,8 @@ pub mod exec;
 
 pub mod plan;
 
+pub mod remembered;
+
 pub mod identity;
 
 pub mod collect;

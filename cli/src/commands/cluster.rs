@@ -3,15 +3,23 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 use orlop_controller::{Config, Controller, Coordinator};
-use orlop_coordinator::ClusterAccess;
-use orlop_kubernetes::{client::Connection, identity};
+use orlop_coordinator::{ClusterAccess, PLACES_FILE};
+use orlop_kubernetes::{
+    client::Connection,
+    identity,
+    remembered::{self, PLACES_CONFIG_MAP},
+};
 use orlop_runtime::{identity::Authority, metrics::Metrics};
 use tokio_util::sync::CancellationToken;
+
+/// How often the file of places is looked at, and how long the cluster may take to note it.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Which cluster.
 #[derive(Debug, Clone, Args)]
@@ -98,6 +106,47 @@ pub(crate) async fn recall_authority(access: &ClusterAccess, tls_dir: &Path) -> 
     identity::recall(&access.connection, tls_dir, &Authority::FILES)
         .await
         .context("read the authority that the cluster remembers")
+}
+
+/// Brings what the cluster remembers of the places of repositories into the data directory: a place that held one and is empty
+/// now has lost its file system, and no new one is made there.
+pub(crate) async fn recall_places(access: &ClusterAccess, data_dir: &Path) -> Result<()> {
+    let path = data_dir.join(PLACES_FILE);
+    remembered::recall(&access.connection, PLACES_CONFIG_MAP, &path)
+        .await
+        .context("read which repositories the cluster remembers")?;
+    Ok(())
+}
+
+/// Lets the cluster remember them, until `cancel`.
+pub(crate) async fn keep_places(
+    access: Option<ClusterAccess>,
+    data_dir: PathBuf,
+    cancel: CancellationToken,
+) {
+    let Some(access) = access else { return };
+    let path = data_dir.join(PLACES_FILE);
+    let mut kept: Option<String> = None;
+    loop {
+        let last = tokio::select! {
+            () = cancel.cancelled() => true,
+            () = tokio::time::sleep(LOOK) => false,
+        };
+        let text = std::fs::read_to_string(&path).ok();
+        if let Some(text) = text.filter(|text| Some(text) != kept.as_ref()) {
+            let done = remembered::remember(&access.connection, PLACES_CONFIG_MAP, &path, &text);
+            match tokio::time::timeout(LOOK, done).await {
+                Ok(Ok(())) => kept = Some(text),
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the cluster does not remember which repositories there are");
+                }
+                Err(_) => {}
+            }
+        }
+        if last {
+            return;
+        }
+    }
 }
 
 /// Lets the cluster remember the authority, and shows its certificate to agents.

@@ -174,6 +174,7 @@ impl CoordinatorArgs {
         let tls_dir = data_dir.join("tls");
         if let Some(access) = &access {
             cluster::recall_authority(access, &tls_dir).await?;
+            cluster::recall_places(access, &data_dir).await?;
         }
         let authority = Authority::load_or_create(&tls_dir, &self.tls_names)?;
         if let Some(access) = &access {
@@ -224,6 +225,8 @@ impl CoordinatorArgs {
         // When one of the two ends the other has no reason to go on.
         let cancel = cancel.child_token();
         let stop = cancel.clone();
+        let places = cluster::keep_places(access.clone(), data_dir, cancel.clone());
+        let places = tokio::spawn(places);
         let renewed = identity::renew(tls_dir, self.tls_names, current, cancel.clone());
         let controller = tokio::spawn(async move {
             let _stop = stop.clone().drop_guard();
@@ -232,6 +235,7 @@ impl CoordinatorArgs {
         let served = coordinator.run(cancel.clone()).await;
         cancel.cancel();
         let renewed = renewed.await.context("renewing certificates died")?;
+        places.await.context("noting repositories died")?;
         controller.await.context("the controller died")??;
         served?;
         Ok(renewed)

@@ -26,6 +26,9 @@ use record::{Files, Record};
 
 use crate::{clock::Clock, error::Result, runs::Refusal};
 
+/// The file of the data directory that says which repository each place held: a text of JSON with ids by URLs.
+pub const PLACES_FILE: &str = "repositories.json";
+
 /// The location that a coordinator is started with.
 pub struct Home {
     /// Its name.

@@ -16,7 +16,10 @@ use orlop_repository::{
 use tokio::{sync::Mutex, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::known::{Known, Trouble};
+use super::{
+    PLACES_FILE,
+    known::{Known, Trouble},
+};
 
 /// One that takes longer is begun anew, with what of its index is on this machine by then.
 const OPENING_MAX: Duration = Duration::from_hours(1);
@@ -92,7 +95,7 @@ pub(super) struct Opener {
 impl Opener {
     /// Opens with `unlock` what says nothing of its own.
     pub(super) fn new(unlock: Option<Unlock>, directory: &Path) -> Self {
-        let known = Known::new(directory.join("repositories.json"));
+        let known = Known::new(directory.join(PLACES_FILE));
         let tables_dir = directory.join("index");
         remove_unknown(&tables_dir, &known);
         Self {
