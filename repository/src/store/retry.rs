@@ -52,6 +52,8 @@ impl Default for RetryPolicy {
     }
 }
 
+/// Tries of a store that takes connections and never says a word.
+const TRIES_MUTE: u32 = 3;
 /// One request is tried for no longer, however slow the store is.
 const LONGEST: Duration = Duration::from_hours(1);
 /// What is assumed of an object whose size nobody knows.
@@ -156,7 +158,8 @@ impl RetryStore {
                 let borne = tries >= self.policy.tries && waited >= self.policy.patience;
                 borne || waited >= LONGEST
             } else {
-                tries >= self.policy.tries_unanswered || waited >= self.policy.patience
+                let mute = tries >= TRIES_MUTE && waited >= self.policy.patience;
+                tries >= self.policy.tries_unanswered || mute && silent
             };
             if !error.is_transient() || is_over {
                 return Err(error);

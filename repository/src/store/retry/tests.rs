@@ -246,6 +246,8 @@ async fn an_object_of_the_same_bytes_is_anothers_if_nothing_failed() {
 async fn time_limits_grow_with_the_bytes_and_with_slowness() {
     let store = RetryStore::new(Fated::new(&[]));
     assert_eq!(store.limit(0), Duration::from_secs(30));
+    assert_eq!(store.limit(16 << 20), Duration::from_secs(31));
+    put(&store, "a", "text").await.unwrap();
     assert_eq!(store.limit(16 << 20), Duration::from_secs(46));
     let impatient = |fates: &[Fate]| {
         let policy = RetryPolicy {
@@ -260,11 +262,21 @@ async fn time_limits_grow_with_the_bytes_and_with_slowness() {
     let store = impatient(&[Fate::Hangs, Fate::Hangs]);
     assert_eq!(put(&store, "a", "text").await.unwrap(), Put::Created);
     assert!(store.limit(0) >= Duration::from_millis(20));
-    let hanging = impatient(&[Fate::Hangs; 10]);
+    let mut fates = vec![Fate::Fine];
+    fates.extend([Fate::Hangs; 10]);
+    let hanging = impatient(&fates);
+    hanging.stat("a").await.unwrap();
     let error = hanging.stat("a").await.unwrap_err();
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert!(cause.starts_with("no answer within 0 s"), "{cause}");
     assert_eq!(hanging.limit(0), Duration::from_millis(160));
+    let mute = impatient(&[Fate::Hangs; 10]);
+    mute.stat("a").await.unwrap_err();
+    assert_eq!(
+        mute.limit(0),
+        Duration::from_millis(40),
+        "after three tries"
+    );
 }
 
 #[test]
