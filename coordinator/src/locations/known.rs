@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeMap,
+    io::ErrorKind,
+    os::unix::fs::MetadataExt as _,
     path::PathBuf,
     sync::{Mutex, PoisonError},
 };
@@ -24,9 +26,26 @@ impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
         Self {
             permanent: error.is_permanent(),
-            message: with_sources(&error),
+            message: format!("{}{}", with_sources(&error), remedy(&error)),
         }
     }
+}
+
+/// What helps where a directory belongs to somebody else; empty for other troubles. KOTS tells people to give it to 1001.
+fn remedy(error: &Error) -> String {
+    let Error::Store { source, .. } = error else {
+        return String::new();
+    };
+    let Ok(own) = std::fs::metadata("/proc/self") else {
+        return String::new();
+    };
+    if source.kind() != ErrorKind::PermissionDenied {
+        return String::new();
+    }
+    let (uid, gid) = (own.uid(), own.gid());
+    format!(
+        "; the directory must belong to the user that Orlop runs as: `chown -R {uid}:{gid}` it where it is"
+    )
 }
 
 /// The ids of repositories by the URLs of their places, in a file.
@@ -113,6 +132,23 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whose_the_directory_must_be_is_told() {
+        let failed = |kind: ErrorKind| {
+            let error = Error::Store {
+                action: "write",
+                name: "log/1".to_owned(),
+                store: "/stores/default".to_owned(),
+                source: kind.into(),
+            };
+            Trouble::from(error).message
+        };
+        let refused = failed(ErrorKind::PermissionDenied);
+        assert!(refused.contains("chown -R "), "{refused}");
+        let other = failed(ErrorKind::TimedOut);
+        assert!(!other.contains("chown"), "{other}");
+    }
 
     #[test]
     fn what_a_place_held_is_known_after_a_restart() {
