@@ -161,7 +161,10 @@ fn backup(
     };
     let root = match found.open() {
         Ok(root) => root,
-        Err(error) => return failed(with_causes(&error), true),
+        Err(error) => {
+            let (path, reason) = (found.path.display(), with_causes(&error));
+            return failed(format!("open {path}: {reason}"), true);
+        }
     };
     let job = BackupJob {
         root,

@@ -98,7 +98,10 @@ pub(crate) fn refused(status: Status) -> Error {
         _ => exit::FAILED,
     };
     let line = match status.code() {
-        Code::Unavailable => format!("the server does not answer: {message}"),
+        // What the server itself says has details.
+        Code::Unavailable if status.details().is_empty() => {
+            format!("the server does not answer: {message}")
+        }
         Code::Unimplemented if message.is_empty() => format!(
             "the server does not know this call: it is of another version than this program, {}; orlop status shows its",
             env!("CARGO_PKG_VERSION")
