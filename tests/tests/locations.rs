@@ -194,7 +194,7 @@ async fn what_can_never_work_is_refused_and_not_kept() {
     assert_eq!(wrong.code(), Code::FailedPrecondition);
     assert!(wrong.message().contains("wrong password"), "{wrong}");
     for (url, what) in [
-        ("s3:/bucket", "absolute path"),
+        ("s3:/bucket", "a bucket's URL is s3://"),
         ("relative/path", "absolute path"),
         ("ftp://somewhere/x", "not known"),
         ("s3://bucket/p?endpint=http://x", "endpint"),
