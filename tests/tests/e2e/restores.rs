@@ -4,7 +4,8 @@ use serde_json::json;
 
 use crate::{
     cluster::{
-        ENDED, Namespace, backup, create, get_in, kubectl, labelled, object, own, phase, shared,
+        BUSYBOX, ENDED, Namespace, backup, create, get_in, kubectl, labelled, object, own, phase,
+        shared,
     },
     downloads,
     guide::{POSTGRES, postgres, sql},
@@ -88,6 +89,53 @@ fn the_dump_of_the_guide_is_loaded_as_its_annotation_says_in_a_cluster() {
     // The database's own claim is not in the backup, and that is said.
     let results = downloads::json_file("RestoreResults", &name).to_string();
     assert!(results.contains("the claim comes back empty"), "{results}");
+}
+
+#[test]
+fn an_ephemeral_volume_and_a_chosen_node_port_come_back_in_a_cluster() {
+    let Some(_installation) = shared() else {
+        return;
+    };
+    let space = Namespace::new("e2e-ephemeral");
+    let name = own("ephemeral");
+    create(&json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": space.0},
+        "spec": {"type": "NodePort", "selector": {"app": "web"}, "ports": [
+            {"name": "chosen", "port": 80, "nodePort": 30080}, {"name": "given", "port": 81},
+        ]},
+    }));
+    let claim =
+        json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Mi"}}});
+    create(&json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": space.0},
+        "spec": {"selector": {"matchLabels": {"app": "web"}}, "template": {
+            "metadata": {"labels": {"app": "web"}, "annotations": {"backup.velero.io/backup-volumes": "data"}},
+            "spec": {
+                "terminationGracePeriodSeconds": 0,
+                "containers": [{
+                    "name": "main", "image": BUSYBOX, "imagePullPolicy": "Never",
+                    "command": ["sh", "-c", "[ -e /data/born ] || head -c 64 /dev/urandom | md5sum > /data/born; exec sleep 100000"],
+                    "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+                }],
+                "volumes": [{"name": "data", "ephemeral": {"volumeClaimTemplate": {"spec": claim}}}],
+            },
+        }},
+    }));
+    let ready = || {
+        let args = ["rollout", "status", "deploy/web", "--timeout=120s"];
+        kubectl(&[["-n", &space.0].as_slice(), args.as_slice()].concat());
+        space.exec("deploy/web", &["cat", "/data/born"])
+    };
+    let born = ready();
+    let spec = json!({
+        "includedNamespaces": [space.0], "includedClusterScopedResources": ["storageclasses"], "ttl": "1h",
+    });
+    assert_eq!(backup(&name, &spec)["status"]["phase"], "Completed");
+    kubectl(&["delete", "namespace", &space.0]);
+    completed(&restore(&name, &json!({"backupName": name})));
+    assert_eq!(ready(), born);
+    let service = get_in(&space.0, "services", "web").unwrap();
+    assert_eq!(service["spec"]["ports"][0]["nodePort"], 30080);
 }
 
 #[test]
