@@ -119,7 +119,7 @@ impl Known {
         let id = self.of(url).unwrap_or_default();
         let message = format!(
             "it held repository {id} and now {now}: is its file system mounted? To begin anew there, make the location \
-             again, or remove it from {}",
+             again, or remove it from {} (in a cluster: from the ConfigMap orlop-repositories) and restart the coordinator",
             self.path.display()
         );
         Trouble {
