@@ -21,6 +21,7 @@ use clap::Parser as _;
 const WORKERS: usize = 2;
 
 fn main() -> ExitCode {
+    orlop_runtime::memory::map_large_blocks();
     let cli = commands::Cli::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
