@@ -132,22 +132,15 @@ fn a_pack_and_its_segment_are_read() {
 /// Every feature of an entry at least once.
 fn entries() -> Vec<(Entry, StatRecord)> {
     let secret = |n: u8| Secret::from_bytes([n; 32]);
-    let base = |path: &str, kind: EntryKind| Entry {
-        path: path.as_bytes().to_vec(),
-        kind,
-        meta: Metadata {
+    let base = |path: &str, kind: EntryKind| {
+        let meta = Metadata {
             mode: 0o755,
             uid: 1000,
             gid: u32::MAX - 1,
             mtime: Timestamp::new(-5, 999_999_999),
             ..Metadata::default()
-        },
-        size: 0,
-        target: Vec::new(),
-        hardlink: None,
-        content: Content::None,
-        digest: [0; 16],
-        status: EntryStatus::Ok,
+        };
+        Entry::bare(path.as_bytes().to_vec(), kind, meta)
     };
     let file = |path: &str, extents: Vec<Extent>| Entry {
         size: extents.iter().map(Extent::len).sum(),

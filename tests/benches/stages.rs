@@ -17,9 +17,8 @@ use std::{
 use orlop_agent::scan::{Directory, FileStat, Visitor, WalkOptions, walk};
 use orlop_core::{Issue, Lineage, SnapshotId, Timestamp, VolumeRef};
 use orlop_repository::{
-    ChunkProfile, Chunker, CommitInfo, Content, Entry, EntryKind, EntryStatus, Key, Metadata,
-    SnapshotState, SnapshotStats, Stages, StatRecord, WriteOptions, WriteSession,
-    store::MemoryStore,
+    ChunkProfile, Chunker, CommitInfo, Entry, EntryKind, Key, Metadata, SnapshotState,
+    SnapshotStats, Stages, StatRecord, WriteOptions, WriteSession, store::MemoryStore,
 };
 use orlop_tests::Engine;
 use tokio::runtime::Runtime;
@@ -279,17 +278,7 @@ fn commit(session: &WriteSession) -> SnapshotId {
         state: SnapshotState::Complete,
         stats: SnapshotStats::default(),
     };
-    let root = Entry {
-        path: Vec::new(),
-        kind: EntryKind::Directory,
-        meta: Metadata::default(),
-        size: 0,
-        target: Vec::new(),
-        hardlink: None,
-        content: Content::None,
-        digest: [0; 16],
-        status: EntryStatus::Ok,
-    };
+    let root = Entry::bare(Vec::new(), EntryKind::Directory, Metadata::default());
     let record = StatRecord {
         kind: EntryKind::Directory,
         racy: false,

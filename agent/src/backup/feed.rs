@@ -4,9 +4,7 @@ use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
 
 use crossbeam_channel::{Sender, TrySendError};
 use orlop_core::Issue;
-use orlop_repository::{
-    Content, Entry, EntryKind, EntryStatus, Metadata, ParentCursor, ParentEntry, WriteSession,
-};
+use orlop_repository::{Entry, EntryKind, Metadata, ParentCursor, ParentEntry, WriteSession};
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
@@ -288,17 +286,7 @@ pub(super) fn metadata(stat: &FileStat) -> Metadata {
 
 /// An entry as it is told of without opening it: nothing of its content is known.
 pub(super) fn bare(path: Vec<u8>, stat: &FileStat) -> Entry {
-    Entry {
-        path,
-        kind: stat.kind,
-        meta: metadata(stat),
-        size: 0,
-        target: Vec::new(),
-        hardlink: None,
-        content: Content::None,
-        digest: [0; 16],
-        status: EntryStatus::Ok,
-    }
+    Entry::bare(path, stat.kind, metadata(stat))
 }
 
 /// One entry's trouble.

@@ -200,17 +200,7 @@ fn a_name_whose_inode_was_used_again_gets_its_own_content() {
     }
     let snapshot = with_pool(&bench, Arc::new(NoMonitor), |pool, _| {
         let stat = bench.root.stat_self();
-        let root = Entry {
-            path: Vec::new(),
-            kind: EntryKind::Directory,
-            meta: Metadata::default(),
-            size: 0,
-            target: Vec::new(),
-            hardlink: None,
-            content: Content::None,
-            digest: [0; 16],
-            status: EntryStatus::Ok,
-        };
+        let root = Entry::bare(Vec::new(), EntryKind::Directory, Metadata::default());
         let mut writer = bench.session.writer().unwrap();
         let mut small = SmallReader::default();
         let first = small

@@ -158,23 +158,14 @@ fn entry(path: &[u8], kind: EntryKind) -> Entry {
     } else {
         0o644
     };
-    Entry {
-        path: path.to_vec(),
-        kind,
-        meta: Metadata {
-            mode,
-            uid: rustix::process::geteuid().as_raw(),
-            gid: rustix::process::getegid().as_raw(),
-            mtime: Timestamp::new(1_000_000_000, 5),
-            ..Metadata::default()
-        },
-        size: 0,
-        target: Vec::new(),
-        hardlink: None,
-        content: Content::None,
-        digest: [0; 16],
-        status: EntryStatus::Ok,
-    }
+    let meta = Metadata {
+        mode,
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        mtime: Timestamp::new(1_000_000_000, 5),
+        ..Metadata::default()
+    };
+    Entry::bare(path.to_vec(), kind, meta)
 }
 
 /// Takes a snapshot with the walk of this crate.

@@ -162,6 +162,21 @@ pub struct HardlinkGroup {
 }
 
 impl Entry {
+    /// An entry of which nothing is known but its metadata: without target, links and content.
+    pub fn bare(path: Vec<u8>, kind: EntryKind, meta: Metadata) -> Self {
+        Self {
+            path,
+            kind,
+            meta,
+            size: 0,
+            target: Vec::new(),
+            hardlink: None,
+            content: Content::None,
+            digest: [0; 16],
+            status: EntryStatus::Ok,
+        }
+    }
+
     /// The last component of the path; empty for the root.
     pub fn name(&self) -> &[u8] {
         split_path(&self.path).1

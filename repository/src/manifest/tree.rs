@@ -257,7 +257,7 @@ mod tests {
     use orlop_core::Timestamp;
 
     use super::*;
-    use crate::manifest::{EntryKind, EntryStatus, Metadata};
+    use crate::manifest::{EntryKind, Metadata};
 
     /// Counts the pages that it is given.
     #[derive(Default)]
@@ -289,15 +289,12 @@ mod tests {
         let mut most = 0;
         for n in 0..400_000u32 {
             let entry = Entry {
-                path: format!("{n:08}").into_bytes(),
-                kind: EntryKind::File,
-                meta: Metadata::default(),
-                size: 0,
-                target: Vec::new(),
-                hardlink: None,
                 content: Content::Extents(Vec::new()),
-                digest: [0; 16],
-                status: EntryStatus::Ok,
+                ..Entry::bare(
+                    format!("{n:08}").into_bytes(),
+                    EntryKind::File,
+                    Metadata::default(),
+                )
             };
             tree.push(&entry, &stat, &mut sink).unwrap();
             if n % 9973 == 0 {

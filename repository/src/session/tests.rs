@@ -11,8 +11,7 @@ use super::{CommitInfo, Committer as _, ReadSession, WriteOptions, WriteSession}
 use crate::{
     InitOptions, Repository, Unlock,
     manifest::{
-        Content, Entry, EntryKind, EntryStatus, Extent, Metadata, StatRecord, compare_listing,
-        split_path,
+        Content, Entry, EntryKind, Extent, Metadata, StatRecord, compare_listing, split_path,
     },
     snapshot::{SnapshotState, SnapshotStats, open_capsule},
     store::{MemoryStore, ObjectStore},
@@ -34,20 +33,16 @@ fn entry(path: &[u8], version: u64) -> (Entry, StatRecord) {
         EntryKind::File => Content::Extents(vec![Extent::Inline(version.to_le_bytes().to_vec())]),
         _ => Content::None,
     };
+    let meta = Metadata {
+        mode: 0o644,
+        mtime,
+        ..Metadata::default()
+    };
     let entry = Entry {
-        path: path.to_vec(),
-        kind,
-        meta: Metadata {
-            mode: 0o644,
-            mtime,
-            ..Metadata::default()
-        },
         size: if kind == EntryKind::File { 8 } else { 0 },
         target: vec![b't'; TARGET],
-        hardlink: None,
         content,
-        digest: [0; 16],
-        status: EntryStatus::Ok,
+        ..Entry::bare(path.to_vec(), kind, meta)
     };
     let record = StatRecord {
         kind,

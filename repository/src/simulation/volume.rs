@@ -12,9 +12,7 @@ use super::chance::Chance;
 use crate::{
     error::Result,
     frame::FrameKind,
-    manifest::{
-        Content, Entry, EntryKind, EntryStatus, Extent, Metadata, PageSink, StatRecord, TreeBuilder,
-    },
+    manifest::{Content, Entry, EntryKind, Extent, Metadata, PageSink, StatRecord, TreeBuilder},
     secret::{Key, Prefix, Secret},
     snapshot::TreeRoots,
 };
@@ -129,15 +127,9 @@ impl PageSink for Pages<'_> {
 
 fn entry(name: &str, kind: EntryKind, size: u64, content: Content) -> (Entry, StatRecord) {
     let entry = Entry {
-        path: name.as_bytes().to_vec(),
-        kind,
-        meta: Metadata::default(),
         size,
-        target: Vec::new(),
-        hardlink: None,
         content,
-        digest: [0; 16],
-        status: EntryStatus::Ok,
+        ..Entry::bare(name.as_bytes().to_vec(), kind, Metadata::default())
     };
     let stat = StatRecord {
         kind,

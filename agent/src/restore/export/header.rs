@@ -195,22 +195,15 @@ fn decimal(time: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    use orlop_repository::{Content, EntryKind, EntryStatus, Metadata, Xattr};
+    use orlop_repository::{Content, EntryKind, Metadata, Xattr};
     use proptest::prelude::*;
 
     use super::*;
 
     fn file(path: &[u8], meta: Metadata) -> Entry {
         Entry {
-            path: path.to_vec(),
-            kind: EntryKind::File,
-            meta,
-            size: 0,
-            target: Vec::new(),
-            hardlink: None,
             content: Content::Extents(Vec::new()),
-            digest: [0; 16],
-            status: EntryStatus::Ok,
+            ..Entry::bare(path.to_vec(), EntryKind::File, meta)
         }
     }
 

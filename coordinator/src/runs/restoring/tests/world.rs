@@ -16,8 +16,8 @@ use orlop_core::{
 };
 use orlop_proto::v1::{self, agent_command::Command};
 use orlop_repository::{
-    CommitInfo, Content, Entry, EntryKind, EntryStatus, Metadata, Repository, SnapshotState,
-    SnapshotStats, StatRecord, WriteOptions, WriteSession, store::Durability,
+    CommitInfo, Entry, EntryKind, Metadata, Repository, SnapshotState, SnapshotStats, StatRecord,
+    WriteOptions, WriteSession, store::Durability,
 };
 use orlop_runtime::mac::MacKey;
 use tempfile::TempDir;
@@ -331,17 +331,7 @@ async fn load(
 
 fn root() -> (Entry, StatRecord) {
     let time = Timestamp::new(1, 0);
-    let entry = Entry {
-        path: Vec::new(),
-        kind: EntryKind::Directory,
-        meta: Metadata::default(),
-        size: 0,
-        target: Vec::new(),
-        hardlink: None,
-        content: Content::None,
-        digest: [0; 16],
-        status: EntryStatus::Ok,
-    };
+    let entry = Entry::bare(Vec::new(), EntryKind::Directory, Metadata::default());
     let record = StatRecord {
         kind: EntryKind::Directory,
         racy: false,
