@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use orlop_runtime::metrics::tell;
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _},
+    encoding::{DescriptorEncoder, EncodeLabelSet},
     metrics::{counter::Counter, family::Family},
 };
 
@@ -53,8 +54,7 @@ impl Collector for Refused {
             ),
         ];
         for (name, help, family) in counts {
-            let kind = family.metric_type();
-            family.encode(encoder.encode_descriptor(name, help, None, kind)?)?;
+            tell(&mut encoder, (name, help), family)?;
         }
         Ok(())
     }

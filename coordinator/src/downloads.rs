@@ -5,7 +5,6 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -18,6 +17,7 @@ use axum::{
     routing::get,
 };
 use orlop_proto::v1::ArtifactKind;
+use orlop_runtime::http;
 use rand::Rng as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -37,8 +37,6 @@ const MOST: usize = 10_000;
 const KNOWN_FOR: Duration = Duration::from_secs(30);
 /// The cluster is asked again so soon if it did not answer.
 const ASK_AGAIN: Duration = Duration::from_secs(3);
-/// Clients have so long to end at a shutdown.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// URLs that are good now.
 pub(crate) struct Downloads {
@@ -128,29 +126,10 @@ impl Downloads {
 
 /// Serves downloads on `listener` until `shutdown`.
 pub(crate) async fn serve(listener: TcpListener, context: Context, shutdown: CancellationToken) {
-    let address = listener.local_addr().ok();
-    tracing::info!(
-        address = address.map(|a: SocketAddr| a.to_string()),
-        "downloads are served"
-    );
     let router = Router::new()
         .route("/download/{secret}", get(answer))
         .with_state(context);
-    let ending = shutdown.clone();
-    let server = axum::serve(listener, router)
-        .with_graceful_shutdown(async move { ending.cancelled().await });
-    let served = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(PATIENCE).await;
-    };
-    tokio::select! {
-        served = server => {
-            if let Err(error) = served {
-                tracing::error!(error = %error, "downloads are no longer served");
-            }
-        }
-        () = served => {}
-    }
+    http::serve(listener, router, "downloads", shutdown).await;
 }
 
 /// Asks the cluster again and again how clients reach the endpoint, until `shutdown`.

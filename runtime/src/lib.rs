@@ -1,6 +1,7 @@
 //! What makes a program a daemon: logging, metrics, shutdown, TLS identity, bearer token.
 
 pub mod error;
+pub mod http;
 pub mod identity;
 pub mod logging;
 pub mod mac;

@@ -3,7 +3,6 @@
 use std::{
     fmt,
     sync::{Arc, PoisonError, RwLock},
-    time::Duration,
 };
 
 use axum::{
@@ -13,16 +12,20 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
-use prometheus_client::{collector::Collector, encoding::text, registry::Registry};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, text},
+    registry::{Registry, Unit},
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use crate::http;
 
 /// The type of the OpenMetrics text format, version 1.0.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// The type of the older format of Prometheus, for who does not ask for the other one: the same text is right in both.
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// Clients have so long to end at a shutdown.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is measured in this process. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -50,25 +53,36 @@ impl Metrics {
 /// Answers `GET /metrics` on `listener` until `shutdown`, in plain HTTP and to everybody, as monitoring expects: what is told are
 /// counts and names of schedules, locations and nodes.
 pub async fn serve(listener: TcpListener, metrics: Metrics, shutdown: CancellationToken) {
-    let address = listener.local_addr().ok().map(|a| a.to_string());
-    tracing::info!(address, "metrics are served");
     let router = Router::new()
         .route("/metrics", get(answer))
         .with_state(metrics);
-    let ending = shutdown.clone();
-    let server = axum::serve(listener, router)
-        .with_graceful_shutdown(ending.cancelled_owned())
-        .into_future();
-    let patience = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(PATIENCE).await;
-    };
-    tokio::select! {
-        served = server => if let Err(error) = served {
-            tracing::error!(%error, "metrics are served no more");
-        },
-        () = patience => {}
-    }
+    http::serve(listener, router, "metrics", shutdown).await;
+}
+
+/// Writes one metric, named and explained.
+///
+/// # Errors
+/// The writer failed.
+pub fn tell(
+    encoder: &mut DescriptorEncoder<'_>,
+    about: (&str, &str),
+    metric: &impl EncodeMetric,
+) -> fmt::Result {
+    tell_unit(encoder, about, None, metric)
+}
+
+/// Writes one metric whose name goes on with its unit.
+///
+/// # Errors
+/// The writer failed.
+pub fn tell_unit(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help): (&str, &str),
+    unit: Option<&Unit>,
+    metric: &impl EncodeMetric,
+) -> fmt::Result {
+    let kind = metric.metric_type();
+    metric.encode(encoder.encode_descriptor(name, help, unit, kind)?)
 }
 
 async fn answer(State(metrics): State<Metrics>, headers: HeaderMap) -> Response {
@@ -85,10 +99,7 @@ async fn answer(State(metrics): State<Metrics>, headers: HeaderMap) -> Response 
 
 #[cfg(test)]
 mod tests {
-    use prometheus_client::{
-        encoding::{DescriptorEncoder, EncodeMetric as _},
-        metrics::counter::ConstCounter,
-    };
+    use prometheus_client::metrics::counter::ConstCounter;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpStream,
@@ -101,9 +112,7 @@ mod tests {
 
     impl Collector for Seven {
         fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-            let seven = ConstCounter::new(7_u64);
-            let kind = seven.metric_type();
-            seven.encode(encoder.encode_descriptor("seven", "Always", None, kind)?)
+            tell(&mut encoder, ("seven", "Always"), &ConstCounter::new(7_u64))
         }
     }
 

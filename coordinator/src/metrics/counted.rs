@@ -1,16 +1,14 @@
 //! What is counted since the start: beginnings and ends of runs, volumes and deletions.
 
 use orlop_core::run::{Run, RunKind, RunPhase, Task, TaskPhase};
+use orlop_runtime::metrics::{tell, tell_unit};
 use prometheus_client::{
     encoding::DescriptorEncoder,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Unit,
 };
 
-use super::{
-    labels::{Node, Schedule, VolumeEnd},
-    tell, tell_unit,
-};
+use super::labels::{Node, Schedule, VolumeEnd};
 
 /// Upper ends of the buckets of how long backups take, in minutes: those of Velero.
 const MINUTES: [f64; 9] = [1.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 180.0, 240.0];
@@ -160,16 +158,15 @@ impl Counted {
         self.sizes.get_or_create(&label).set(bytes);
     }
 
-    /// A backup that was to be deleted is gone.
-    pub(crate) fn deleted(&self, schedule: &str) {
-        let label = Schedule::named(schedule);
-        self.deletions.done.get_or_create(&label).inc();
-    }
-
-    /// A deletion could not be carried out, and will be tried again.
-    pub(crate) fn deletion_failed(&self, schedule: &str) {
-        let label = Schedule::named(schedule);
-        self.deletions.failed.get_or_create(&label).inc();
+    /// A backup that was to be deleted is gone, or could not be and will be tried again.
+    pub(crate) fn removal(&self, schedule: &str, done: bool) {
+        let deletions = &self.deletions;
+        let end = if done {
+            &deletions.done
+        } else {
+            &deletions.failed
+        };
+        end.get_or_create(&Schedule::named(schedule)).inc();
     }
 }
 

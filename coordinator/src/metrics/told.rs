@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use orlop_core::run::RunKind;
+use orlop_runtime::metrics::{tell, tell_unit};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet},
@@ -14,10 +15,7 @@ use prometheus_client::{
     registry::Unit,
 };
 
-use super::{
-    labels::{Location, Node, Schedule, VeleroLocation},
-    tell, tell_unit,
-};
+use super::labels::{Location, Node, Schedule, VeleroLocation};
 use crate::{maintenance::Maintenance, runs::Runs};
 
 /// Tells of runs, agents and locations.

@@ -17,6 +17,30 @@ use super::{
 use crate::metrics::{Counted, LastEnd, Standing};
 
 impl Table {
+    /// Counts a run that was accepted.
+    pub(super) fn count_begun(&self, key: &RunKey) {
+        if let Some(entry) = self.entries.get(key) {
+            self.counted.begun(key.kind, &entry.schedule);
+        }
+    }
+
+    /// Notes that the Kubernetes objects of a backup take `bytes` in the store.
+    pub(super) fn count_objects(&self, key: &RunKey, bytes: u64) {
+        if let Some(entry) = self.entries.get(key) {
+            self.counted.objects_put(&entry.schedule, bytes);
+        }
+    }
+
+    /// Counts what has become of the removal of a deleted backup: it is gone, or will be tried again.
+    pub(super) fn count_removal(&self, key: &RunKey, done: bool) {
+        match self.entries.get(key) {
+            Some(entry) if key.kind == RunKind::Backup => {
+                self.counted.removal(&entry.schedule, done);
+            }
+            _ => {}
+        }
+    }
+
     /// Counts what has ended since the run and its tasks were in these phases.
     pub(super) fn count_changes(
         &self,

@@ -6,7 +6,7 @@ use orlop_core::run::{Event, Outcome, RestoreEvent, Run, RunKind, RunSpec};
 use orlop_proto::v1::LogLevel;
 
 use super::{Refusal, RunKey, Runs, agents::Agent, plan::Plan};
-use crate::{artifacts, metrics::schedule_of, records::Document};
+use crate::{artifacts, records::Document};
 
 /// How long agents may take to look for volumes before an older inventory is used.
 const INVENTORY_PATIENCE: Duration = Duration::from_secs(5);
@@ -98,9 +98,8 @@ impl Runs {
         }
         let mut run = Run::new(key.kind, &key.name, &plan.location, now);
         run.order = plan.order;
-        let schedule = schedule_of(&spec);
-        table.counted.begun(key.kind, &schedule);
         table.insert(Document::new(spec, run), 0);
+        table.count_begun(key);
         for (volume, reason) in &plan.skipped {
             let line = format!("{volume}: left out: {reason}");
             table.log(key, LogLevel::Warning, None, &line, now);

@@ -23,7 +23,6 @@ use super::{
 };
 use crate::{
     artifacts,
-    metrics::schedule_of,
     records::{Document, Records},
     state::LogLine,
 };
@@ -98,6 +97,7 @@ impl Runs {
         for job in jobs {
             if job.work == Work::Remove {
                 let reason = format!("it cannot be deleted yet: {reason}");
+                table.count_removal(&job.key, false);
                 table.apply(&job.key, Event::Delayed { reason }, now_ms);
             }
             table.jobs.postpone(job, until);
@@ -123,11 +123,11 @@ impl Runs {
         let files = files
             .await
             .map_err(|error| Refusal::Unavailable(format!("make artifacts: {error}")))??;
-        let schedule = schedule_of(&document.spec);
         let contents = artifacts::contents_key(&run.name).filter(|_| run.kind == RunKind::Backup);
         for (key, bytes) in files {
             if contents.as_ref() == Some(&key) {
-                self.counted.objects_put(&schedule, bytes.len() as u64);
+                self.lock()
+                    .count_objects(&RunKey::of(run), bytes.len() as u64);
             }
             store.put(&key, vec![bytes.into()], Durability::Now).await?;
         }
@@ -237,11 +237,7 @@ impl Runs {
                 records.remove(key.kind, &key.name).await?;
             }
             let mut table = self.lock();
-            if let Some(entry) = table.entries.get(key)
-                && key.kind == RunKind::Backup
-            {
-                table.counted.deleted(&entry.schedule);
-            }
+            table.count_removal(key, true);
             table.forget(key);
         }
         Ok(())

@@ -140,9 +140,6 @@ impl Table {
             return;
         };
         let before = entry.document.run.phase;
-        if before == RunPhase::Deleting && matches!(event, Event::Delayed { .. }) {
-            self.counted.deletion_failed(&entry.schedule);
-        }
         let tasks_before: HashMap<TaskId, TaskPhase> = if quiet {
             HashMap::new()
         } else {
