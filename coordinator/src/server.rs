@@ -83,8 +83,8 @@ impl Coordinator {
     /// does not answer is looked at again later.
     ///
     /// # Errors
-    /// The address or the data directory is in use, the state database or the files of locations cannot be read, the location that it is
-    /// started with can never be opened as it is (a wrong password), or the identity is no TLS identity.
+    /// The address or the data directory is in use, the state database or the files of locations cannot be read, the
+    /// location that it is started with can never be opened as it is (a wrong password), or the identity is no TLS identity.
     pub async fn bind(config: CoordinatorConfig) -> Result<Self> {
         let listen = config.listen;
         let fail = |source| Error::Bind {
@@ -174,11 +174,6 @@ impl Coordinator {
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
-    }
-
-    /// Where monitoring is told.
-    pub fn metrics_addr(&self) -> Option<SocketAddr> {
-        self.monitored.as_ref()?.0.local_addr().ok()
     }
 
     /// Serves until `shutdown`. Tasks run on in their agents, and are taken up again by the next coordinator.

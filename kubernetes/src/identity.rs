@@ -95,15 +95,6 @@ pub async fn remember(
         .get(CA_FILE)
         .map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned());
     let secrets = Objects::<Secret>::of(connection, Some(namespace));
-    let metadata = |name: &str| ObjectMeta {
-        name: Some(name.to_owned()),
-        namespace: Some(namespace.to_owned()),
-        labels: Some(BTreeMap::from([(
-            "component".to_owned(),
-            "velero".to_owned(),
-        )])),
-        ..ObjectMeta::default()
-    };
     // A file that is no more is taken out.
     let gone = files.iter().filter(|name| !data.contains_key(**name));
     let mut patch = json!({"data": data});
@@ -111,32 +102,37 @@ pub async fn remember(
         patch["data"][*name] = Value::Null;
     }
     let secret = Secret {
-        metadata: metadata(AUTHORITY_SECRET),
+        metadata: own_metadata(namespace, AUTHORITY_SECRET),
         data: Some(data),
         ..Secret::default()
     };
-    match secrets.create(&secret).await {
-        Err(ClientError::AlreadyExists { .. }) => {
-            drop(secrets.merge_patch(AUTHORITY_SECRET, &patch).await?);
-        }
-        other => drop(other?),
-    }
+    secrets
+        .create_or_merge(AUTHORITY_SECRET, &secret, &patch)
+        .await?;
     let maps = Objects::<ConfigMap>::of(connection, Some(namespace));
     let map = ConfigMap {
-        metadata: metadata(CA_CONFIG_MAP),
+        metadata: own_metadata(namespace, CA_CONFIG_MAP),
         data: ca_pem
             .clone()
             .map(|pem| BTreeMap::from([(CA_FILE.to_owned(), pem)])),
         ..ConfigMap::default()
     };
-    match maps.create(&map).await {
-        Err(ClientError::AlreadyExists { .. }) => {
-            let patch = json!({"data": {CA_FILE: ca_pem}});
-            maps.merge_patch(CA_CONFIG_MAP, &patch).await?;
-        }
-        other => drop(other?),
-    }
+    let patch = json!({"data": {CA_FILE: ca_pem}});
+    maps.create_or_merge(CA_CONFIG_MAP, &map, &patch).await?;
     Ok(())
+}
+
+/// Metadata of an object of the installation's own.
+pub(crate) fn own_metadata(namespace: &str, name: &str) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        labels: Some(BTreeMap::from([(
+            "component".to_owned(),
+            "velero".to_owned(),
+        )])),
+        ..ObjectMeta::default()
+    }
 }
 
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {

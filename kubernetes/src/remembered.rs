@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, io, path::Path};
 
-use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::json;
 
 use crate::{
     client::{ClientError, Connection, Objects},
-    identity::write_private,
+    identity::{own_metadata, write_private},
 };
 
 /// The ConfigMap that says which repository each place held.
@@ -52,25 +52,11 @@ pub async fn remember(
     let data = BTreeMap::from([(key(path), text.to_owned())]);
     let patch = json!({"data": data});
     let map = ConfigMap {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            namespace: Some(namespace.to_owned()),
-            labels: Some(BTreeMap::from([(
-                "component".to_owned(),
-                "velero".to_owned(),
-            )])),
-            ..ObjectMeta::default()
-        },
+        metadata: own_metadata(namespace, name),
         data: Some(data),
         ..ConfigMap::default()
     };
-    match maps.create(&map).await {
-        Err(ClientError::AlreadyExists { .. }) => {
-            maps.merge_patch(name, &patch).await?;
-        }
-        other => drop(other?),
-    }
-    Ok(())
+    maps.create_or_merge(name, &map, &patch).await
 }
 
 fn key(path: &Path) -> String {

@@ -212,9 +212,6 @@ impl Appender<'_> {
                     bytes.len()
                 )));
             }
-            if self.stale && matches!(self.order, Order::Store) {
-                self.prove_last(state).await?;
-            }
             if self.publish(state, &bytes).await? {
                 follow(state, entry, &bytes)?;
                 return Ok(Some(seq));
@@ -235,7 +232,12 @@ impl Appender<'_> {
     /// Makes `bytes` the entry behind `state`; false if another one is there.
     async fn publish(&self, state: &LogState, bytes: &[u8]) -> Result<bool> {
         match self.order {
-            Order::Store => self.create(state.next, bytes).await,
+            Order::Store => {
+                if self.stale {
+                    self.prove_last(state).await?;
+                }
+                self.create(state.next, bytes).await
+            }
             Order::Exclusive => {
                 self.prove_last(state).await?;
                 self.put(state.next, bytes).await?;

@@ -39,21 +39,14 @@ pub(super) fn read_volumes(file: &Path) -> Result<Vec<FoundVolume>, DiscoverErro
     if text.trim_start().starts_with(['[', '{']) {
         let document = serde_json::from_str(&text).map_err(|error| fail(error.to_string()))?;
         let (Document::List(listed) | Document::Wrapped { volumes: listed }) = document;
-        let mut volumes = Vec::with_capacity(listed.len());
-        let mut names = HashSet::new();
+        let mut volumes = Volumes::default();
         for one in listed {
-            let text = format!("{}/{}/{}", one.namespace, one.pod, one.volume);
-            let volume = text
-                .parse::<VolumeRef>()
-                .map_err(|error| fail(error.to_string()))?;
-            if !names.insert(volume.clone()) {
-                return Err(fail(twice(&volume)));
-            }
-            volumes.push(found(volume, one.path));
+            let name = format!("{}/{}/{}", one.namespace, one.pod, one.volume);
+            volumes.add(&name, one.path).map_err(fail)?;
         }
-        return Ok(volumes);
+        return Ok(volumes.found);
     }
-    let (mut volumes, mut names) = (Vec::new(), HashSet::new());
+    let mut volumes = Volumes::default();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
@@ -63,19 +56,31 @@ pub(super) fn read_volumes(file: &Path) -> Result<Vec<FoundVolume>, DiscoverErro
         let Some((name, path)) = line.split_once(char::is_whitespace) else {
             return Err(fail("it has no path".to_owned()));
         };
-        let volume = name
-            .parse::<VolumeRef>()
-            .map_err(|error| fail(error.to_string()))?;
-        if !names.insert(volume.clone()) {
-            return Err(fail(twice(&volume)));
-        }
-        volumes.push(found(volume, PathBuf::from(path.trim_start())));
+        let path = PathBuf::from(path.trim_start());
+        volumes.add(name, path).map_err(fail)?;
     }
-    Ok(volumes)
+    Ok(volumes.found)
 }
 
-fn twice(volume: &VolumeRef) -> String {
-    format!("{volume} is listed twice: each volume needs a name of its own")
+/// Volumes, each of a name of its own.
+#[derive(Default)]
+struct Volumes {
+    found: Vec<FoundVolume>,
+    names: HashSet<VolumeRef>,
+}
+
+impl Volumes {
+    /// Adds one, or says what is wrong with it.
+    fn add(&mut self, name: &str, path: PathBuf) -> Result<(), String> {
+        let volume: VolumeRef = name.parse().map_err(|error| format!("{error}"))?;
+        if !self.names.insert(volume.clone()) {
+            return Err(format!(
+                "{volume} is listed twice: each volume needs a name of its own"
+            ));
+        }
+        self.found.push(found(volume, path));
+        Ok(())
+    }
 }
 
 fn found(volume: VolumeRef, path: PathBuf) -> FoundVolume {

@@ -21,6 +21,11 @@ use tokio_util::sync::CancellationToken;
 /// How often the file of places is looked at, and how long the cluster may take to note it.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// The port of a pod at which its Service looks for downloads.
+pub(crate) const DOWNLOADS_PORT: u16 = 7071;
+/// The port of a pod at which monitoring looks, as with Velero.
+pub(crate) const METRICS_PORT: u16 = 8085;
+
 /// Which cluster.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ClusterArgs {
@@ -65,16 +70,9 @@ impl ClusterArgs {
         }))
     }
 
-    /// Where downloads are served if nothing is said: in a pod, where its Service looks for them.
-    pub(crate) fn downloads_listen(&self, listen: IpAddr) -> Option<SocketAddr> {
-        const PORT: u16 = 7071;
-        self.in_cluster.then(|| SocketAddr::new(listen, PORT))
-    }
-
-    /// Where monitoring is told if nothing is said: in a pod, at Velero's port.
-    pub(crate) fn metrics_listen(&self, listen: IpAddr) -> Option<SocketAddr> {
-        const PORT: u16 = 8085;
-        self.in_cluster.then(|| SocketAddr::new(listen, PORT))
+    /// The port, at the address that is listened on, if this runs in a pod: clients look for it there.
+    pub(crate) fn pod_port(&self, listen: IpAddr, port: u16) -> Option<SocketAddr> {
+        self.in_cluster.then(|| SocketAddr::new(listen, port))
     }
 
     /// The controller of the cluster, unless it runs on its own. It calls the coordinator like any client.

@@ -153,11 +153,8 @@ impl CoordinatorArgs {
             // In a cluster locations are custom resources.
             None if access.is_some() => (None, unlock),
             None => {
-                let unlock = standalone::or_key_file(unlock, &data_dir)?;
-                (
-                    Some(data_dir.join("repo").display().to_string()),
-                    Some(unlock),
-                )
+                let unlock = standalone::or_key_file(unlock, &data_dir).await?;
+                (Some(standalone::repository_url(&data_dir)), Some(unlock))
             }
             Some(url) => {
                 let unlock = unlock.ok_or_else(|| {
@@ -184,16 +181,18 @@ impl CoordinatorArgs {
         let ca_pem = authority.ca_pem.clone();
         let current = authority.clone();
         let url = self.downloads_url;
-        let downloads = self
-            .downloads_listen
-            .or_else(|| self.cluster.downloads_listen(self.listen.ip()));
+        let downloads = self.downloads_listen.or_else(|| {
+            self.cluster
+                .pod_port(self.listen.ip(), cluster::DOWNLOADS_PORT)
+        });
         if url.is_some() && downloads.is_none() {
             return Err(exit::usage("--downloads-url needs --downloads-listen"));
         }
         let downloads = downloads.map(|listen| DownloadEndpoint { listen, url });
-        let metrics_listen = self
-            .metrics_listen
-            .or_else(|| self.cluster.metrics_listen(self.listen.ip()));
+        let metrics_listen = self.metrics_listen.or_else(|| {
+            self.cluster
+                .pod_port(self.listen.ip(), cluster::METRICS_PORT)
+        });
         let metrics = Metrics::default();
         let coordinator = Coordinator::bind(CoordinatorConfig {
             listen: self.listen,

@@ -17,7 +17,7 @@ use orlop_agent::{
     volumes::DiscoverOptions,
 };
 use orlop_coordinator::{Coordinator, CoordinatorConfig, Home, Limits, StoreAccess, SystemClock};
-use orlop_repository::Unlock;
+use orlop_repository::{Repository, Unlock, open_store};
 use orlop_runtime::{identity::Authority, metrics::Metrics, private, token};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -210,10 +210,10 @@ impl Server {
 /// answers when this returns.
 pub(crate) async fn start(settings: Settings, cancel: CancellationToken) -> Result<Server> {
     let data_dir = make_dir(&settings.data_dir)?;
-    let unlock = or_key_file(settings.unlock, &data_dir)?;
+    let unlock = or_key_file(settings.unlock, &data_dir).await?;
     let home = Home {
         location: "default".to_owned(),
-        url: data_dir.join("repo").display().to_string(),
+        url: repository_url(&data_dir),
         repository: None,
     };
     let tls_dir = data_dir.join("tls");
@@ -289,8 +289,13 @@ pub(crate) fn make_dir(dir: &Path) -> Result<PathBuf> {
     fs::canonicalize(dir).with_context(|| format!("cannot find {}", dir.display()))
 }
 
+/// The repository in `data_dir`.
+pub(crate) fn repository_url(data_dir: &Path) -> String {
+    data_dir.join("repo").display().to_string()
+}
+
 /// What opens repositories: `unlock`, or else the key file `repository.key` in `data_dir`, made if there is none.
-pub(crate) fn or_key_file(unlock: Option<Unlock>, data_dir: &Path) -> Result<Unlock> {
+pub(crate) async fn or_key_file(unlock: Option<Unlock>, data_dir: &Path) -> Result<Unlock> {
     if let Some(unlock) = unlock {
         return Ok(unlock);
     }
@@ -298,7 +303,8 @@ pub(crate) fn or_key_file(unlock: Option<Unlock>, data_dir: &Path) -> Result<Unl
     if let Some(text) = private::read(&key_file)? {
         return Ok(Unlock::KeyFile(text.into_bytes()));
     }
-    if data_dir.join("repo").join("repo.cfg").exists() {
+    let store = open_store(&repository_url(data_dir))?;
+    if Repository::exists(&*store).await? {
         return Err(exit::usage(format!(
             "there is a repository in {} but not {}, which opens it: put your copy of the file back, or give the password \
              (ORLOP_PASSWORD, --password-file, --key-file)",

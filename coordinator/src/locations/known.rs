@@ -33,15 +33,11 @@ impl From<Error> for Trouble {
 
 /// What helps where a directory belongs to somebody else; empty for other troubles. KOTS tells people to give it to 1001.
 fn remedy(error: &Error) -> String {
-    let Error::Store { source, .. } = error else {
+    let refused = matches!(error, Error::Store { source, .. } if source.kind() == ErrorKind::PermissionDenied);
+    let own = refused.then(|| std::fs::metadata("/proc/self"));
+    let Some(Ok(own)) = own else {
         return String::new();
     };
-    let Ok(own) = std::fs::metadata("/proc/self") else {
-        return String::new();
-    };
-    if source.kind() != ErrorKind::PermissionDenied {
-        return String::new();
-    }
     let (uid, gid) = (own.uid(), own.gid());
     format!(
         "; the directory must belong to the user that Orlop runs as: `chown -R {uid}:{gid}` it where it is"

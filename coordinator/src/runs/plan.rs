@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use orlop_core::{
     SnapshotId, TaskId, VolumeRef,
-    run::{BackupSpec, NewPod, NewTask, RestoreSpec, Run, near_misses},
+    run::{BackupSpec, NewPod, NewTask, RestoreSpec, Run, not_found},
 };
 use orlop_proto::v1::LogLevel;
 use orlop_repository::{SnapshotInfo, SnapshotState};
@@ -288,13 +288,10 @@ fn mapped<'a>(
         let Some(from) = map.keys().find(|from| !known.contains(from.as_str())) else {
             continue;
         };
-        let near = near_misses(from, known.iter().copied());
-        let hint = near
-            .first()
-            .map_or(String::new(), |near| format!("; did you mean {near}?"));
+        let missing = not_found(what, from, known.iter().copied());
         return Err(Refusal::Invalid {
             field,
-            message: format!("no snapshot that is restored is of a {what} {from:?}{hint}"),
+            message: format!("in what is restored: {missing}"),
         });
     }
     Ok(())

@@ -228,6 +228,22 @@ impl<K: ObjectKind> Objects<K> {
         self.read("", &text)
     }
 
+    /// Makes an object of this name, or merges `patch` into the one that is there.
+    ///
+    /// # Errors
+    /// Its namespace does not exist, or the server does not answer or refuses. To do it again does no harm.
+    pub async fn create_or_merge(
+        &self,
+        name: &str,
+        object: &K,
+        patch: &Value,
+    ) -> Result<(), ClientError> {
+        match self.create(object).await {
+            Err(ClientError::AlreadyExists { .. }) => self.merge_patch(name, patch).await.map(drop),
+            made => made.map(drop),
+        }
+    }
+
     /// Merges `patch` into an object, its status included, and returns what became of it. A field that is null
     /// there is removed; a list is replaced as a whole. With `metadata.resourceVersion` in the patch it succeeds
     /// only if nobody else has changed the object since.
