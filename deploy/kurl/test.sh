@@ -496,6 +496,9 @@ end
 
 begin uninstall <<'ANSWERS'
 get crd -o name => customresourcedefinition/restores.velero.io\ncustomresourcedefinition/other.example\n
+get restores.velero.io -A * => velero\nvelero\n
+get secret velero-repo-credentials * => secret/velero-repo-credentials
+get crd backupstoragelocations.velero.io * => x
 get restores.velero.io *deletionTimestamp* => r2\n
 get restores.velero.io *finalizers* => r1\nr2\n
 ANSWERS
@@ -516,10 +519,32 @@ sed -i '1i get secrets,backupstoragelocations.velero.io * =!> forbidden' "$FAKE/
 refused "nothing was removed" "velero_uninstall all"
 not_called delete
 refused "uninstall what" "velero_uninstall everything"
+sed -i '/=!> forbidden/d' "$FAKE/answers"
+# What other namespaces have is not lost with it.
+sed -i '1i get restores.velero.io -A * => velero\\nbackups\\n' "$FAKE/answers"
+: > "$FAKE/calls"
+refused "also backups" "velero_uninstall all"
+not_called delete
+sed -i '1i get restores.velero.io -A * =!> no answer' "$FAKE/answers"
+refused "nothing was removed" "velero_uninstall all"
+not_called delete
+sed -i '1,2d' "$FAKE/answers"
+# An earlier run has removed the Secrets, or the definitions, and goes on without them.
+sed -i '1i get secret velero-repo-credentials * => \\c' "$FAKE/answers"
+: > "$FAKE/calls"
+refused "still being deleted" VELERO_WAIT=0 "velero_uninstall all"
+said "There is no password"
+not_called "get secrets"
+called "delete namespace velero"
+sed -i '1d' "$FAKE/answers"
+sed -i '1i get crd backupstoragelocations.velero.io * => \\c' "$FAKE/answers"
+: > "$FAKE/calls"
+refused "still being deleted" VELERO_WAIT=0 "velero_uninstall all"
+called "get secrets -o yaml"
+sed -i '1d' "$FAKE/answers"
 end
 
 sed -i '1i get crd -o name => customresourcedefinition/other.example\n' "$FAKE/answers"
-sed -i '/=!> forbidden/d' "$FAKE/answers"
 env -i PATH="$work/bin:$PATH" FAKE="$FAKE" DIR="$FAKE" VELERO_WAIT=0 VELERO_PAUSE=0 VELERO_VERSION="$version" \
     "$DIR/addons/velero/$version/uninstall.sh" all > "$FAKE/out" 2>&1 || fail "uninstall.sh ended with an error"
 said "Orlop is removed"

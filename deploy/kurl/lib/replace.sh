@@ -18,6 +18,9 @@ function velero_replace() {
         velero_wait_for_runs
         velero_keep_record
         velero_set_password_aside
+        # Before the workloads, which tell a run that goes on with an interrupted one that there is something to replace;
+        # and once more after them, for what they made meanwhile.
+        velero_remove_work
         velero_remove_workloads "$workloads"
         velero_remove_work
         logWarn "Velero's own backups stay where they are, and only a Velero can restore their volumes. Back up again now"

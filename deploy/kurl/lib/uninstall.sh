@@ -12,6 +12,7 @@ function velero_uninstall() {
     esac
     velero_defaults
     if [ "$all" = all ]; then
+        velero_check_others
         velero_save_secrets
     fi
     local kind
@@ -41,13 +42,37 @@ function velero_uninstall() {
     logSuccess "Orlop is removed"
 }
 
-# The password and the keys of locations, for the day when the backups are wanted.
+# Definitions are the whole cluster's: with them goes what other namespaces have of them, a Velero or an Orlop that is not meant.
+function velero_check_others() {
+    local definition found others=""
+    for definition in $(velero_definitions_there); do
+        if ! found=$(velero_kubectl get "${definition#*/}" -A -o 'jsonpath={range .items[*]}{.metadata.namespace}{"\n"}{end}'); then
+            bail "Cannot find out in which namespaces there are ${definition#*/}, and nothing was removed"
+        fi
+        others+=$(echo "$found" | grep -vxF -e "$VELERO_NAMESPACE" -e "" || true)$'\n'
+    done
+    others=$(echo "$others" | sort -u | xargs)
+    if [ -n "$others" ]; then
+        bail "Namespace $VELERO_NAMESPACE is not the only one with objects of velero.io, and all of them would be lost: also $others. \
+Nothing was removed. If Orlop is there, say so: VELERO_NAMESPACE=NAME before the command"
+    fi
+}
+
+# The password and the keys of locations, for the day when the backups are wanted. An earlier run may have removed them already.
 function velero_save_secrets() {
+    if ! velero_has secret velero-repo-credentials; then
+        logWarn "There is no password of backups in namespace $VELERO_NAMESPACE, and none is saved: an earlier run may have done it"
+        return 0
+    fi
+    local kinds=secrets
+    if velero_has crd backupstoragelocations.velero.io; then
+        kinds+=,backupstoragelocations.velero.io
+    fi
     local file
     file="$DIR/velero-secrets-$(date -u +%Y%m%dT%H%M%SZ).yaml"
     if ! (
         umask 077
-        velero_kubectl -n "$VELERO_NAMESPACE" get secrets,backupstoragelocations.velero.io -o yaml > "$file"
+        velero_kubectl -n "$VELERO_NAMESPACE" get "$kinds" -o yaml > "$file"
     ); then
         bail "The password of backups cannot be saved to $file, and nothing was removed"
     fi
