@@ -25,7 +25,7 @@ use super::{
     metadata::{self, Present},
     replace,
     shared::Shared,
-    zeros,
+    writeback, zeros,
 };
 use crate::scan::{Stat, read_flags};
 
@@ -111,7 +111,11 @@ impl PendingFile {
 
     /// Writes one piece, and completes the file if it was the last.
     pub(super) fn write(&self, shared: &Shared, offset: u64, bytes: &[u8]) {
-        self.put(shared, |file, _| write(file, offset, bytes));
+        self.put(shared, |file, _| {
+            let written = write(file, offset, bytes)?;
+            writeback::begin(file, offset, written);
+            Ok(written)
+        });
         self.piece_done(shared);
     }
 

@@ -35,6 +35,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod window;
+mod writeback;
 mod zeros;
 
 use std::{fmt, os::fd::OwnedFd, path::PathBuf, str::FromStr, sync::Arc};

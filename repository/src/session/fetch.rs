@@ -259,8 +259,8 @@ impl<'b> Fetch<'_, 'b> {
             let len = bytes.len() as u64;
             session.fetched.fetch_add(len, Ordering::Relaxed);
         }
-        // Of a frame that several want: where it is and what it holds.
-        let mut last: Option<(u32, Secret, Vec<u8>)> = None;
+        // Where the frame is that the decoder holds: several may want it.
+        let mut last: Option<(u32, Secret)> = None;
         for frame in &range.frames {
             if session.cancel.is_cancelled() {
                 break;
@@ -268,23 +268,20 @@ impl<'b> Fetch<'_, 'b> {
             let running = self.batch(frame.batch);
             let index = frame.index as usize;
             let secret = &running.batch.wanted()[index].secret;
-            let same = last
-                .as_ref()
-                .is_some_and(|(offset, of, _)| (*offset, of) == (frame.offset, secret));
-            if !same {
+            if last != Some((frame.offset, *secret)) {
                 last = None;
-                let plain = match (&arrived.bytes, &mut *decoder) {
+                let opened = match (&arrived.bytes, &mut *decoder) {
                     (Ok(bytes), Ok(decoder)) => {
                         let from = (frame.offset - range.begin) as usize;
                         let bytes = &bytes[from..from + frame.len as usize];
                         let keys = session.grant.domain_keys.all();
-                        decoder.decode(&|| pack.to_string(), FrameKind::Data, secret, keys, bytes)
+                        decoder.open(&|| pack.to_string(), FrameKind::Data, secret, keys, bytes)
                     }
                     (Err(error), _) => Err(unread(pack, running.ids[index], error)),
                     (_, Err(error)) => Err(Error::Invalid(error.to_string())),
                 };
-                match plain {
-                    Ok(plain) => last = Some((frame.offset, *secret, plain)),
+                match opened {
+                    Ok(()) => last = Some((frame.offset, *secret)),
                     Err(error @ Error::Damaged { .. }) if !frame.again => {
                         lost.push(Lost {
                             pack: Arc::clone(pack),
@@ -296,8 +293,8 @@ impl<'b> Fetch<'_, 'b> {
                     Err(error) => running.batch.chunk(index, Err(error)),
                 }
             }
-            if let Some((_, _, plain)) = &last {
-                running.batch.chunk(index, Ok(plain));
+            if let (Some(_), Ok(decoder)) = (last, &*decoder) {
+                running.batch.chunk(index, Ok(decoder.last()));
             }
             running.done(1);
         }
