@@ -184,12 +184,28 @@ impl PendingFile {
         if self.left.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;
         }
+        if shared.opener.is_remote() {
+            self.flush(shared);
+        }
         let state = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *state, State::Failed)
         };
         if let State::Open(writing) = state {
             self.complete(shared, &writing);
+        }
+    }
+
+    /// Gives the file to its server, which may have no room for what the system took: after that nothing would tell
+    /// which file it was, and on kernels before 5.8 not even that there was one.
+    fn flush(&self, shared: &Shared) {
+        let file = match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Open(writing) => Arc::clone(&writing.file),
+            State::Untouched(_) | State::Failed => return,
+        };
+        if let Err(error) = file.sync_data() {
+            let errno = error.raw_os_error().unwrap_or(0);
+            self.fail(shared, errno, "write it to its server");
         }
     }
 

@@ -65,23 +65,33 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH
 /// Renames elsewhere can make `openat2` answer EAGAIN; a name of one component meets that hardly ever.
 const ATTEMPTS: u32 = 16;
 
-/// File systems whose cached attributes may be stale: there `statx` asks the server.
-/// (NFS, SMB, SMB2, CIFS, FUSE, Ceph, 9p, AFS; from `linux/magic.h`.)
-const REMOTE: [FsWord; 8] = [
-    0x6969,
-    0x517B,
-    0xFE53_4D42_u32 as FsWord,
-    0xFF53_4D42_u32 as FsWord,
-    0x6573_5546,
-    0x00C3_6400,
-    0x0102_1997,
-    0x5346_414F,
+/// File systems that have no server: their attributes are never stale. Of any other `statx` asks the server, and
+/// what a restore wrote is given to it file by file. (From `linux/magic.h`: ext, XFS, btrfs, tmpfs, overlayfs, F2FS,
+/// ramfs, FAT, exFAT, NTFS, JFS, ISO 9660, squashfs, EROFS, bcachefs, and ZFS of OpenZFS.)
+const LOCAL: [FsWord; 16] = [
+    0xEF53,
+    0x5846_5342,
+    0x9123_683E_u32 as FsWord,
+    0x0102_1994,
+    0x794C_7630,
+    0xF2F5_2010_u32 as FsWord,
+    0x8584_58F6_u32 as FsWord,
+    0x4D44,
+    0x2011_BAB0,
+    0x7366_746E,
+    0x3153_464A,
+    0x9660,
+    0x7371_7368,
+    0xE0F5_E1E2_u32 as FsWord,
+    0xCA45_1A4E_u32 as FsWord,
+    0x2FC1_2FC1,
 ];
 
 /// How entries of one volume are opened.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Opener {
     openat2: bool,
+    remote: bool,
     sync: AtFlags,
     mount: Option<u64>,
     dev: (u32, u32),
@@ -91,17 +101,23 @@ impl Opener {
     /// For the volume whose root is `root`; `force_fallback` does without `openat2`.
     pub(crate) fn new(root: BorrowedFd<'_>, force_fallback: bool) -> Result<Self, ScanError> {
         let stat = Stat::of_fd(root).map_err(ScanError::of_fd)?;
-        let remote = fstatfs(root).is_ok_and(|fs| REMOTE.contains(&fs.f_type));
+        let remote = !fstatfs(root).is_ok_and(|fs| LOCAL.contains(&fs.f_type));
         Ok(Self {
             openat2: !force_fallback && has_openat2(),
+            remote,
             sync: if remote {
-                AtFlags::empty()
+                AtFlags::STATX_FORCE_SYNC
             } else {
                 AtFlags::STATX_DONT_SYNC
             },
             mount: stat.mount,
             dev: stat.file.dev,
         })
+    }
+
+    /// Whether the volume's file system may have a server, which learns of what is written when it is flushed.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.remote
     }
 
     /// The entry `name` of `dir`, links not followed.
