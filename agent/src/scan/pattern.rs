@@ -2,7 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
-/// A pattern: `*` and `?` stand for any run of bytes and any byte but `/`, `**` for any run of bytes;
+/// A pattern: `*` and `?` stand for any run of bytes and any byte but `/`, `**` for any run of bytes, and `**/` at
+/// the beginning of a component for any number of whole components, none included (`**/log` is not `catalog`);
 /// `\` takes the next character as it is. With a leading `/` it is matched against the whole path
 /// below the root, otherwise against every tail of it that starts at a component. A trailing `/`
 /// matches directories only.
@@ -22,6 +23,8 @@ enum Token {
     AnyByte,
     AnyName,
     AnyPath,
+    /// Whole components, each with its slash, none included.
+    Components,
 }
 
 /// A text that is not a pattern.
@@ -78,19 +81,23 @@ impl FromStr for Pattern {
                 b'?' => Token::AnyByte,
                 b'*' if bytes.peek() == Some(&b'*') => {
                     while bytes.next_if_eq(&b'*').is_some() {}
-                    // `a/**/b` also matches `a/b`.
-                    let whole = tokens.last().is_none_or(|last| *last == Token::Byte(b'/'));
-                    if whole {
-                        bytes.next_if_eq(&b'/');
+                    let begins = matches!(
+                        tokens.last(),
+                        None | Some(Token::Byte(b'/') | Token::Components)
+                    );
+                    if begins && bytes.next_if_eq(&b'/').is_some() {
+                        Token::Components
+                    } else {
+                        Token::AnyPath
                     }
-                    Token::AnyPath
                 }
                 b'*' => Token::AnyName,
                 byte => Token::Byte(byte),
             };
             tokens.push(token);
         }
-        let single = !tokens.contains(&Token::Byte(b'/')) && !tokens.contains(&Token::AnyPath);
+        let crosses = [Token::Byte(b'/'), Token::AnyPath, Token::Components];
+        let single = !tokens.iter().any(|token| crosses.contains(token));
         Ok(Self {
             text: text.to_owned(),
             tokens,
@@ -165,7 +172,8 @@ impl Pattern {
     }
 
     /// Linear in path times pattern: a star is retried only from the last one of its kind, as a
-    /// later `**` makes earlier stars irrelevant.
+    /// later `**` or `**/` makes earlier stars irrelevant: from an earlier place it reaches all that it reaches from
+    /// a later one.
     fn matches_whole(&self, text: &[u8]) -> bool {
         let tokens = &self.tokens;
         let (mut t, mut p) = (0, 0);
@@ -173,7 +181,7 @@ impl Pattern {
         let mut path_star: Option<(usize, usize)> = None;
         loop {
             match tokens.get(p) {
-                Some(Token::AnyPath) => {
+                Some(Token::AnyPath | Token::Components) => {
                     path_star = Some((p + 1, t));
                     name_star = None;
                     p += 1;
@@ -203,11 +211,17 @@ impl Pattern {
                 name_star = Some((after, from + 1));
                 (p, t) = (after, from + 1);
             } else if let Some((after, from)) = path_star
-                && from < text.len()
+                && let Some(next) = match tokens[after - 1] {
+                    Token::Components => {
+                        let slash = text[from..].iter().position(|byte| *byte == b'/');
+                        slash.map(|slash| from + slash + 1)
+                    }
+                    _ => (from < text.len()).then_some(from + 1),
+                }
             {
-                path_star = Some((after, from + 1));
+                path_star = Some((after, next));
                 name_star = None;
-                (p, t) = (after, from + 1);
+                (p, t) = (after, next);
             } else {
                 return false;
             }
