@@ -18,7 +18,7 @@ const CANDIDATES: usize = 4096;
 
 impl Planner<'_> {
     pub(super) fn file(&mut self, dir: &Arc<Dir>, entry: Entry) -> Result<(), End> {
-        if matches!(entry.content, Content::None) && !self.is_read(&entry) {
+        if matches!(entry.content, Content::None) && !self.shared.tally.is_read(&entry) {
             return Ok(());
         }
         self.window.count_entry(dir, &entry);

@@ -7,7 +7,7 @@ use std::{
 
 use crossbeam_channel::Sender;
 use orlop_core::IssueKind;
-use orlop_repository::{Entry, EntryKind, EntryStatus, Error};
+use orlop_repository::{Entry, EntryKind, Error};
 use rustix::{
     fs::{Mode, OFlags, openat},
     io::Errno,
@@ -277,7 +277,7 @@ impl<'a> Planner<'a> {
         let Some(name) = valid_name(entry.name()) else {
             return;
         };
-        let is_read = self.is_read(&entry);
+        let is_read = self.shared.tally.is_read(&entry);
         match dirs::make(self.shared, dir, &name) {
             Ok(existed) => {
                 // One that could not be read is not empty: nothing is removed from it.
@@ -295,17 +295,6 @@ impl<'a> Planner<'a> {
             }
             Err(errno) => self.shared.tally.trouble(&entry.path, errno, "make it"),
         }
-    }
-
-    /// Whether the snapshot has what is in the file or directory; an issue if not.
-    pub(super) fn is_read(&self, entry: &Entry) -> bool {
-        let EntryStatus::Unreadable(errno) = entry.status else {
-            return true;
-        };
-        let message = "left out: it could not be read when the snapshot was made".to_owned();
-        let tally = &self.shared.tally;
-        tally.issue(&entry.path, IssueKind::Skipped, errno, message);
-        false
     }
 
     fn flush_if_full(&mut self) -> Result<(), End> {

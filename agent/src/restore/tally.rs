@@ -10,6 +10,7 @@ use std::{
 };
 
 use orlop_core::{Issue, IssueKind, Monitor, Progress};
+use orlop_repository::{Entry, EntryStatus};
 use rustix::io::Errno;
 
 use super::{RestoreReport, error::RestoreError};
@@ -104,6 +105,16 @@ impl Tally {
         if issues.len() < ISSUES_KEPT {
             issues.push(issue);
         }
+    }
+
+    /// Whether the snapshot has what is in the file or directory; an issue if not.
+    pub(super) fn is_read(&self, entry: &Entry) -> bool {
+        let EntryStatus::Unreadable(errno) = entry.status else {
+            return true;
+        };
+        let message = "left out: it could not be read when the snapshot was made".to_owned();
+        self.issue(&entry.path, IssueKind::Skipped, errno, message);
+        false
     }
 
     /// A refusal that many entries are expected to meet alike.

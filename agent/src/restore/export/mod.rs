@@ -29,7 +29,8 @@ const END: [u8; 1024] = [0; 1024];
 
 /// Writes the selected paths of a snapshot to `out` as a tar archive; `out` is flushed. Blocks.
 ///
-/// A file that could not be read when the snapshot was made is left out and reported. The memory that it takes
+/// A file that could not be read when the snapshot was made is left out and reported, and so is a directory, whose
+/// name is written. The memory that it takes
 /// does not depend on the sizes of files.
 ///
 /// # Errors
@@ -112,6 +113,8 @@ impl Export<'_> {
                 return Ok(());
             }
         };
+        // A directory that was not listed, or had another volume on it, is not empty.
+        self.tally.is_read(entry);
         let mut member = Member::of(entry, kind);
         if kind == EntryType::Symlink {
             member.link_to(&entry.target);
@@ -128,9 +131,7 @@ impl Export<'_> {
     }
 
     fn file(&mut self, entry: &Entry) -> Result<(), RestoreError> {
-        if entry.content == Content::None {
-            let why = "it could not be read when the snapshot was made: it is left out".to_owned();
-            self.tally.issue(&entry.path, IssueKind::Unreadable, 0, why);
+        if entry.content == Content::None && !self.tally.is_read(entry) {
             return Ok(());
         }
         let name = entry.hardlink.map(|group| self.groups.name(group, entry));
