@@ -1,11 +1,14 @@
 //! Which chunks committed snapshots need: read from reference pages, without a key to any content.
 
+mod ids;
+
 use std::{
     collections::HashSet,
     sync::{Mutex, PoisonError},
 };
 
 use futures_util::future::join_all;
+pub(crate) use ids::IdSet;
 use orlop_core::SnapshotId;
 
 use crate::{
@@ -15,27 +18,18 @@ use crate::{
     protocol::CommitBody,
     reader::{FrameReader, lock},
     repository::Repository,
-    secret::{Key, Prefix, Secret},
+    secret::{Key, Secret},
     snapshot,
 };
 
 /// Chunks that snapshots need.
 #[derive(Default)]
 pub(crate) struct Marked {
-    pub(crate) ids: HashSet<Prefix>,
+    pub(crate) ids: IdSet,
     /// Snapshot objects whose chunks are in `ids`.
     pub(crate) snapshots: HashSet<String>,
     /// Reference pages that were read, so that shared ones are read once.
     pages: HashSet<Secret>,
-}
-
-impl Marked {
-    /// The chunks in the order in which an index holds them: looked up in this order its blocks are read once each.
-    pub(crate) fn in_order(&self) -> Vec<&Prefix> {
-        let mut ids: Vec<&Prefix> = self.ids.iter().collect();
-        ids.sort_unstable();
-        ids
-    }
 }
 
 /// What was wrong with a snapshot's references.
@@ -129,7 +123,9 @@ async fn mark_pages(
             Ok(page) => {
                 let mut marked = lock(marked);
                 marked.ids.insert(secret.id().prefix());
-                marked.ids.extend(page.ids);
+                for id in page.ids {
+                    marked.ids.insert(id);
+                }
                 todo.extend(page.children);
             }
             Err(error) => {

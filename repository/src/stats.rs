@@ -8,7 +8,7 @@ use crate::{
     error::Result,
     frame::FrameKind,
     index::Index,
-    mark::{Marked, mark},
+    mark::{IdSet, Marked, mark},
     repository::Repository,
     snapshot::SnapshotState,
 };
@@ -109,10 +109,10 @@ impl Repository {
                 dead += object.size;
             }
         }
-        let (mut seen, mut stored_data, mut chunks) = (HashSet::new(), 0, 0);
+        let (mut seen, mut stored_data, mut chunks) = (IdSet::default(), 0, 0);
         let unique_bytes = self.with_index(|index| {
             index.each_place(|place| {
-                if !marked.ids.contains(&place.prefix) || !seen.insert(place.prefix) {
+                if !marked.ids.contains(&place.prefix)? || !seen.add(place.prefix)? {
                     dead += u64::from(place.len);
                 } else if place.kind == Some(FrameKind::Data) {
                     stored_data += u64::from(place.len);

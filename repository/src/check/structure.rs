@@ -159,7 +159,7 @@ impl Check {
             Ok(())
         };
         self.repository
-            .look_up_each(&self.marked.in_order(), find)
+            .look_up_each(self.marked.ids.in_order(), find)
             .await?;
         if !shallow {
             self.go_on()?;

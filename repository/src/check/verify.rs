@@ -18,7 +18,7 @@ use crate::{
     coverage::{Seen, pack_key},
     error::{Error, Result},
     frame::FrameKind,
-    mark::snapshot_id,
+    mark::{IdSet, snapshot_id},
     protocol::CommitBody,
     reader::{FrameReader, lock},
     secret::Prefix,
@@ -54,7 +54,7 @@ impl Check {
         let at = now();
         let bad: Mutex<HashSet<String>> = Mutex::default();
         let mut walk = Walk::new(FrameReader::new(&self.repository)?);
-        let mut seen = HashSet::new();
+        let mut seen = IdSet::default();
         for commit in &self.commits {
             self.go_on()?;
             let Some(id) = snapshot_id(commit) else {
@@ -100,31 +100,28 @@ impl Check {
         Ok(())
     }
 
-    fn shown(
-        &self,
-        piece: Piece<'_>,
-        chosen: &HashSet<&str>,
-        seen: &mut HashSet<Prefix>,
-        shown: &mut Shown,
-    ) {
+    fn shown(&self, piece: Piece<'_>, chosen: &HashSet<&str>, seen: &mut IdSet, shown: &mut Shown) {
         match piece {
             Piece::Page { kind, secret, .. } => {
                 let prefix = secret.id().prefix();
                 shown.page = Some((kind, prefix));
                 // A repair may have taken out pages that no restore reads.
                 let must = !matches!(kind, FrameKind::Refs | FrameKind::Sidecar);
-                if must && !self.marked.ids.contains(&prefix) {
-                    shown.unmarked.push(prefix);
+                if must {
+                    self.expect_marked(&prefix, shown);
                 }
             }
             Piece::Chunk { secret, .. } => {
                 let prefix = secret.id().prefix();
-                if !seen.insert(prefix) {
-                    return;
+                match seen.add(prefix) {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(error) => {
+                        shown.failed.get_or_insert(error);
+                        return;
+                    }
                 }
-                if !self.marked.ids.contains(&prefix) {
-                    shown.unmarked.push(prefix);
-                }
+                self.expect_marked(&prefix, shown);
                 let place = self.repository.with_index(|index| index.find(&prefix));
                 let place = match place {
                     Ok(place) => place,
@@ -145,9 +142,24 @@ impl Check {
                     None => (FrameKind::Manifest, None),
                 };
                 let must = !matches!(kind, FrameKind::Refs | FrameKind::Sidecar);
-                if must || prefix.is_none_or(|prefix| self.marked.ids.contains(&prefix)) {
-                    shown.lost.push((object_of(error), prefix));
+                match prefix.map_or(Ok(true), |prefix| self.marked.ids.contains(&prefix)) {
+                    Ok(marked) if marked || must => shown.lost.push((object_of(error), prefix)),
+                    Ok(_) => {}
+                    Err(error) => {
+                        shown.failed.get_or_insert(error);
+                    }
                 }
+            }
+        }
+    }
+
+    /// Notes a chunk if the reference pages lack it.
+    fn expect_marked(&self, prefix: &Prefix, shown: &mut Shown) {
+        match self.marked.ids.contains(prefix) {
+            Ok(true) => {}
+            Ok(false) => shown.unmarked.push(*prefix),
+            Err(error) => {
+                shown.failed.get_or_insert(error);
             }
         }
     }

@@ -157,7 +157,7 @@ impl Collector<'_> {
             Ok(())
         };
         self.repository
-            .look_up_each(&marked.in_order(), find)
+            .look_up_each(marked.ids.in_order(), find)
             .await?;
         let going = epoch.packs.iter().filter(|pack| !needed.contains(*pack));
         let mut objects: Vec<String> = going.cloned().collect();
@@ -215,7 +215,9 @@ async fn pack_uses(
     repository.find_missing(missing).await?;
     let mut tally = Tally::default();
     let count = |index: &Index, prefix: &Prefix| index.count(prefix, &mut tally);
-    repository.look_up_each(&marked.in_order(), count).await?;
+    repository
+        .look_up_each(marked.ids.in_order(), count)
+        .await?;
     for (name, live) in tally.finish()? {
         if let Some(pack) = uses.get_mut(&name) {
             pack.live += live;

@@ -76,7 +76,7 @@ impl Collector<'_> {
             let place = repository.look_up(|index| index.find(&prefix)).await?;
             let here =
                 place.is_some_and(|place| place.pack == from.name && place.offset == entry.offset);
-            if !here || !marked.ids.contains(&prefix) {
+            if !here || !marked.ids.contains(&prefix)? {
                 continue;
             }
             let range = entry.offset as usize..(entry.offset + entry.len) as usize;

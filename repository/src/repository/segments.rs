@@ -249,20 +249,27 @@ impl Repository {
         }
     }
 
-    /// Looks up many chunks, each batch in one state of the index: whoever changes it need not wait long.
+    /// Looks up many chunks, each batch in one state of the index: whoever changes it need not wait long. In order
+    /// the blocks of the index are read once each.
     ///
     /// # Errors
-    /// Of `read`, which is not called again then.
+    /// Of `ids` or of `read`, which is not called again then.
     pub(crate) async fn look_up_each(
         &self,
-        ids: &[&Prefix],
+        mut ids: impl Iterator<Item = Result<Prefix>> + Send,
         mut read: impl FnMut(&Index, &Prefix) -> Result<()> + Send,
     ) -> Result<()> {
-        for batch in ids.chunks(LOOKED_UP_AT_ONCE) {
+        loop {
+            let batch: Vec<Prefix> = ids
+                .by_ref()
+                .take(LOOKED_UP_AT_ONCE)
+                .collect::<Result<_>>()?;
+            if batch.is_empty() {
+                return Ok(());
+            }
             self.with_index(|index| batch.iter().try_for_each(|id| read(index, id)))?;
             tokio::task::yield_now().await;
         }
-        Ok(())
     }
 
     /// Whether the index names a pack that is not deleted.

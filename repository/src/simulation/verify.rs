@@ -43,7 +43,8 @@ pub(super) async fn verify(world: &World, repository: &Repository) -> Result<Opt
             return Ok(Some(format!("{}: {error}", commit.refset)));
         }
         let meant: HashSet<_> = image.prefixes().into_iter().collect();
-        if marked.ids != meant {
+        let marked: HashSet<_> = marked.ids.in_order().collect::<Result<_>>()?;
+        if marked != meant {
             return Ok(Some(format!("{} refers to other chunks", commit.refset)));
         }
         for (kind, secret, plain) in &image.frames {
