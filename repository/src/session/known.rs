@@ -13,6 +13,38 @@ use crate::{
 };
 
 const SHARDS: usize = 16;
+/// Chunks of a generation in one shard: as many as a table of 2^15 places takes, 557 KB with all that belongs to it,
+/// so that a session holds 18 MB at most, however large the volume.
+const GENERATION: usize = (1 << 15) / 8 * 7;
+
+/// The chunks of one shard that were stored or asked for last: one to two generations. What is forgotten may be
+/// stored once more if it comes again, which costs room in the store and nothing else.
+#[derive(Default)]
+struct Recent {
+    new: HashSet<Prefix>,
+    old: HashSet<Prefix>,
+}
+
+impl Recent {
+    fn has(&mut self, prefix: &Prefix) -> bool {
+        if self.new.contains(prefix) {
+            return true;
+        }
+        let old = self.old.contains(prefix);
+        if old {
+            self.keep(*prefix);
+        }
+        old
+    }
+
+    fn keep(&mut self, prefix: Prefix) {
+        if self.new.len() >= GENERATION {
+            std::mem::swap(&mut self.new, &mut self.old);
+            self.new.clear();
+        }
+        self.new.insert(prefix);
+    }
+}
 
 /// How much a session believes of the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +61,7 @@ pub(super) enum Trust {
 /// What a session knows to be stored.
 pub(super) struct Known {
     trust: Trust,
-    stored: Vec<Mutex<HashSet<Prefix>>>,
+    stored: Vec<Mutex<Recent>>,
     /// Sizes of packs that were looked up; `None` for missing ones.
     packs: Mutex<HashMap<String, Option<u64>>>,
 }
@@ -47,20 +79,25 @@ impl Known {
         }
     }
 
-    fn shard(&self, prefix: &Prefix) -> MutexGuard<'_, HashSet<Prefix>> {
+    fn shard(&self, prefix: &Prefix) -> MutexGuard<'_, Recent> {
         lock(&self.stored[usize::from(prefix[0]) % SHARDS])
     }
 
-    /// Takes the chunk for stored by this session from now on; false if it was before.
+    /// Takes the chunk for stored by this session from now on; false if it was before, as far as that is remembered.
     pub(super) fn claim(&self, id: ChunkId) -> bool {
         let prefix = id.prefix();
-        self.shard(&prefix).insert(prefix)
+        let mut shard = self.shard(&prefix);
+        let is_new = !shard.has(&prefix);
+        if is_new {
+            shard.keep(prefix);
+        }
+        is_new
     }
 
     /// Whether the chunk need not be stored.
     pub(super) fn has(&self, pages: &PageReader, kind: FrameKind, id: ChunkId) -> Result<bool> {
         let prefix = id.prefix();
-        if self.shard(&prefix).contains(&prefix) {
+        if self.shard(&prefix).has(&prefix) {
             return Ok(true);
         }
         if self.trust == Trust::Data && kind != FrameKind::Data {
@@ -84,5 +121,35 @@ impl Known {
         packs.insert(place.pack.clone(), size);
         let end = u64::from(place.offset) + u64::from(place.len);
         Ok(size.is_some_and(|size| size >= end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefix(n: usize) -> Prefix {
+        let mut prefix = Prefix::default();
+        prefix[..8].copy_from_slice(&n.to_le_bytes());
+        prefix
+    }
+
+    #[test]
+    fn what_was_not_asked_for_lately_is_forgotten() {
+        let mut recent = Recent::default();
+        let mut stored = 0;
+        for n in 0..4 * GENERATION {
+            // One chunk comes again and again.
+            assert!(n == 0 || recent.has(&prefix(0)), "{n}");
+            if !recent.has(&prefix(n)) {
+                recent.keep(prefix(n));
+                stored += 1;
+            }
+        }
+        assert_eq!(stored, 4 * GENERATION);
+        assert!(recent.new.len() + recent.old.len() <= 2 * GENERATION);
+        assert!(recent.has(&prefix(4 * GENERATION - 1)));
+        assert!(recent.has(&prefix(3 * GENERATION + 100)));
+        assert!(!recent.has(&prefix(1)));
     }
 }
