@@ -14,8 +14,8 @@ use std::{
 
 use orlop_core::{NoMonitor, SnapshotId, VolumeRef};
 use orlop_repository::{
-    ChunkProfile, CollectOptions, CollectState, InitOptions, ObjectStore, SnapshotInfo,
-    SnapshotState, Unlock,
+    ChunkProfile, CollectOptions, CollectState, Copier, InitOptions, ObjectStore, RepairOptions,
+    RotateOptions, Sample, SnapshotInfo, SnapshotState, Unlock,
     store::{Durability, MemoryStore},
 };
 use orlop_tests::{Between, Engine, KEY, Random, StopAfter, is_root, key_file};
@@ -34,7 +34,7 @@ pub(crate) struct Case {
 pub(crate) const ARTIFACT: &str = "backups/b/b.tar.gz";
 pub(crate) const ARTIFACT_TEXT: &[u8] = b"objects with secrets\n";
 
-pub(crate) const CASES: [Case; 3] = [
+pub(crate) const CASES: [Case; 4] = [
     Case {
         name: "volumes",
         passphrase: None,
@@ -49,6 +49,11 @@ pub(crate) const CASES: [Case; 3] = [
         name: "passphrase",
         passphrase: Some("correct horse battery staple: ä"),
         make: passphrase,
+    },
+    Case {
+        name: "mended",
+        passphrase: None,
+        make: mended,
     },
 ];
 
@@ -238,6 +243,77 @@ fn collected(engine: &Engine, _: &Arc<MemoryStore>) {
     write("changes", 30 << 10);
     settle();
     engine.backup(root.path());
+}
+
+/// A pack that was lost, snapshots that were marked for it and whole again, a record of a check, rotated keys, snapshots of
+/// both epochs, and one that was copied from another repository.
+fn mended(engine: &Engine, store: &Arc<MemoryStore>) {
+    let root = tempfile::tempdir().unwrap();
+    let mut random = Random::new(10);
+    let mut write = |name: &str, len: usize| {
+        fs::write(root.path().join(name), random.bytes(len)).unwrap();
+    };
+    write("large", 200 << 10);
+    write("small", 3000);
+    settle();
+    let first = engine.backup(root.path()).snapshot;
+    let packs = engine.wait(store.list("p/")).unwrap();
+    engine.wait(store.delete(&packs[0].name)).unwrap();
+    repair(engine);
+    let state = |id: SnapshotId| {
+        let all = engine.wait(engine.repository().snapshots()).unwrap();
+        all.into_iter().find(|info| info.id == id).unwrap()
+    };
+    assert!(state(first).damaged, "it has lost a pack");
+    engine.backup(root.path());
+    repair(engine);
+    assert!(!state(first).damaged, "what it had lost was stored again");
+    let other = Unlock::KeyFile(b"another key of the golden repository".to_vec());
+    let add = engine.repository().add_key(&other, "in the safe");
+    engine.wait(add).unwrap();
+    let options = RotateOptions {
+        keep: vec![other],
+        ..RotateOptions::default()
+    };
+    let cancel = CancellationToken::new();
+    engine
+        .wait(engine.repository().rotate(&options, &NoMonitor, &cancel))
+        .unwrap();
+    write("small", 4000);
+    settle();
+    engine.backup(root.path());
+    copied(engine, root.path());
+}
+
+fn repair(engine: &Engine) {
+    let options = RepairOptions {
+        read: Some(Sample::All),
+        ..RepairOptions::default()
+    };
+    let monitor = Arc::new(NoMonitor);
+    let repair = engine
+        .repository()
+        .repair(options, monitor, CancellationToken::new());
+    engine.wait(repair).unwrap();
+}
+
+/// Copies a snapshot of another repository.
+fn copied(engine: &Engine, root: &Path) {
+    let from = Engine::in_memory();
+    backup_as(&from, root, &VolumeRef::new("elsewhere", "pod", "data"));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let (there, here) = (
+        Arc::clone(from.repository()),
+        Arc::clone(engine.repository()),
+    );
+    let (handle, cancel) = (runtime.handle().clone(), CancellationToken::new());
+    let mut copier = Copier::new(there, here, handle, Arc::new(NoMonitor), cancel).unwrap();
+    let info = copier.snapshots()[0].clone();
+    copier.copy(&info).unwrap();
 }
 
 fn passphrase(engine: &Engine, _: &Arc<MemoryStore>) {
