@@ -28,6 +28,19 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
+/// Milliseconds as `12 days`, `3 hours`, `1 minute`.
+pub(crate) fn age(ms: i64) -> String {
+    let minutes = u64::try_from(ms)
+        .unwrap_or_default()
+        .div_ceil(60_000)
+        .max(1);
+    match minutes {
+        0..120 => count(minutes, "minute"),
+        120..2880 => count(minutes / 60, "hour"),
+        _ => count(minutes / 1440, "day"),
+    }
+}
+
 /// Milliseconds since 1970 as RFC 3339 in UTC.
 pub(crate) fn time(unix_ms: i64) -> String {
     jiff::Timestamp::from_millisecond(unix_ms)

@@ -3,6 +3,7 @@
 mod attribute;
 mod bytes;
 mod found;
+mod keyless;
 mod recorder;
 mod report;
 mod sample;
@@ -34,6 +35,7 @@ use crate::{
 
 use found::Found;
 pub(crate) use found::object_of;
+pub use keyless::scrub_without_key;
 use recorder::Recorder;
 pub(crate) use recorder::now;
 pub use report::{CheckDepth, CheckOptions, CheckReport, Covered, Damage, DamageKind, Known};

@@ -59,7 +59,7 @@ mod simulation;
 
 pub use check::{
     CheckDepth, CheckOptions, CheckReport, Covered, Damage, DamageKind, Known, ParseSampleError,
-    Sample,
+    Sample, scrub_without_key,
 };
 pub use chunker::{Candidates, Chunker, Cutter, WARM, Window};
 pub use collect::{

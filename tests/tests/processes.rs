@@ -7,6 +7,8 @@
 mod collecting;
 #[path = "processes/commands.rs"]
 mod commands;
+#[path = "processes/damage.rs"]
+mod damage;
 #[path = "processes/demo.rs"]
 mod demo;
 #[path = "processes/forget.rs"]

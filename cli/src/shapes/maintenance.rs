@@ -27,6 +27,9 @@ pub(crate) struct CoveredShape {
     total_bytes: u64,
     read_bytes: u64,
     since: Option<String>,
+    /// What `since` says.
+    #[serde(skip)]
+    since_ms: i64,
     damaged_packs: u64,
 }
 
@@ -36,6 +39,7 @@ impl From<v1::Covered> for CoveredShape {
             total_bytes: covered.total_bytes,
             read_bytes: covered.read_bytes,
             since: super::time(covered.since_ms),
+            since_ms: covered.since_ms,
             damaged_packs: covered.damaged_packs,
         }
     }
@@ -45,7 +49,17 @@ impl CoveredShape {
     /// What is covered, in a few words.
     pub(crate) fn said(&self) -> String {
         match &self.since {
-            Some(since) => format!("all read since {since}"),
+            Some(_) => {
+                let age = text::age(
+                    jiff::Timestamp::now()
+                        .as_millisecond()
+                        .saturating_sub(self.since_ms),
+                );
+                format!(
+                    "all read within {age} (since {})",
+                    text::short_time(self.since_ms)
+                )
+            }
             None if self.total_bytes == 0 => "-".to_owned(),
             None => format!(
                 "{} %",
@@ -132,7 +146,8 @@ impl CheckShape {
             text::count(self.objects, "object"),
             text::bytes(self.bytes)
         );
-        if matches!(self.depth, "scrub" | "data") {
+        // Who has no key knows of no other check.
+        if matches!(self.depth, "scrub" | "data") && self.covered.total_bytes > 0 {
             let _ = writeln!(out, "by all checks so far: {}", self.covered.said());
         }
         out

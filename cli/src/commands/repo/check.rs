@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::Args;
 use orlop_core::Monitor;
-use orlop_repository::{CheckDepth, CheckOptions, Sample};
+use orlop_repository::{CheckDepth, CheckOptions, Sample, open_store, scrub_without_key};
 use tokio_util::sync::CancellationToken;
 
 use super::RepoArgs;
@@ -90,6 +90,10 @@ pub(crate) struct CheckArgs {
     repo: RepoArgs,
     #[command(flatten)]
     depth: CheckDepthArgs,
+    /// Without any password: read all packs and index segments, and compare their bytes with their names. What is
+    /// missing, and whom it hits, only somebody with the password can find out
+    #[arg(long, conflicts_with_all = ["depth", "read_data", "resume"])]
+    keyless: bool,
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
@@ -100,10 +104,15 @@ pub(crate) struct CheckArgs {
 impl CheckArgs {
     pub(crate) async fn run(self, cancel: CancellationToken) -> Result<Outcome> {
         let options = self.depth.options()?;
-        let repository = self.repo.open().await?;
         let display = Arc::new(Display::new("check", self.quiet));
-        let monitor: Arc<dyn Monitor> = display.clone();
-        let report = repository.check(options, monitor, cancel).await;
+        let report = if self.keyless {
+            let store = open_store(&self.repo.repository)?;
+            scrub_without_key(store, &*display, &cancel).await
+        } else {
+            let repository = self.repo.open().await?;
+            let monitor: Arc<dyn Monitor> = display.clone();
+            repository.check(options, monitor, cancel).await
+        };
         display.finish();
         let report = report?;
         let ok = report.ok;

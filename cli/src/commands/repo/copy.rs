@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Instant};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use orlop_core::Monitor;
-use orlop_repository::{Copier, Repository, SnapshotState, Unlock, open_store};
+use orlop_repository::{Copier, Error, Repository, SnapshotState, Unlock, open_store};
 use tokio_util::sync::CancellationToken;
 
 use super::{RepoArgs, allow_writing, key_file, on_thread, password_file, password_in};
@@ -76,23 +76,38 @@ impl CopyArgs {
                 .cloned()
                 .collect();
             let mut printer = output.printer();
+            let mut failed = false;
             for info in wanted {
                 let begun = Instant::now();
-                let report = copier
-                    .copy(&info)
-                    .with_context(|| format!("cannot copy snapshot {}", info.id))?;
+                let report = match copier.copy(&info) {
+                    Ok(report) => report,
+                    // What one snapshot has lost keeps no later one from the other place.
+                    Err(error @ Error::Damaged { .. }) => {
+                        eprintln!("error: cannot copy snapshot {}: {error}", info.id);
+                        failed = true;
+                        continue;
+                    }
+                    Err(Error::NoSnapshot { .. }) if !named.contains(&info.id) => {
+                        eprintln!("snapshot {} was forgotten meanwhile", info.id);
+                        continue;
+                    }
+                    Err(error) => {
+                        let what = format!("cannot copy snapshot {}", info.id);
+                        return Err(anyhow::Error::new(error).context(what));
+                    }
+                };
                 let shape = CopyShape::new(&info, &report, begun.elapsed());
                 printer.item(&shape, CopyShape::line)?;
             }
-            printer.finish()
+            printer.finish()?;
+            Ok(failed)
         })
         .await;
         display.finish();
         if copied.is_err() && stop.is_cancelled() {
             return Err(exit::interrupted());
         }
-        copied?;
-        Ok(Outcome::Done)
+        Ok(Outcome::with_errors(copied?))
     }
 
     async fn open_target(&self) -> Result<Arc<Repository>> {

@@ -7,7 +7,7 @@ use clap::Args;
 use orlop_agent::scan::Pattern;
 use orlop_core::{SnapshotId, VolumeRef};
 use orlop_repository::{
-    Entry, EntryKind, Finder, ReadSession, Repository, Scope, SnapshotInfo, SnapshotState,
+    Entry, EntryKind, Error, Finder, ReadSession, Repository, Scope, SnapshotInfo, SnapshotState,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -68,7 +68,7 @@ impl FindArgs {
             };
             let mut finder = Finder::new(scope, wants);
             let mut printer = output.printer();
-            for info in &snapshots {
+            let mut search = |info: &SnapshotInfo| -> Result<()> {
                 let session = ReadSession::open(
                     reader.browser(),
                     Arc::clone(reader.store()),
@@ -82,14 +82,27 @@ impl FindArgs {
                     printer.item(&shape, |shape| shape.lines(first.replace(false)))
                 })?;
                 session.end();
+                Ok(())
+            };
+            let mut failed = false;
+            for info in &snapshots {
+                match search(info) {
+                    // What one snapshot has lost hides nothing of the others.
+                    Err(error) if matches!(error.downcast_ref(), Some(Error::Damaged { .. })) => {
+                        eprintln!("error: cannot search snapshot {}: {error}", info.id);
+                        failed = true;
+                    }
+                    result => result?,
+                }
             }
-            printer.finish()
+            printer.finish()?;
+            Ok(failed)
         })
         .await;
         let ended = repository.end_read_all(reading).await;
-        found?;
+        let failed = found?;
         ended?;
-        Ok(Outcome::Done)
+        Ok(Outcome::with_errors(failed))
     }
 
     /// The snapshots to look in, by volume and the oldest first.
