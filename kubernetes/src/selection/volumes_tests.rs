@@ -368,3 +368,26 @@ fn a_claim_gives_its_volume_a_lineage_and_an_ephemeral_one_its_pod() {
     );
     assert_eq!(found.skipped[0].reason, SkipReason::RestoreMarks);
 }
+
+#[test]
+fn an_annotation_says_how_large_files_are_cut() {
+    for (word, chunking, warns) in [
+        ("", Chunking::Auto, false),
+        ("page", Chunking::Page, false),
+        (" content ", Chunking::Content, false),
+        ("tiny", Chunking::Auto, true),
+    ] {
+        let pod = pod(
+            json!({"orlop.io/chunking": word}),
+            json!([{"name": "data", "emptyDir": {}}]),
+        );
+        let objects = PodObjects {
+            pod: &pod,
+            claims: &[],
+            volumes: &[],
+        };
+        let found = pod_volumes(&objects, &ALL, &mut BTreeSet::new());
+        assert_eq!(found.taken[0].chunking, chunking, "{word:?}");
+        assert_eq!(found.warnings.len(), usize::from(warns), "{word:?}");
+    }
+}
