@@ -12,10 +12,10 @@ use crate::text;
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LimitArgs {
     /// Send no more than so much a second to the store, such as 20MiB, all backups together (default: no limit)
-    #[arg(long, value_name = "SIZE", value_parser = parse_rate)]
+    #[arg(long, env = "ORLOP_LIMIT_UPLOAD", value_name = "SIZE", value_parser = parse_rate)]
     limit_upload: Option<NonZeroU64>,
     /// Read no more than so much a second of files, such as 100MiB, all backups together (default: no limit)
-    #[arg(long, value_name = "SIZE", value_parser = parse_rate)]
+    #[arg(long, env = "ORLOP_LIMIT_READ", value_name = "SIZE", value_parser = parse_rate)]
     limit_read: Option<NonZeroU64>,
 }
 
