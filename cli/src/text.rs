@@ -28,7 +28,7 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
-/// Milliseconds as `12 days`, `3 hours`, `1 minute`.
+/// Milliseconds, rounded up, as `12 days`, `3 hours`, `1 minute`.
 pub(crate) fn age(ms: i64) -> String {
     let minutes = u64::try_from(ms)
         .unwrap_or_default()
@@ -36,8 +36,8 @@ pub(crate) fn age(ms: i64) -> String {
         .max(1);
     match minutes {
         0..120 => count(minutes, "minute"),
-        120..2880 => count(minutes / 60, "hour"),
-        _ => count(minutes / 1440, "day"),
+        120..2880 => count(minutes.div_ceil(60), "hour"),
+        _ => count(minutes.div_ceil(1440), "day"),
     }
 }
 

@@ -335,6 +335,17 @@ impl Error {
         )
     }
 
+    /// Whether what was to be read is lost, and not only that it could not be read just now.
+    pub fn is_loss(&self) -> bool {
+        matches!(
+            self,
+            Self::Damaged { .. }
+                | Self::MissingChunk { .. }
+                | Self::LostEntries { .. }
+                | Self::NotFound { .. }
+        )
+    }
+
     pub(crate) fn damaged(name: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Damaged {
             name: name.into(),

@@ -73,15 +73,9 @@ impl Default for Level {
 
 impl Level {
     /// For data, by how many of the packs that may wait for the store could still be added: none while the store
-    /// is what everything waits for, all while it is the processors.
-    pub(crate) fn of_queue(free: usize, uploads: usize) -> Self {
-        if free == 0 {
-            Self(3)
-        } else if free < uploads {
-            Self(2)
-        } else {
-            Self(1)
-        }
+    /// is what everything waits for.
+    pub(crate) fn of_queue(free: usize) -> Self {
+        if free == 0 { Self(3) } else { Self(2) }
     }
 
     /// The level for data of which the chunk before shrank from `plain` to `packed` bytes: what shrinks to a quarter

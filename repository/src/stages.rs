@@ -33,13 +33,13 @@ impl Stages {
         Secret::of(&self.key, plain)
     }
 
-    /// Compresses a chunk at the level that a queue of uploads with so many free places out of two asks for;
+    /// Compresses a chunk at the level that a queue of uploads with so many free places asks for;
     /// returns how long it is then, and nothing of a chunk that is better left as it is.
     ///
     /// # Errors
     /// The compressor fails.
     pub fn compress(&mut self, plain: &[u8], free: usize) -> Result<Option<usize>> {
-        self.encoder.compressed_len(plain, Level::of_queue(free, 2))
+        self.encoder.compressed_len(plain, Level::of_queue(free))
     }
 
     /// The frame of a chunk: compressed if that helps, and encrypted.

@@ -47,10 +47,7 @@ pub(crate) enum Piece<'w> {
 
 /// Whether an error says that what was to be read is lost, and not only that it could not be read just now.
 pub(crate) fn is_loss(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Damaged { .. } | Error::MissingChunk { .. } | Error::NotFound { .. }
-    )
+    error.is_loss()
 }
 
 /// A place in the trees.

@@ -2,6 +2,7 @@
 
 use std::{fs::File, sync::Arc};
 
+use orlop_core::IssueKind;
 use orlop_repository::{Content, Entry, Error, Extent, Metadata};
 
 use super::{
@@ -18,7 +19,9 @@ const CANDIDATES: usize = 4096;
 
 impl Planner<'_> {
     pub(super) fn file(&mut self, dir: &Arc<Dir>, entry: Entry) -> Result<(), End> {
-        if matches!(entry.content, Content::None) && !self.shared.tally.is_read(&entry) {
+        if matches!(entry.content, Content::None)
+            && !self.shared.tally.is_read(&entry, IssueKind::Skipped)
+        {
             return Ok(());
         }
         self.window.count_entry(dir, &entry);

@@ -3,10 +3,13 @@
 use std::{
     collections::{HashMap, hash_map::Entry as Slot},
     ffi::CStr,
+    fs::File,
+    hash::{BuildHasher as _, RandomState},
+    io,
+    os::unix::fs::FileExt as _,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use orlop_core::Timestamp;
 use orlop_repository::{Entry, HardlinkGroup, split_path};
 use rustix::{
     fs::{AtFlags, linkat},
@@ -19,36 +22,63 @@ use super::{
     shared::Shared,
 };
 
-/// Groups of which further names may come. Beyond, names are restored as copies.
-const GROUPS_MAX: usize = 1_000_000;
+/// Groups of which further names may come, as many as a table of 2^20 places takes: 35 MB, and half as much
+/// more while it grows. Beyond, names are restored as
+/// copies.
+const GROUPS_MAX: usize = (1 << 20) / 8 * 7;
+/// Bytes of paths that wait in memory.
+const PATHS_BYTES: usize = 1 << 20;
 
-/// The first names of hard link groups.
+/// The first names of hard link groups. What is long of them, their paths, lies in a file without a name.
 #[derive(Default)]
-pub(super) struct Groups(HashMap<u64, Group>);
-
-struct Group {
-    path: Vec<u8>,
-    seen: u32,
-    size: u64,
-    mtime: Timestamp,
-    digest: [u8; 16],
+pub(super) struct Groups {
+    known: HashMap<u64, Group>,
+    paths: Paths,
+    hasher: RandomState,
 }
 
-impl Group {
-    fn new(entry: &Entry) -> Self {
-        Self {
-            path: entry.path.clone(),
-            seen: 1,
-            size: entry.size,
-            mtime: entry.meta.mtime,
-            digest: entry.digest,
+struct Group {
+    /// Where its first name is in [`Paths`], and how long it is.
+    at: u64,
+    len: u32,
+    seen: u32,
+    /// Of what all names of a file have in common.
+    content: u64,
+}
+
+#[derive(Default)]
+struct Paths {
+    /// What comes after that in the file.
+    last: Vec<u8>,
+    written: u64,
+    file: Option<File>,
+}
+
+impl Paths {
+    fn push(&mut self, path: &[u8]) -> io::Result<(u64, u32)> {
+        if self.last.len() + path.len() > PATHS_BYTES {
+            let file = match &self.file {
+                Some(file) => file,
+                None => self.file.insert(tempfile::tempfile()?),
+            };
+            file.write_all_at(&self.last, self.written)?;
+            self.written += self.last.len() as u64;
+            self.last.clear();
         }
+        let at = self.written + self.last.len() as u64;
+        self.last.extend_from_slice(path);
+        let len = u32::try_from(path.len()).map_err(io::Error::other)?;
+        Ok((at, len))
     }
 
-    /// Whether the entry can be another name of the first: an inode number may have been given to
-    /// another file while the snapshot was made.
-    fn admits(&self, entry: &Entry) -> bool {
-        self.size == entry.size && self.mtime == entry.meta.mtime && self.digest == entry.digest
+    fn get(&self, at: u64, len: u32) -> io::Result<Vec<u8>> {
+        let mut path = vec![0; len as usize];
+        match (at.checked_sub(self.written), &self.file) {
+            (Some(at), _) => path.copy_from_slice(&self.last[at as usize..][..len as usize]),
+            (None, Some(file)) => file.read_exact_at(&mut path, at)?,
+            (None, None) => return Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+        Ok(path)
     }
 }
 
@@ -58,33 +88,52 @@ pub(super) enum Name {
     First,
     /// Link it to this path.
     Further(Vec<u8>),
-    /// Write it; the table is full.
+    /// Write it; the table is full, or cannot be read.
     Unknown,
 }
 
 impl Groups {
     pub(super) fn name(&mut self, group: HardlinkGroup, entry: &Entry) -> Name {
-        let full = self.0.len() >= GROUPS_MAX;
-        match self.0.entry(group.id) {
-            Slot::Occupied(mut slot) if !slot.get().admits(entry) => {
-                slot.insert(Group::new(entry));
-                Name::First
-            }
+        let full = self.known.len() >= GROUPS_MAX;
+        // An inode number may have been given to another file while the snapshot was made.
+        let mtime = entry.meta.mtime;
+        let content = (entry.size, mtime.secs, mtime.nanos, entry.digest);
+        let content = self.hasher.hash_one(content);
+        let paths = &mut self.paths;
+        let mut begin = || {
+            let (at, len) = paths.push(&entry.path)?;
+            io::Result::Ok(Group {
+                at,
+                len,
+                seen: 1,
+                content,
+            })
+        };
+        match self.known.entry(group.id) {
+            Slot::Occupied(mut slot) if slot.get().content != content => match begin() {
+                Ok(group) => {
+                    slot.insert(group);
+                    Name::First
+                }
+                Err(_) => Name::Unknown,
+            },
             Slot::Occupied(mut slot) => {
                 slot.get_mut().seen += 1;
-                let first = if slot.get().seen >= group.links {
-                    slot.remove().path
-                } else {
-                    slot.get().path.clone()
-                };
-                Name::Further(first)
+                let (at, len) = (slot.get().at, slot.get().len);
+                if slot.get().seen >= group.links {
+                    slot.remove();
+                }
+                self.paths.get(at, len).map_or(Name::Unknown, Name::Further)
             }
             Slot::Vacant(_) if group.links <= 1 => Name::First,
             Slot::Vacant(_) if full => Name::Unknown,
-            Slot::Vacant(slot) => {
-                slot.insert(Group::new(entry));
-                Name::First
-            }
+            Slot::Vacant(slot) => match begin() {
+                Ok(group) => {
+                    slot.insert(group);
+                    Name::First
+                }
+                Err(_) => Name::Unknown,
+            },
         }
     }
 }
@@ -127,4 +176,50 @@ pub(super) fn link(shared: &Shared, cache: &mut DirCache, link: &Link) -> Result
     }
     shared.tally.files.fetch_add(1, Relaxed);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use orlop_repository::{EntryKind, Metadata};
+
+    use super::*;
+
+    fn entry(path: String, size: u64) -> Entry {
+        Entry {
+            size,
+            ..Entry::bare(path.into_bytes(), EntryKind::File, Metadata::default())
+        }
+    }
+
+    fn link(groups: &mut Groups, id: u64, path: String, size: u64) -> Option<String> {
+        match groups.name(HardlinkGroup { id, links: 3 }, &entry(path, size)) {
+            Name::Further(first) => Some(String::from_utf8(first).unwrap()),
+            Name::First => None,
+            Name::Unknown => panic!("there is room"),
+        }
+    }
+
+    #[test]
+    fn the_first_names_of_many_groups_are_found_again() {
+        let mut groups = Groups::default();
+        let first = |n: u64| format!("{}/{n}", "directory/".repeat(20));
+        // More bytes than stay in memory.
+        for n in 0..20_000 {
+            assert_eq!(link(&mut groups, n, first(n), n), None);
+        }
+        assert!(groups.paths.file.is_some());
+        for n in (0..20_000).rev() {
+            let further = link(&mut groups, n, format!("second/{n}"), n);
+            assert_eq!(further, Some(first(n)));
+        }
+        // Another file has the number by now.
+        assert_eq!(link(&mut groups, 7, "other".to_owned(), 8), None);
+        let further = link(&mut groups, 7, "third".to_owned(), 8);
+        assert_eq!(further.as_deref(), Some("other"));
+        assert_eq!(
+            link(&mut groups, 7, "fourth".to_owned(), 8).as_deref(),
+            Some("other")
+        );
+        assert!(!groups.known.contains_key(&7), "all its names were met");
+    }
 }

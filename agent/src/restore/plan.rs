@@ -277,7 +277,7 @@ impl<'a> Planner<'a> {
         let Some(name) = valid_name(entry.name()) else {
             return;
         };
-        let is_read = self.shared.tally.is_read(&entry);
+        let is_read = self.shared.tally.is_read(&entry, IssueKind::Skipped);
         match dirs::make(self.shared, dir, &name) {
             Ok(existed) => {
                 // One that could not be read is not empty: nothing is removed from it.

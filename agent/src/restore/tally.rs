@@ -38,7 +38,7 @@ impl Denied {
             Self::Flags => "its inode flags could not be set, nor those of others like it",
             Self::Device => "a device could not be made, nor others like it",
             Self::Group => {
-                "hard links beyond a million groups are restored as copies: this file and others"
+                "there are more files of several names than fit into the table of them: this one and others are restored as copies"
             }
         }
     }
@@ -107,13 +107,13 @@ impl Tally {
         }
     }
 
-    /// Whether the snapshot has what is in the file or directory; an issue if not.
-    pub(super) fn is_read(&self, entry: &Entry) -> bool {
+    /// Whether the snapshot has what is in the file or directory; an issue of this kind if not.
+    pub(super) fn is_read(&self, entry: &Entry, kind: IssueKind) -> bool {
         let EntryStatus::Unreadable(errno) = entry.status else {
             return true;
         };
         let message = "left out: it could not be read when the snapshot was made".to_owned();
-        self.issue(&entry.path, IssueKind::Skipped, errno, message);
+        self.issue(&entry.path, kind, errno, message);
         false
     }
 

@@ -44,8 +44,11 @@ function velero_uninstall() {
 
 # Definitions are the whole cluster's: with them goes what other namespaces have of them, a Velero or an Orlop that is not meant.
 function velero_check_others() {
-    local definition found others=""
-    for definition in $(velero_definitions_there); do
+    local definition definitions found others=""
+    if ! definitions=$(velero_kubectl get crd -o name); then
+        bail "Cannot find out which definitions there are, and nothing was removed"
+    fi
+    for definition in $(echo "$definitions" | grep '\.velero\.io$' || true); do
         if ! found=$(velero_kubectl get "${definition#*/}" -A -o 'jsonpath={range .items[*]}{.metadata.namespace}{"\n"}{end}'); then
             bail "Cannot find out in which namespaces there are ${definition#*/}, and nothing was removed"
         fi
@@ -60,11 +63,10 @@ Nothing was removed. If Orlop is there, say so: VELERO_NAMESPACE=NAME before the
 
 # The password and the keys of locations, for the day when the backups are wanted. An earlier run may have removed them already.
 function velero_save_secrets() {
+    local kinds=secrets password=1
     if ! velero_has secret velero-repo-credentials; then
-        logWarn "There is no password of backups in namespace $VELERO_NAMESPACE, and none is saved: an earlier run may have done it"
-        return 0
+        password=""
     fi
-    local kinds=secrets
     if velero_has crd backupstoragelocations.velero.io; then
         kinds+=,backupstoragelocations.velero.io
     fi
@@ -76,7 +78,11 @@ function velero_save_secrets() {
     ); then
         bail "The password of backups cannot be saved to $file, and nothing was removed"
     fi
-    logWarn "Without $file no backup can be read: keep it in a safe place"
+    if [ -n "$password" ]; then
+        logWarn "Without $file no backup can be read: keep it in a safe place"
+    else
+        logWarn "There is no password of backups in namespace $VELERO_NAMESPACE: an earlier run may have saved it. What Secrets there are is in $file"
+    fi
 }
 
 function velero_no_pods() {

@@ -14,7 +14,7 @@ use crate::{
 
 const SHARDS: usize = 16;
 /// Chunks of a generation in one shard: as many as a table of 2^15 places takes, 557 KB with all that belongs to it,
-/// so that a session holds 18 MB at most, however large the volume.
+/// so that all shards hold 18 MB at most, however large the volume.
 const GENERATION: usize = (1 << 15) / 8 * 7;
 
 /// The chunks of one shard that were stored or asked for last: one to two generations. What is forgotten may be

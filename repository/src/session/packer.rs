@@ -242,9 +242,9 @@ impl Packer {
         self.pack_bytes as u64
     }
 
-    /// How hard to compress: the longer packs wait for the store, the more time there is for it.
+    /// How hard to compress: when packs wait for the store there is time for it.
     pub(crate) fn level(&self) -> Level {
-        Level::of_queue(self.permits.available_permits(), self.uploads as usize)
+        Level::of_queue(self.permits.available_permits())
     }
 
     /// Waits until no upload is on its way.

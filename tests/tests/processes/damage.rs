@@ -147,7 +147,18 @@ fn one_damaged_snapshot_keeps_no_other_from_being_copied_or_searched() {
     let copied = output.json();
     assert_eq!(copied.as_array().unwrap().len(), 1, "{copied}");
     assert_eq!(copied[0]["snapshot"], whole.as_str());
-    // Manifests are whole: names are found in both.
+    // After a repair the index has none of what was lost: that is another error, and no other end.
+    repo(at, "repair").arg("--read-data").run().exits(3);
+    fs::write(at.join("whole/new"), "new").unwrap();
+    let newer = backup(at, "whole");
+    let output = repo(at, "copy")
+        .arg("--to")
+        .arg(at.join("R2"))
+        .run()
+        .exits(3);
+    assert!(output.stderr.contains(&lost), "{}", output.stderr);
+    assert_eq!(output.json()[1]["snapshot"], newer.as_str());
+    // Manifests are whole: names are found in all.
     let found = repo(at, "find").arg("file").run().exits(0).json();
-    assert_eq!(found.as_array().unwrap().len(), 2, "{found}");
+    assert_eq!(found.as_array().unwrap().len(), 3, "{found}");
 }

@@ -114,7 +114,7 @@ impl Export<'_> {
             }
         };
         // A directory that was not listed, or had another volume on it, is not empty.
-        self.tally.is_read(entry);
+        self.tally.is_read(entry, IssueKind::Unreadable);
         let mut member = Member::of(entry, kind);
         if kind == EntryType::Symlink {
             member.link_to(&entry.target);
@@ -131,7 +131,7 @@ impl Export<'_> {
     }
 
     fn file(&mut self, entry: &Entry) -> Result<(), RestoreError> {
-        if entry.content == Content::None && !self.tally.is_read(entry) {
+        if entry.content == Content::None && !self.tally.is_read(entry, IssueKind::Unreadable) {
             return Ok(());
         }
         let name = entry.hardlink.map(|group| self.groups.name(group, entry));

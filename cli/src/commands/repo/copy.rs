@@ -82,7 +82,7 @@ impl CopyArgs {
                 let report = match copier.copy(&info) {
                     Ok(report) => report,
                     // What one snapshot has lost keeps no later one from the other place.
-                    Err(error @ Error::Damaged { .. }) => {
+                    Err(error) if error.is_loss() => {
                         eprintln!("error: cannot copy snapshot {}: {error}", info.id);
                         failed = true;
                         continue;

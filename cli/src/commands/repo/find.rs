@@ -88,7 +88,7 @@ impl FindArgs {
             for info in &snapshots {
                 match search(info) {
                     // What one snapshot has lost hides nothing of the others.
-                    Err(error) if matches!(error.downcast_ref(), Some(Error::Damaged { .. })) => {
+                    Err(error) if error.downcast_ref().is_some_and(Error::is_loss) => {
                         eprintln!("error: cannot search snapshot {}: {error}", info.id);
                         failed = true;
                     }
