@@ -45,11 +45,6 @@ pub(crate) enum Piece<'w> {
     Lost { error: &'w Error },
 }
 
-/// Whether an error says that what was to be read is lost, and not only that it could not be read just now.
-pub(crate) fn is_loss(error: &Error) -> bool {
-    error.is_loss()
-}
-
 /// A place in the trees.
 struct Place {
     manifest: Secret,
@@ -272,7 +267,7 @@ impl<'r> Walk<'r> {
         });
         match self.reader.read(kind, secret, keys).await {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if is_loss(&error) => {
+            Err(error) if error.is_loss() => {
                 visit(Piece::Lost { error: &error });
                 Ok(None)
             }
@@ -314,7 +309,7 @@ impl<'r> Needs<'r> {
     ) -> Result<bool> {
         let (key, root) = match self.reader.repository.prove_refset(&commit.refset).await {
             Ok(found) => found,
-            Err(error) if is_loss(&error) => return Ok(true),
+            Err(error) if error.is_loss() => return Ok(true),
             Err(error) => return Err(error),
         };
         if let Some(known) = self.known.get(&root) {
@@ -352,7 +347,7 @@ impl<'r> Needs<'r> {
                 needs: wanted(&secret.id().prefix()) || page.ids.iter().any(wanted),
                 children: page.children,
             }),
-            Err(error) if is_loss(&error) => Ok(Open {
+            Err(error) if error.is_loss() => Ok(Open {
                 secret,
                 children: Vec::new(),
                 needs: true,

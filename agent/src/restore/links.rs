@@ -110,13 +110,12 @@ impl Groups {
             })
         };
         match self.known.entry(group.id) {
-            Slot::Occupied(mut slot) if slot.get().content != content => match begin() {
-                Ok(group) => {
+            Slot::Occupied(mut slot) if slot.get().content != content => {
+                begin().map_or(Name::Unknown, |group| {
                     slot.insert(group);
                     Name::First
-                }
-                Err(_) => Name::Unknown,
-            },
+                })
+            }
             Slot::Occupied(mut slot) => {
                 slot.get_mut().seen += 1;
                 let (at, len) = (slot.get().at, slot.get().len);
@@ -127,13 +126,10 @@ impl Groups {
             }
             Slot::Vacant(_) if group.links <= 1 => Name::First,
             Slot::Vacant(_) if full => Name::Unknown,
-            Slot::Vacant(slot) => match begin() {
-                Ok(group) => {
-                    slot.insert(group);
-                    Name::First
-                }
-                Err(_) => Name::Unknown,
-            },
+            Slot::Vacant(slot) => begin().map_or(Name::Unknown, |group| {
+                slot.insert(group);
+                Name::First
+            }),
         }
     }
 }

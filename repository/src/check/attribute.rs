@@ -7,7 +7,7 @@ use crate::{
     error::Result,
     mark::snapshot_id,
     reader::{FrameReader, lock},
-    walk::{Needs, Piece, Walk, is_loss},
+    walk::{Needs, Piece, Walk},
 };
 
 impl Check {
@@ -36,7 +36,7 @@ impl Check {
             }
             let opened = match self.repository.open_snapshot(&commit.snapshot).await {
                 Ok(opened) => opened,
-                Err(error) if is_loss(&error) => {
+                Err(error) if error.is_loss() => {
                     let object = object_of(&error);
                     self.found(&object, DamageKind::DamagedSnapshot, None, Some(id));
                     continue;

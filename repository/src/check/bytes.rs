@@ -21,7 +21,6 @@ use crate::{
     pack,
     repository::Repository,
     session::Location,
-    walk::is_loss,
 };
 
 /// Packs that are read at once.
@@ -127,7 +126,7 @@ impl Check {
                 ..Seen::default()
             },
             Err(Error::Cancelled) => return Err(Error::Cancelled),
-            Err(error) if is_loss(&error) => {
+            Err(error) if error.is_loss() => {
                 // Without a session in the log a collection may have deleted it just now.
                 self.repository.refresh().await?;
                 if !self.repository.has_pack(name) {

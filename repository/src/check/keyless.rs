@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{CheckDepth, CheckReport, Covered, Damage, DamageKind};
 use crate::{
-    config,
     error::{Error, Result},
     pack,
+    repository::Repository,
     store::{ObjectInfo, ObjectStore},
 };
 
@@ -31,7 +31,7 @@ pub async fn scrub_without_key(
     monitor: &dyn Monitor,
     cancel: &CancellationToken,
 ) -> Result<CheckReport> {
-    if store.stat(config::NAME).await?.is_none() {
+    if !Repository::exists(&*store).await? {
         return Err(Error::NoRepository {
             store: store.description(),
         });

@@ -16,7 +16,6 @@ use crate::{
     repository::Repository,
     secret::{Key, Prefix, Secret, hex},
     snapshot::{self, OpenedSnapshot},
-    walk::is_loss,
 };
 
 /// Objects that are read at once.
@@ -48,7 +47,7 @@ impl Check {
                 });
                 match read {
                     Ok(()) => {}
-                    Err(error) if is_loss(&error) => {
+                    Err(error) if error.is_loss() => {
                         whole = false;
                         self.found(name, DamageKind::DamagedLog, None, None);
                     }
@@ -80,7 +79,7 @@ impl Check {
             match read {
                 // One that is missing was removed in this moment.
                 Ok(_) | Err(Error::NotFound { .. }) => {}
-                Err(error) if is_loss(&error) => {
+                Err(error) if error.is_loss() => {
                     self.found(&key.name, DamageKind::DamagedKey, None, None);
                 }
                 Err(error) => return Err(error),
@@ -110,7 +109,7 @@ impl Check {
             });
             for (commit, read) in batch.iter().zip(join_all(read).await) {
                 for error in read.into_iter().filter_map(Result::err) {
-                    if !is_loss(&error) {
+                    if !error.is_loss() {
                         return Err(error);
                     }
                     let (object, id) = (object_of(&error), snapshot_id(commit));
@@ -129,7 +128,7 @@ impl Check {
             for read in join_all(read).await {
                 match read {
                     Ok(_) => {}
-                    Err(error) if is_loss(&error) => {
+                    Err(error) if error.is_loss() => {
                         self.found(&object_of(&error), DamageKind::DamagedIndex, None, None);
                     }
                     Err(error) => return Err(error),

@@ -23,7 +23,7 @@ use crate::{
     reader::{FrameReader, lock},
     secret::Prefix,
     session::{ReadSession, Wanted},
-    walk::{Piece, Walk, is_loss},
+    walk::{Piece, Walk},
 };
 
 /// Chunks that are fetched together.
@@ -63,7 +63,7 @@ impl Check {
             let opened = match self.repository.open_snapshot(&commit.snapshot).await {
                 Ok(opened) => opened,
                 // That is reported already.
-                Err(error) if is_loss(&error) => continue,
+                Err(error) if error.is_loss() => continue,
                 Err(error) => return Err(error),
             };
             let mut shown = Shown::default();
@@ -209,7 +209,7 @@ impl Check {
             })?;
         let mut damaged = HashMap::new();
         for (prefix, error) in failed? {
-            if !is_loss(&error) {
+            if !error.is_loss() {
                 return Err(error);
             }
             damaged.insert(prefix, object_of(&error));

@@ -15,7 +15,7 @@ use crate::{
     repository::Repository,
     secret::Prefix,
     store::ObjectInfo,
-    walk::{Piece, Walk, is_loss},
+    walk::{Piece, Walk},
 };
 
 /// Objects that one entry of the log may name: a reader takes no entry that is much larger.
@@ -111,7 +111,7 @@ impl Collector<'_> {
         for one in broken {
             let commit = needed.iter().find(|c| snapshot_id(c) == one.snapshot);
             let damaged =
-                commit.filter(|c| is_loss(&one.error) && state.lost.contains(&c.snapshot));
+                commit.filter(|c| one.error.is_loss() && state.lost.contains(&c.snapshot));
             let Some(commit) = damaged else {
                 return Ok(Some(one.error));
             };

@@ -118,13 +118,11 @@ impl IdSet {
 
     /// All ids once, in order. What is in memory is copied for that.
     pub(crate) fn in_order(&self) -> InOrder<'_> {
-        let mut fresh: Vec<Prefix> = self.fresh.iter().copied().collect();
-        fresh.sort_unstable_by(|a, b| b.cmp(a));
-        InOrder::of(&self.runs, fresh)
+        self.with_memory(&self.runs)
     }
 
     fn spill(&mut self) -> Result<()> {
-        let run = Run::write(0, self.in_order_of_memory())?;
+        let run = Run::write(0, self.with_memory(&[]))?;
         self.fresh.clear();
         self.limit = self.step;
         self.runs.push(run);
@@ -140,10 +138,11 @@ impl IdSet {
         Ok(())
     }
 
-    fn in_order_of_memory(&self) -> impl Iterator<Item = Result<Prefix>> {
+    /// What is in these runs and in memory.
+    fn with_memory<'a>(&self, runs: &'a [Run]) -> InOrder<'a> {
         let mut fresh: Vec<Prefix> = self.fresh.iter().copied().collect();
-        fresh.sort_unstable();
-        fresh.into_iter().map(Ok)
+        fresh.sort_unstable_by(|a, b| b.cmp(a));
+        InOrder::of(runs, fresh)
     }
 }
 

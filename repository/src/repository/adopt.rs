@@ -16,7 +16,6 @@ use crate::{
     secret::{ChunkId, Key},
     session::{Location, SessionId},
     store::Durability,
-    walk::is_loss,
 };
 
 /// Tables that are read at once.
@@ -69,7 +68,7 @@ impl Repository {
                 for (object, table) in batch.iter().zip(join_all(tables).await) {
                     match table {
                         Ok(table) => packs.push((object.name.clone(), table)),
-                        Err(error) if strict && !is_loss(&error) => return Err(error),
+                        Err(error) if strict && !error.is_loss() => return Err(error),
                         Err(error) => tracing::warn!(%error, "a pack cannot be taken over"),
                     }
                 }

@@ -10,7 +10,7 @@ use crate::{
     protocol::{Body, CommitBody, IndexBody, LogState},
     reader::FrameReader,
     secret::Prefix,
-    walk::{Needs, Piece, Walk, is_loss},
+    walk::{Needs, Piece, Walk},
 };
 
 /// What became of a snapshot.
@@ -112,7 +112,7 @@ impl Repair<'_> {
         };
         let opened = match repository.prove_snapshot(&commit.snapshot).await {
             Ok(opened) => opened,
-            Err(error) if is_loss(&error) => return Ok(State::Hurt(parts)),
+            Err(error) if error.is_loss() => return Ok(State::Hurt(parts)),
             Err(error) => return Err(error),
         };
         if !needs.any(commit, &is_lost).await? {

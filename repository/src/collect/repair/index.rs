@@ -14,7 +14,6 @@ use crate::{
     secret::{Key, Prefix, Secret},
     snapshot::{self, open_capsule},
     store::Durability,
-    walk::is_loss,
 };
 
 use super::super::repack::{Mover, SEGMENT_RECORDS};
@@ -29,7 +28,7 @@ impl Repair<'_> {
             self.go_on()?;
             match repository.prove_segment(name).await {
                 Ok(segment) => named.extend(segment.packs().cloned()),
-                Err(error) if is_loss(&error) => lost.push(name.clone()),
+                Err(error) if error.is_loss() => lost.push(name.clone()),
                 Err(error) => return Err(error),
             }
         }
@@ -55,7 +54,7 @@ impl Repair<'_> {
             self.go_on()?;
             match repository.read_pack_table(name, *size).await {
                 Ok(table) => builder.push(name.clone(), &table),
-                Err(error) if is_loss(&error) => {
+                Err(error) if error.is_loss() => {
                     tracing::error!(%error, "what is in a pack cannot be told any more");
                 }
                 Err(error) => return Err(error),
@@ -93,12 +92,12 @@ impl Repair<'_> {
             self.go_on()?;
             match repository.prove_refset(&commit.refset).await {
                 Ok(_) => continue,
-                Err(error) if is_loss(&error) => {}
+                Err(error) if error.is_loss() => {}
                 Err(error) => return Err(error),
             }
             let opened = match repository.prove_snapshot(&commit.snapshot).await {
                 Ok(opened) => opened,
-                Err(error) if is_loss(&error) => continue,
+                Err(error) if error.is_loss() => continue,
                 Err(error) => return Err(error),
             };
             let (namespace, lineage) = (&opened.info.volume.namespace, &opened.info.lineage);

@@ -9,7 +9,7 @@ use crate::{
     pack::{PackClass, TableEntry},
     reader::FrameReader,
     secret::{Key, Prefix, Secret},
-    walk::{Needs, Piece, Walk, is_loss},
+    walk::{Needs, Piece, Walk},
 };
 
 use super::super::repack::Mover;
@@ -55,7 +55,7 @@ impl Repair<'_> {
             }
             let opened = match repository.open_snapshot(&commit.snapshot).await {
                 Ok(opened) => opened,
-                Err(error) if is_loss(&error) => continue,
+                Err(error) if error.is_loss() => continue,
                 Err(error) => return Err(error),
             };
             walk.snapshot(&opened, &mut |piece| {
@@ -105,7 +105,7 @@ impl Repair<'_> {
             let repository = self.collector.repository;
             let bytes = match repository.store().get_fresh(&pack).await {
                 Ok(bytes) => bytes,
-                Err(error) if is_loss(&error) => continue,
+                Err(error) if error.is_loss() => continue,
                 Err(error) => return Err(error),
             };
             places.sort_unstable_by_key(|(_, place)| place.offset);

@@ -15,7 +15,6 @@ use crate::{
     reader::lock,
     repository::Repository,
     secret::Prefix,
-    walk::is_loss,
 };
 
 /// A place in a damaged pack.
@@ -168,7 +167,7 @@ impl Repair<'_> {
                 false
             }
             Err(Error::NotFound { .. }) => true,
-            Err(error) if is_loss(&error) => false,
+            Err(error) if error.is_loss() => false,
             Err(error) => return Err(error),
         };
         if !missing && !known {
@@ -183,7 +182,7 @@ impl Repair<'_> {
                     }
                     return Ok(());
                 }
-                Err(error) if is_loss(&error) => {}
+                Err(error) if error.is_loss() => {}
                 Err(error) => return Err(error),
             }
         }
